@@ -1,0 +1,29 @@
+"""libranas: zero-shot neural architecture search for vision transformers (L-SWAG, LIBRA-NAS).
+
+The names below are the promised interface; everything else may change. They are loaded on first use, so
+``import libranas`` needs neither torch nor timm.
+"""
+
+import importlib
+
+_HOMES = {
+    "Arch": "libranas.arch",
+    "LibranasError": "libranas.errors",
+    "AutoFormerSpace": "libranas.spaces",
+    "make_space": "libranas.spaces",
+    "build": "libranas.nets",
+    "score": "libranas.engine",
+    "list_proxies": "libranas.proxies",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'libranas' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(_HOMES)

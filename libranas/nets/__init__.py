@@ -1,0 +1,66 @@
+"""Builds a plain ``nn.Module`` from an architecture of a search space.
+
+The front door is :func:`build`; importing this package also registers our models with timm, which
+``timm.create_model("local-dir:...")`` of an exported network needs.
+"""
+
+import timm
+import torch
+from timm.layers import set_fused_attn
+from torch import nn
+
+from libranas.arch import Arch
+from libranas.nets import vit  # noqa: F401 - registers the model with timm
+from libranas.spaces import Space
+
+__all__ = ["build", "model_args"]
+
+
+def model_args(space: Space, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_autoformer", ...)`` for `arch`; JSON-ready."""
+    return {
+        "embed_dim": arch["embed_dim"],
+        "num_heads": list(arch["num_heads"]),
+        "mlp_ratio": list(arch["mlp_ratio"]),
+        "head_dim": space.head_dim,
+        "relative_position": space.relative_position,
+        "max_relative_position": space.max_relative_position,
+        "img_size": space.image_size,
+        "patch_size": space.patch_size,
+        "in_chans": space.channels,
+        "num_classes": space.classes,
+    }
+
+
+def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:
+    """A stand-alone network with its own initial weights, on the CPU, in float32.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the initial weights. The global random state is left as it was.
+    drop_path_rate : float
+        Stochastic depth of the last block (training only; scoring uses 0).
+    fused : bool
+        Use PyTorch's fused attention: for training. Scoring keeps it off, since fused attention has no
+        double backward and hides its matrix products from counters.
+
+    Raises
+    ------
+    ValueError
+        If `arch` is not a member of `space`.
+    """
+    if not space.contains(arch):
+        raise ValueError(f"{arch.json} is not a member of {space}")
+    from timm.layers import use_fused_attn
+
+    previous = use_fused_attn()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        set_fused_attn(fused)
+        try:
+            return timm.create_model(
+                "libranas_autoformer", **model_args(space, arch), drop_path_rate=drop_path_rate
+            )
+        finally:
+            set_fused_attn(bool(previous))

@@ -1,0 +1,196 @@
+"""AutoFormer vision transformers as plain timm models.
+
+A port of AutoFormer's network (Chen et al., ICCV 2021; microsoft/Cream) onto timm's VisionTransformer:
+per-block heads and MLP ratios through timm's ``block_fn``, a head width that does not depend on the
+embedding width, two-dimensional relative positions on keys and values, average pooling of the patch
+tokens after the last LayerNorm. Registered with timm as ``libranas_autoformer``, so
+``timm.create_model``, ``features_only``, ``save_for_hf`` and ``local-dir:`` loading work.
+
+Where this differs from the authors' code: the class token starts at timm's N(0, 1e-6) instead of
+N(0, 0.02), and drop-path rates run over the network's own depth.
+
+Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
+"""
+
+from functools import partial
+
+import torch
+from timm.layers import Attention
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
+
+__all__ = ["AutoFormerViT"]
+
+
+class RelativePosition(nn.Module):
+    """Tables of vertical and horizontal offsets, added together (Shaw et al., 2018, in two dimensions).
+
+    Row 0 belongs to every pair that involves the class token; row ``1 + max + clamp(offset)`` to the rest.
+    """
+
+    def __init__(self, head_dim: int, max_offset: int, device=None, dtype=None):
+        super().__init__()
+        rows = 2 * max_offset + 2
+        self.vertical_Td = nn.Parameter(torch.empty(rows, head_dim, device=device, dtype=dtype))
+        self.horizontal_Td = nn.Parameter(torch.empty(rows, head_dim, device=device, dtype=dtype))
+        for table in (self.vertical_Td, self.horizontal_Td):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def key_logits(self, q_BHNd: torch.Tensor, index_2NN: torch.Tensor) -> torch.Tensor:
+        """q . (table[offset]) for all pairs: product with the T rows first, then a gather; shape BHNN."""
+        B, H, N, _ = q_BHNd.shape
+        return sum(
+            (q_BHNd @ table_Td.T).gather(-1, index_NN.expand(B, H, N, N))
+            for table_Td, index_NN in zip((self.vertical_Td, self.horizontal_Td), index_2NN, strict=True)
+        )
+
+    def mixed_values(self, attn_BHNN: torch.Tensor, index_2NN: torch.Tensor) -> torch.Tensor:
+        """sum_m attn[n, m] table[offset(n, m)]: attention summed a row of the table first; shape BHNd."""
+        B, H, N, _ = attn_BHNN.shape
+        out = 0
+        for table_Td, index_NN in zip((self.vertical_Td, self.horizontal_Td), index_2NN, strict=True):
+            binned_BHNT = attn_BHNN.new_zeros(B, H, N, len(table_Td))
+            binned_BHNT = binned_BHNT.scatter_add(-1, index_NN.expand(B, H, N, N), attn_BHNN)
+            out = out + binned_BHNT @ table_Td
+        return out
+
+
+class AutoFormerAttention(Attention):
+    """timm's attention with its own head width and optional relative positions.
+
+    Block hands no more than the width and the number of heads to its attention class, so
+    :func:`attention_class` makes a subclass that carries the rest as class attributes.
+    """
+
+    head_width: int
+    grid: tuple[int, int]
+    max_offset: int | None
+
+    def __init__(self, dim: int, num_heads: int, device=None, dtype=None, **kwargs):
+        super().__init__(
+            dim, num_heads=num_heads, attn_head_dim=self.head_width, device=device, dtype=dtype, **kwargs
+        )
+        self.rel_pos_keys = self.rel_pos_values = None
+        if self.max_offset is not None:
+            make = partial(RelativePosition, self.head_width, self.max_offset, device=device, dtype=dtype)
+            self.rel_pos_keys, self.rel_pos_values = make(), make()
+            # Not persistent: it follows from the grid. On the meta device too, it must hold real numbers.
+            self.register_buffer("index_2NN", offset_index(self.grid, self.max_offset), persistent=False)
+
+    def forward(self, x, attn_mask=None, is_causal=False):
+        if self.rel_pos_keys is None:
+            return super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
+        B, N, _ = x.shape
+        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q_BHNd, k_BHNd, v_BHNd = qkv.unbind(0)
+        q_BHNd = q_BHNd * self.scale
+        attn_BHNN = q_BHNd @ k_BHNd.transpose(-2, -1) + self.rel_pos_keys.key_logits(q_BHNd, self.index_2NN)
+        attn_BHNN = self.attn_drop(attn_BHNN.softmax(dim=-1))
+        out_BHNd = attn_BHNN @ v_BHNd + self.rel_pos_values.mixed_values(attn_BHNN, self.index_2NN)
+        return self.proj_drop(self.proj(out_BHNd.transpose(1, 2).reshape(B, N, self.attn_dim)))
+
+
+def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
+    """Row of the vertical and horizontal table for each pair of tokens, class token first; (2, N, N)."""
+    with torch.device("cpu"):
+        rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+        index = []
+        for position in (rows.flatten(), columns.flatten()):
+            offset = (position[None, :] - position[:, None]).clamp(-max_offset, max_offset) + max_offset + 1
+            index.append(nn.functional.pad(offset, (1, 0, 1, 0)))
+        return torch.stack(index)
+
+
+def attention_class(head_width: int, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
+    """The attention class of a network; `max_offset` None means no relative positions."""
+    attributes = {"head_width": head_width, "grid": grid, "max_offset": max_offset}
+    return type("AutoFormerAttention", (AutoFormerAttention,), attributes)
+
+
+class AutoFormerViT(VisionTransformer):
+    """A vision transformer of the AutoFormer space; a timm model in every respect.
+
+    Parameters
+    ----------
+    num_heads, mlp_ratio : list with one entry a block
+    head_dim : int
+        Width of one head.
+    relative_position : bool
+    max_relative_position : int
+        Offsets are clamped to this many patches.
+    **kwargs
+        As for timm's VisionTransformer.
+    """
+
+    def __init__(
+        self,
+        num_heads: list[int],
+        mlp_ratio: list[float],
+        head_dim: int = 64,
+        relative_position: bool = True,
+        max_relative_position: int = 14,
+        img_size: int = 224,
+        patch_size: int = 16,
+        **kwargs,
+    ):
+        if len(num_heads) != len(mlp_ratio):
+            raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
+        grid = (img_size // patch_size,) * 2
+        attention = attention_class(head_dim, grid, max_relative_position if relative_position else None)
+
+        def block(depth, num_heads, mlp_ratio, **common):
+            common["attn_layer"] = attention
+            return Block(num_heads=num_heads[depth], mlp_ratio=mlp_ratio[depth], depth=depth, **common)
+
+        # The factory sets these in general; a fixed network has no use for other values.
+        kwargs = {"global_pool": "avg", "fc_norm": False, "class_token": True, "qkv_bias": True, **kwargs}
+        super().__init__(
+            img_size=img_size,
+            patch_size=patch_size,
+            depth=len(num_heads),
+            num_heads=list(num_heads),
+            mlp_ratio=list(mlp_ratio),
+            norm_layer=partial(nn.LayerNorm, eps=1e-5),
+            block_fn=block,
+            **kwargs,
+        )
+
+    def set_input_size(self, img_size=None, patch_size=None):
+        """As timm's; the relative-position tables stay, their index follows the new grid."""
+        super().set_input_size(img_size=img_size, patch_size=patch_size)
+        for block in self.blocks:
+            if block.attn.rel_pos_keys is not None:
+                index = offset_index(self.patch_embed.grid_size, block.attn.max_offset)
+                block.attn.index_2NN = index.to(block.attn.index_2NN.device)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "libranas_autoformer.untrained": {
+            "url": "",
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": None,
+            "crop_pct": 0.875,
+            "interpolation": "bicubic",
+            "fixed_input_size": True,
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        }
+    }
+)
+
+
+@register_model
+def libranas_autoformer(pretrained: bool = False, **kwargs) -> AutoFormerViT:
+    """An AutoFormer network of any shape; see :class:`AutoFormerViT` for the arguments."""
+    return build_model_with_cfg(
+        AutoFormerViT,
+        "libranas_autoformer",
+        pretrained,
+        feature_cfg={"out_indices": 3, "feature_cls": "getter"},
+        **kwargs,
+    )

@@ -1,0 +1,122 @@
+"""What scoring one network returns: a value a proxy, its components, and what it cost.
+
+This is the contract between the engine (which computes), the progress log (which keeps it as JSON)
+and the store (which keeps it as HDF5). It needs neither torch nor a model.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: Axes along which components are stored. ``layer``: convolution and linear weights in execution order;
+#: ``activation``: ReLU and GELU modules in execution order; ``feature``: outputs of the primary blocks.
+AXES = ("layer", "activation", "feature")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Names of the places along one axis of a network and their relative depth.
+
+    ``depth[i]`` is the place's position among the weight layers divided by their number, in [0, 1);
+    an activation or feature has the depth of the last weight layer executed before it, so that one
+    layer window applies to all axes.
+    """
+
+    names: tuple[str, ...]
+    depth: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ProxyScore:
+    """One proxy on one network.
+
+    ``value`` is NaN exactly when ``reason`` says why. ``components`` maps a name to an array whose
+    axes are those of the proxy's specification (e.g. per layer, shape (L,)). ``seconds`` is the time of
+    the pass that the proxy shared with the others of its ``pass_name``.
+    """
+
+    value: float
+    reason: str = ""
+    components: dict[str, np.ndarray] = field(default_factory=dict)
+    pass_name: str = ""
+    seconds: float = float("nan")
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """Wall-clock seconds and, on a GPU, peak bytes of one shared pass (NaN on a CPU)."""
+
+    seconds: float
+    peak_bytes: float = float("nan")
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """All proxies of one network with one initialisation.
+
+    Attributes
+    ----------
+    scores : proxy name to :class:`ProxyScore`
+    axes : axis name (of :data:`AXES`) to :class:`Axis`
+    passes : pass name to :class:`PassCost`
+    excluded : names of parameters that no proxy counts as a layer (class token, positions, norms, biases)
+    warnings : sentences for the reader
+    """
+
+    scores: dict[str, ProxyScore]
+    axes: dict[str, Axis]
+    passes: dict[str, PassCost]
+    excluded: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, proxy: str) -> float:
+        return self.scores[proxy].value
+
+    def merged(self, other: "ScoreCard") -> "ScoreCard":
+        """This card with `other`'s proxies added; `other` wins where both have one."""
+        return ScoreCard(
+            {**self.scores, **other.scores},
+            {**self.axes, **other.axes},
+            {**self.passes, **other.passes},
+            other.excluded or self.excluded,
+            tuple(dict.fromkeys(self.warnings + other.warnings)),
+        )
+
+    def to_record(self) -> dict:
+        """As plain JSON values; floats keep every bit."""
+        return {
+            "scores": {
+                name: {
+                    "value": s.value,
+                    "reason": s.reason,
+                    "components": {k: np.asarray(v).tolist() for k, v in s.components.items()},
+                    "pass": s.pass_name,
+                    "seconds": s.seconds,
+                }
+                for name, s in self.scores.items()
+            },
+            "axes": {name: {"names": a.names, "depth": a.depth} for name, a in self.axes.items()},
+            "passes": {name: [c.seconds, c.peak_bytes] for name, c in self.passes.items()},
+            "excluded": self.excluded,
+            "warnings": self.warnings,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict) -> "ScoreCard":
+        """Inverse of :meth:`to_record`."""
+        return cls(
+            scores={
+                name: ProxyScore(
+                    s["value"],
+                    s["reason"],
+                    {k: np.asarray(v, dtype=np.float64) for k, v in s["components"].items()},
+                    s["pass"],
+                    s["seconds"],
+                )
+                for name, s in record["scores"].items()
+            },
+            axes={name: Axis(tuple(a["names"]), tuple(a["depth"])) for name, a in record["axes"].items()},
+            passes={name: PassCost(*cost) for name, cost in record["passes"].items()},
+            excluded=tuple(record["excluded"]),
+            warnings=tuple(record["warnings"]),
+        )

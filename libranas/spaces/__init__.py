@@ -1,0 +1,20 @@
+"""Search spaces: what may be chosen. See :class:`libranas.spaces.base.Space` for the protocol."""
+
+from libranas.errors import LibranasError
+from libranas.spaces.autoformer import AutoFormerSpace
+from libranas.spaces.base import Budget, Sampler, Space
+
+_FAMILIES = {AutoFormerSpace.family: AutoFormerSpace}
+
+__all__ = ["AutoFormerSpace", "Budget", "Sampler", "Space", "make_space"]
+
+
+def make_space(settings: dict, image_size: int, channels: int, classes: int) -> Space:
+    """The space of a config section ``space`` for a task; ``settings["family"]`` names the class."""
+    try:
+        family = _FAMILIES[settings["family"]]
+    except KeyError:
+        raise LibranasError(
+            f"space.family is {settings.get('family')!r}.", f"Known families: {', '.join(_FAMILIES)}."
+        ) from None
+    return family.from_settings(settings, image_size, channels, classes)

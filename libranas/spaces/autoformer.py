@@ -1,0 +1,209 @@
+"""The AutoFormer search space: vision transformers with per-block heads and MLP ratios.
+
+Chen et al., "AutoFormer: Searching Transformers for Visual Recognition" (ICCV 2021). One embedding
+width and one depth a network; number of heads and MLP ratio a block; the width of queries, keys and
+values is ``head_dim * heads``, whatever the embedding width. The three published spaces are in
+:data:`PRESETS`; where sources disagree, the preset says which reading it takes.
+
+Legend for the closed forms: D embedding width, Q = head_dim * heads, F = int(D * mlp_ratio),
+N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+
+#: Published choices. ``tiny`` includes MLP ratio 3 (as NNI does), because the published AutoFormer-T uses
+#: it although the authors' supernet-T file lists only 3.5 and 4. ``base`` has 8 heads as in the paper.
+PRESETS = {
+    "tiny": {
+        "embed_dim": [192, 216, 240],
+        "depth": [12, 13, 14],
+        "num_heads": [3, 4],
+        "mlp_ratio": [3.0, 3.5, 4.0],
+    },
+    "small": {
+        "embed_dim": [320, 384, 448],
+        "depth": [12, 13, 14],
+        "num_heads": [5, 6, 7],
+        "mlp_ratio": [3.0, 3.5, 4.0],
+    },
+    "base": {
+        "embed_dim": [528, 576, 624],
+        "depth": [14, 15, 16],
+        "num_heads": [8, 9, 10],
+        "mlp_ratio": [3.0, 3.5, 4.0],
+    },
+}
+
+
+@dataclass(frozen=True)
+class AutoFormerSpace:
+    """Choices of an AutoFormer space together with the task that fixes the rest of the network.
+
+    Parameters
+    ----------
+    embed_dim, depth, num_heads, mlp_ratio : tuple
+        The choices.
+    head_dim : int
+        Width of one attention head (64 in the published spaces).
+    image_size, patch_size, channels, classes : int
+        The task; `patch_size` must divide `image_size`.
+    relative_position : bool
+        Two-dimensional relative positions on keys and values (Shaw et al., 2018) as in every published
+        AutoFormer command; offsets are clamped at `max_relative_position`.
+    """
+
+    embed_dim: tuple[int, ...]
+    depth: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    mlp_ratio: tuple[float, ...]
+    head_dim: int = 64
+    image_size: int = 224
+    patch_size: int = 16
+    channels: int = 3
+    classes: int = 1000
+    relative_position: bool = True
+    max_relative_position: int = 14
+
+    family = "autoformer"
+    #: Probabilities of AutoFormer's evolution: a redrawn embedding width or depth, a redrawn block gene.
+    P_GLOBAL = 0.4
+    P_BLOCK = 0.2
+
+    def __post_init__(self):
+        for gene in ("embed_dim", "depth", "num_heads", "mlp_ratio"):
+            object.__setattr__(self, gene, tuple(sorted(set(getattr(self, gene)))))
+        if self.image_size % self.patch_size:
+            raise LibranasError(
+                f"space.patch_size {self.patch_size} does not divide data.image_size {self.image_size}.",
+                "Choose a patch size that divides the image size.",
+            )
+
+    @classmethod
+    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "AutoFormerSpace":
+        """Build from the config section ``space`` (a preset, choices, or a preset with changed choices)."""
+        values = dict(PRESETS.get(settings.get("preset"), {}))
+        values |= {k: v for k, v in settings.items() if k not in ("family", "preset") and v is not None}
+        missing = [g for g in ("embed_dim", "depth", "num_heads", "mlp_ratio") if g not in values]
+        if missing:
+            raise LibranasError(
+                f"space: no choices for {', '.join(missing)}.",
+                f"Name a preset ({', '.join(PRESETS)}) under space.preset or list the choices.",
+            )
+        return cls(**values, image_size=image_size, channels=channels, classes=classes)
+
+    # -- members ---------------------------------------------------------------------------------------
+
+    def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
+        """The member with these genes (lists with one entry a block)."""
+        return Arch(
+            self.family,
+            {
+                "embed_dim": int(embed_dim),
+                "depth": len(num_heads),
+                "num_heads": tuple(int(h) for h in num_heads),
+                "mlp_ratio": tuple(float(r) for r in mlp_ratio),
+            },
+        )
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        depth = int(rng.choice(self.depth))
+        return self.arch(
+            rng.choice(self.embed_dim),
+            rng.choice(self.num_heads, size=depth),
+            rng.choice(self.mlp_ratio, size=depth),
+        )
+
+    def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """AutoFormer's mutation. A deeper child keeps its parent's blocks and gets random ones on top."""
+        depth, width = arch["depth"], arch["embed_dim"]
+        if rng.random() < self.P_GLOBAL:
+            depth = int(rng.choice(self.depth))
+        if rng.random() < self.P_GLOBAL:
+            width = rng.choice(self.embed_dim)
+
+        def genes(parent, choices):
+            redrawn = rng.choice(choices, size=depth)
+            keep = rng.random(depth) >= self.P_BLOCK
+            return [p if k else r for p, k, r in zip(parent, keep, redrawn, strict=False)] + list(
+                redrawn[len(parent) :]
+            )
+
+        return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
+
+    def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
+        """Uniform crossover. Parents may differ in depth: blocks that only one has come from that one."""
+        first, second = (a, b) if rng.random() < 0.5 else (b, a)
+        depth = first["depth"]
+        pick = [i >= second["depth"] or rng.random() < 0.5 for i in range(depth)]
+
+        def genes(name):
+            return [(first if p else second)[name][i] for i, p in enumerate(pick)]
+
+        width = (first if rng.random() < 0.5 else second)["embed_dim"]
+        return self.arch(width, genes("num_heads"), genes("mlp_ratio"))
+
+    def contains(self, arch: Arch) -> bool:
+        try:
+            depth = arch["depth"]
+            return (
+                arch.family == self.family
+                and set(arch.genes) == {"embed_dim", "depth", "num_heads", "mlp_ratio"}
+                and depth in self.depth
+                and len(arch["num_heads"]) == len(arch["mlp_ratio"]) == depth
+                and arch["embed_dim"] in self.embed_dim
+                and set(arch["num_heads"]) <= set(self.num_heads)
+                and set(arch["mlp_ratio"]) <= set(self.mlp_ratio)
+            )
+        except (KeyError, TypeError):
+            return False
+
+    def size(self) -> int:
+        per_block = len(self.num_heads) * len(self.mlp_ratio)
+        return len(self.embed_dim) * sum(per_block**d for d in self.depth)
+
+    def extremes(self) -> tuple[Arch, Arch]:
+        def uniform(pick):
+            depth = pick(self.depth)
+            return self.arch(pick(self.embed_dim), [pick(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth)
+
+        return uniform(min), uniform(max)
+
+    # -- closed forms ----------------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one image: patches and the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    @property
+    def relative_positions(self) -> int:
+        """Rows of one relative-position table: offsets -max..max, and one for the class token."""
+        return 2 * self.max_relative_position + 2
+
+    def params(self, arch: Arch) -> int:
+        D, N = arch["embed_dim"], self.tokens
+        total = self.channels * self.patch_size**2 * D + D  # patch embedding
+        total += D + N * D  # class token, absolute positions
+        for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
+            Q, F = self.head_dim * heads, int(D * ratio)
+            total += 4 * D  # two LayerNorms
+            total += D * 3 * Q + 3 * Q + Q * D + D  # qkv, proj
+            total += D * F + F + F * D + D  # fc1, fc2
+            total += 4 * self.relative_positions * self.head_dim * self.relative_position
+        return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
+
+    def macs(self, arch: Arch) -> int:
+        """See :meth:`libranas.spaces.base.Space.macs`. Relative positions are counted as they are executed
+        here (products with the T table rows, then gathers): 4NTQ a block, not the 2N^2 Q of a dense table."""
+        D, N = arch["embed_dim"], self.tokens
+        total = (N - 1) * self.channels * self.patch_size**2 * D
+        for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
+            Q, F = self.head_dim * heads, int(D * ratio)
+            total += N * (4 * D * Q + 2 * D * F) + 2 * N * N * Q
+            total += 4 * N * self.relative_positions * Q * self.relative_position
+        return total + D * self.classes

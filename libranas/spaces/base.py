@@ -1,0 +1,119 @@
+"""What every search space offers, the budget it is searched under, and sampling within that budget."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+
+
+class Space(Protocol):
+    """The protocol of a search space. Counting and editing architectures needs no model and no torch."""
+
+    family: str
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """One architecture, each choice drawn uniformly."""
+
+    def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """A neighbour of `arch`; always a member of the space."""
+
+    def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
+        """A child that takes every gene from `a` or `b`; always a member of the space."""
+
+    def contains(self, arch: Arch) -> bool:
+        """Whether `arch` is a member."""
+
+    def size(self) -> int:
+        """Number of architectures."""
+
+    def params(self, arch: Arch) -> int:
+        """Trainable parameters of the built network (closed form)."""
+
+    def macs(self, arch: Arch) -> int:
+        """Multiply-accumulates of one image through the built network, matrix products and
+        convolutions only (closed form)."""
+
+    def extremes(self) -> tuple[Arch, Arch]:
+        """The members with the fewest and the most parameters; also of MACs."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Inclusive windows on parameters and MACs; None means unbounded."""
+
+    params: tuple[int, int] | None = None
+    macs: tuple[int, int] | None = None
+
+    @classmethod
+    def from_settings(cls, settings: dict) -> "Budget":
+        return cls(*(tuple(settings[k]) if settings.get(k) else None for k in ("params", "macs")))
+
+    def admits(self, space: Space, arch: Arch) -> bool:
+        return all(
+            window is None or window[0] <= count(arch) <= window[1]
+            for window, count in ((self.params, space.params), (self.macs, space.macs))
+        )
+
+    def check(self, space: Space) -> None:
+        """Raise a LibranasError naming the feasible range if no member can lie in a window."""
+        smallest, largest = space.extremes()
+        for name, window, count in (("params", self.params, space.params), ("macs", self.macs, space.macs)):
+            if window is None:
+                continue
+            low, high = count(smallest), count(largest)
+            if window[0] > window[1] or window[1] < low or window[0] > high:
+                raise LibranasError(
+                    f"budget.{name} [{window[0]}, {window[1]}] is infeasible: this space reaches "
+                    f"{low} to {high} {name}.",
+                    f"Choose a window that overlaps [{low}, {high}], or change the choices under `space`.",
+                )
+
+
+class Sampler:
+    """Draws architectures that the budget admits, none of them twice.
+
+    Uniform over the choices by rejection: the counts are closed forms, so even a window that admits one
+    draw in a thousand costs milliseconds. The number of draws is bounded, so a window between two
+    reachable sizes, or one with too few members, is an error and never an endless loop.
+    """
+
+    #: Draws without a new member after which the window counts as exhausted.
+    PATIENCE = 20_000
+
+    def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: Iterable[str] = ()):
+        budget.check(space)
+        self.space, self.budget, self.rng = space, budget, rng
+        self.seen = set(exclude)
+        self.found = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> Arch:
+        nearest = None
+        for _ in range(self.PATIENCE):
+            arch = self.space.sample(self.rng)
+            if not self.budget.admits(self.space, arch):
+                nearest = nearest or arch
+                continue
+            if arch.id not in self.seen:
+                self.seen.add(arch.id)
+                self.found += 1
+                return arch
+        raise LibranasError(
+            f"Found only {self.found} different architectures within params {self.budget.params} and "
+            f"MACs {self.budget.macs}; {self.PATIENCE} further draws gave no new one"
+            + (
+                f" (the last outside had {self.space.params(nearest)} params, {self.space.macs(nearest)} MACs)."
+                if nearest
+                else "."
+            ),
+            "Widen the budget, ask for fewer architectures (`sample.count`), or offer more choices under `space`.",
+        )
+
+    def take(self, count: int) -> list[Arch]:
+        return [next(self) for _ in range(count)]
