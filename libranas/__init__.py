@@ -16,7 +16,7 @@ _HOMES = {
     "list_proxies": "libranas.proxies",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str):

@@ -211,7 +211,9 @@ class _Run:
                 add_gradients(moments, a_UGKI, d_UGKO * self.units)
                 reduce_gradient(name, weight, moments, needing)
 
-            self._backward(tensors, inputs, self.targets, self.units, at_once if needing else None, reduce_activation)
+            self._backward(
+                tensors, inputs, self.targets, self.units, at_once if needing else None, reduce_activation
+            )
         else:
 
             def whole(name, module, weight, a_UGKI, d_UGKO):
@@ -220,7 +222,9 @@ class _Run:
                 reduce_gradient(name, weight, moments, mean_only)
 
             if mean_only or on_activation:
-                self._backward(tensors, inputs, self.targets, 1, whole if mean_only else None, reduce_activation)
+                self._backward(
+                    tensors, inputs, self.targets, 1, whole if mean_only else None, reduce_activation
+                )
             if spread:
                 kept: dict[str, tuple[torch.Tensor, Moments]] = {}
 

@@ -24,7 +24,9 @@ def disk_error(error: OSError, path: Path) -> LibranasError:
             "Free some space (or point `results` in the config to a larger disk) and run the same command "
             "again: nothing was half-written, finished work is kept.",
         )
-    return LibranasError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours.")
+    return LibranasError(
+        f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours."
+    )
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def plain(value):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):  # numpy scalar or array
         return plain(value.tolist())
-    if isinstance(value, float) and value != value or value in (float("inf"), float("-inf")):
+    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
         return None
     return value
 

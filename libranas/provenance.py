@@ -17,7 +17,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 STAGE_VERSIONS = {
@@ -89,7 +89,17 @@ def _gpu_names() -> list[str]:
 
 def facts() -> dict:
     """The conditions of a run: versions, commit, machine, time. JSON-ready, without user names or paths."""
-    packages = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "h5py", "snakemake")
+    packages = (
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "lightgbm",
+        "h5py",
+        "snakemake",
+    )
     versions = {}
     for name in packages:
         try:
@@ -110,5 +120,5 @@ def facts() -> dict:
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "gpu": _gpu_names(),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -102,7 +102,9 @@ def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
         return torch.stack(index)
 
 
-def attention_class(head_width: int, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
+def attention_class(
+    head_width: int, grid: tuple[int, int], max_offset: int | None
+) -> type[AutoFormerAttention]:
     """The attention class of a network; `max_offset` None means no relative positions."""
     attributes = {"head_width": head_width, "grid": grid, "max_offset": max_offset}
     return type("AutoFormerAttention", (AutoFormerAttention,), attributes)

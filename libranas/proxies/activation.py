@@ -69,7 +69,9 @@ def window_unions(patterns: list[torch.Tensor]) -> np.ndarray:
     repeated = word[1:] == word[:-1]
     again_MM = torch.zeros(M, M, dtype=torch.long)
     again_MM.index_put_(
-        (layer[:-1][repeated], layer[1:][repeated]), torch.ones(int(repeated.sum()), dtype=torch.long), accumulate=True
+        (layer[:-1][repeated], layer[1:][repeated]),
+        torch.ones(int(repeated.sum()), dtype=torch.long),
+        accumulate=True,
     )
     union_MM = np.full((M, M), np.nan)
     for i in range(M):

@@ -48,7 +48,7 @@ def _lambda(gradient: Gradient, options: Options):
     value, kept_OI = _inverse_std_sum(1.0, std_OI)
     kept = std_OI[kept_OI].double()
     return {
-        "per_layer": value,
+        "lambda": value,
         "log_sigma": kept.log().mean().item() if len(kept) else float("nan"),
         "dropped": float(std_OI.numel() - len(kept)),
     }
@@ -56,7 +56,7 @@ def _lambda(gradient: Gradient, options: Options):
 
 def _combine_lambda(places, _):
     components = {key: [place[key] for place in places] for key in places[0]}
-    return sum(components["per_layer"]), components
+    return sum(components["lambda"]), components
 
 
 SNIP = Proxy(
@@ -104,7 +104,7 @@ LSWAG_LAMBDA = Proxy(
     need=lambda options: "signed_moments" if options.lambda_variance == "signed" else "abs_moments",
     reduce=_lambda,
     combine=_combine_lambda,
-    components={"per_layer": ("layer",), "log_sigma": ("layer",), "dropped": ("layer",)},
+    components={"lambda": ("layer",), "log_sigma": ("layer",), "dropped": ("layer",)},
 )
 
 PROXIES = (SNIP, GRAD_NORM, ZICO, LSWAG_LAMBDA)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from libranas.proxies.base import SYNAPTIC, Proxy, Saliency
+from libranas.proxies.base import SYNAPTIC, Proxy
 
 
 def _combine_synflow(places, _):

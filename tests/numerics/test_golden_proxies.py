@@ -100,7 +100,7 @@ def test_batch_proxies_match_the_oracle(golden, monkeypatch, net, batch, mode, p
         options["mode"] = mode
     card = engine.score(model, inputs, targets, [proxy], precision="float64", **options)
     assert card[proxy] == pytest.approx(number(expected["value"]), rel=1e-9)
-    for ours, theirs in (("per_layer", "per_layer"), ("log_sigma", "mean_log_sigma"), ("words", "per_layer")):
+    for ours, theirs in (("per_layer", "per_layer"), ("lambda", "per_layer"), ("log_sigma", "mean_log_sigma"), ("words", "per_layer")):
         if ours in card.scores[proxy].components and theirs in expected:
             got = card.scores[proxy].components[ours]
             want = expected[theirs]

@@ -1,0 +1,150 @@
+"""Accuracies for a set of architectures: trained from scratch, inherited from a supernet, or from a table."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.files import AppendLog
+from libranas.nets import build
+from libranas.provenance import stream_seed
+from libranas.recipe import ImageSet, Recipe, accuracy
+from libranas.spaces import Space
+from libranas.supernet import Supernet
+from libranas.train import fit
+
+
+def train_each(
+    space: Space,
+    archs: Sequence[Arch],
+    train: ImageSet,
+    val: ImageSet,
+    recipe: Recipe,
+    seeds: int,
+    seed: int,
+    log_path: Path,
+    key: str,
+    device: str = "cpu",
+    progress: Callable = lambda iterable, total, label: iterable,
+) -> pd.DataFrame:
+    """Validation accuracy of every architecture after training it from scratch, a row an architecture and seed.
+
+    Goes on from the log: at most the network being trained is lost to a kill. Initial weights and order of
+    images come from streams of their own and are independent of those that were scored.
+
+    Returns
+    -------
+    DataFrame with columns ``id``, ``seed``, ``accuracy`` (in [0, 1])
+    """
+    done: dict[tuple[str, int], float] = {}
+    with AppendLog(log_path) as log:
+        done |= {(r["arch"], r["seed"]): r["accuracy"] for r in log.records if r["key"] == key}
+        work = [(arch, s) for arch in archs for s in range(seeds)]
+        for arch, s in progress(work, len(work), "training the benchmark"):
+            if (arch.id, s) in done:
+                continue
+            stream = stream_seed(seed, "benchmark", arch.id, s)
+            model = build(space, arch, stream, recipe.drop_path, fused=True)
+            fit(model, train, None, recipe, stream, device)
+            done[arch.id, s] = accuracy(model.eval(), val, device)
+            log.append({"key": key, "arch": arch.id, "seed": s, "accuracy": done[arch.id, s]})
+    return pd.DataFrame([(a.id, s, done[a.id, s]) for a, s in work], columns=["id", "seed", "accuracy"])
+
+
+def train_supernet(
+    space: Space,
+    train: ImageSet,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    key: str,
+    device: str = "cpu",
+    on_epoch: Callable[[dict], None] = lambda record: None,
+) -> tuple[Supernet, list[dict]]:
+    """Train a supernet by uniform sampling: one random sub-network a step (Guo et al., ECCV 2020; AutoFormer).
+
+    Returns the supernet and its history. Resumes at the last epoch of `checkpoint`.
+    """
+    supernet = Supernet(space, stream_seed(seed, "supernet", "init"), device)
+
+    def forward(step: int, inputs):
+        return supernet.forward(
+            space.sample(np.random.default_rng(stream_seed(seed, "supernet", step))), inputs
+        )
+
+    history = fit(
+        supernet.model,
+        train,
+        None,
+        recipe,
+        stream_seed(seed, "supernet", "train"),
+        device,
+        checkpoint,
+        key,
+        on_epoch,
+        forward,
+    )
+    return supernet, history
+
+
+def inherit(
+    supernet: Supernet, archs: Sequence[Arch], val: ImageSet, progress=lambda iterable, total, label: iterable
+) -> pd.DataFrame:
+    """Validation accuracy of every architecture with the supernet's weights; columns as :func:`train_each`."""
+    supernet.model.eval()
+    device = next(supernet.model.parameters()).device
+    rows = [
+        (arch.id, 0, accuracy(lambda x, a=arch: supernet.forward(a, x), val, device))
+        for arch in progress(archs, len(archs), "evaluating the supernet")
+    ]
+    return pd.DataFrame(rows, columns=["id", "seed", "accuracy"])
+
+
+def read_table(path: str | Path, space: Space) -> pd.DataFrame:
+    """Architectures and accuracies of a CSV file with the columns ``architecture`` (canonical JSON) and
+    ``accuracy``.
+
+    Returns
+    -------
+    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`Arch`)
+
+    Raises
+    ------
+    LibranasError
+        For a missing file or column, an architecture outside the space, a repeated one, or an accuracy that is
+        not a number; the line is named.
+    """
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise LibranasError(
+            f"benchmark.table: {path} does not exist.", "Give the path of a CSV file."
+        ) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise LibranasError(
+            f"benchmark.table: {path} is not a CSV file ({error}).", "Expected comma-separated text."
+        ) from None
+    if missing := {"architecture", "accuracy"} - set(table.columns):
+        raise LibranasError(
+            f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
+            "Expected the columns architecture (canonical JSON) and accuracy.",
+        )
+    rows, seen = [], set()
+    for line, (text, value) in enumerate(zip(table["architecture"], table["accuracy"], strict=True), start=2):
+        where = f"benchmark.table: {path}, line {line}"
+        arch = Arch.from_json(str(text))
+        if not space.contains(arch):
+            raise LibranasError(f"{where}: {text} is not a member of the space.", f"The space is {space}.")
+        number = pd.to_numeric(value, errors="coerce")
+        if not np.isfinite(number):
+            raise LibranasError(
+                f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it."
+            )
+        if arch.id in seen:
+            raise LibranasError(f"{where}: {text} comes twice.", "Keep one line an architecture.")
+        seen.add(arch.id)
+        rows.append((arch.id, 0, float(number), arch))
+    return pd.DataFrame(rows, columns=["id", "seed", "accuracy", "arch"])

@@ -1,0 +1,136 @@
+"""Search under a budget: evolution, random search, and the largest network, all resumable.
+
+A searcher proposes evaluation number n as a pure function of what was evaluated before and of the random
+stream (seed, strategy, n). Its history is an append-only log, so a killed search that is started again makes
+the same proposals as an undisturbed one, and there is no other state to save. Needs neither torch nor a model:
+what evaluates an architecture is handed in.
+
+Evolution follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
+generation mutated and half crossed) without the faults of its code: parents of different depth make legal
+children, nothing is evaluated twice, infeasible budgets end in an error and the search resumes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from libranas.arch import Arch
+from libranas.files import AppendLog
+from libranas.provenance import stream_seed
+from libranas.spaces import Budget, Sampler, Space
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluated architecture; `fitness` is -inf where a score is not finite."""
+
+    arch: Arch
+    fitness: float
+    detail: dict
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Uniform members of the space within the budget, none twice."""
+
+    space: Space
+    budget: Budget
+    seed: int
+    name: str = "random"
+
+    def propose(self, history: Sequence[Evaluated]) -> Arch:
+        rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, len(history)))
+        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch.id for e in history)))
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Generations of mutated and crossed parents; see the module's docstring.
+
+    Parameters
+    ----------
+    population : int
+        Random architectures to begin with, and size of a generation.
+    parents : int
+        How many of the fittest so far may have children.
+    """
+
+    space: Space
+    budget: Budget
+    seed: int
+    population: int = 50
+    parents: int = 10
+    name: str = "evolution"
+
+    #: Children tried for one proposal before a random member takes the place.
+    ATTEMPTS = 200
+
+    def propose(self, history: Sequence[Evaluated]) -> Arch:
+        step = len(history)
+        rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, step))
+        seen = {e.arch.id for e in history}
+        if step >= self.population:
+            generation = step // self.population
+            parents = fittest(history[: generation * self.population], self.parents)
+            for _ in range(self.ATTEMPTS):
+                first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
+                if step % 2:
+                    child = self.space.cross(first, second, rng)
+                else:
+                    child = self.space.mutate(first, rng)
+                if child.id not in seen and self.budget.admits(self.space, child):
+                    return child
+        return next(Sampler(self.space, self.budget, rng, exclude=seen))
+
+
+def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
+    """The `count` best, ties in the order of evaluation."""
+    return sorted(history, key=lambda e: -e.fitness)[:count]
+
+
+def run(
+    searcher,
+    evaluate: Callable[[Arch], tuple[float, dict]],
+    evaluations: int,
+    log_path: str | Path,
+    key: str,
+    progress: Callable = lambda iterable, total, label: iterable,
+) -> list[Evaluated]:
+    """Evaluate `evaluations` proposals of `searcher`, going on from the log.
+
+    Parameters
+    ----------
+    evaluate : callable arch -> (fitness, JSON-ready details)
+        A fitness that is not a number counts as -inf.
+    key : str
+        Names everything the fitness depends on; records under another key are not used.
+    """
+    history: list[Evaluated] = []
+    with AppendLog(log_path) as log:
+        for record in log.records:
+            if record["key"] == key:
+                history.append(Evaluated(Arch.from_json(record["arch"]), record["fitness"], record["detail"]))
+        for _ in progress(range(evaluations), evaluations, f"search: {searcher.name}"):
+            if _ < len(history):
+                continue
+            arch = searcher.propose(history)
+            fitness, detail = evaluate(arch)
+            fitness = float(fitness) if fitness == fitness else float("-inf")
+            log.append({"key": key, "arch": arch.json, "fitness": fitness, "detail": detail})
+            history.append(Evaluated(arch, fitness, detail))
+    return history[:evaluations]
+
+
+def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:
+    """A random member whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
+
+    The budget's MACs still hold; the window of parameters is the tolerance cut with the budget's.
+    """
+    size = space.params(like)
+    low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
+    if budget.params:
+        low, high = max(low, budget.params[0]), min(high, budget.params[1])
+    rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
+    return next(Sampler(space, Budget((low, high), budget.macs), rng, exclude=(like.id, *exclude)))

@@ -1,0 +1,191 @@
+"""Combiners: nothing leaks from evaluation to fitting, labels are counted truly, only ranks matter."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from libranas import ensemble
+from libranas.ensemble import COMBINERS, Calibration, Evaluation, evaluate, proxy_table
+from libranas.errors import LibranasError
+from libranas.stats import kendall, spearman
+
+LABEL_FREE = {"params", "log_rank_all"}
+
+
+def table(n=90, seed=0):
+    """Accuracy is the sum of three hidden traits; proxies see one each, or nothing."""
+    rng = np.random.default_rng(seed)
+    trait = rng.normal(size=(3, n))
+    columns = {f"trait{i}": trait[i] + 0.3 * rng.normal(size=n) for i in range(3)}
+    columns |= {"against": -trait[0] + 0.3 * rng.normal(size=n), "noise": rng.normal(size=n)}
+    ids = [f"a{i:03d}" for i in range(n)]
+    params = np.exp(trait[2] + rng.normal(size=n))
+    columns["params"] = params
+    return pd.DataFrame(columns, index=ids), pd.Series(trait.sum(axis=0), ids), pd.Series(params, ids)
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """Records, for every method, the last calibration set and prediction."""
+    seen = {}
+    for name, combiner in list(COMBINERS.items()):
+
+        def spy(known, score_EP, params_E, seed, name=name, inner=combiner.fit_predict):
+            seen[name] = (
+                set(known.score_CP.index),
+                set(score_EP.index),
+                inner(known, score_EP, params_E, seed),
+            )
+            return seen[name][2]
+
+        monkeypatch.setitem(COMBINERS, name, dataclasses.replace(combiner, fit_predict=spy))
+    return seen
+
+
+def test_no_prediction_sees_the_accuracies_it_is_judged_on(spied):
+    scores, accuracy, params = table()
+    first = evaluate(scores, accuracy, params, calibration=40, splits=1)
+    before = dict(spied)
+    fit, rest, _ = before["z1"]
+    assert len(fit) == 40 and not fit & rest and fit | rest == set(scores.index)
+
+    falsified = accuracy.copy()
+    falsified[sorted(rest)] = np.random.default_rng(1).normal(size=len(rest))
+    second = evaluate(scores, falsified, params, calibration=40, splits=1)
+    for method in COMBINERS:
+        np.testing.assert_array_equal(spied[method][2], before[method][2], err_msg=method)
+    assert not second.summary["spearman"].equals(first.summary["spearman"])  # the judgement did change
+
+
+def test_needs_labels_is_true_to_what_is_used(spied):
+    scores, accuracy, params = table()
+    result = evaluate(scores, accuracy, params, calibration=40, splits=1).summary.set_index("method")
+    before = dict(spied)
+    falsified = accuracy.copy()
+    fit = sorted(before["z1"][0])
+    # calibration accuracies that only `noise` agrees with
+    falsified[fit] = scores.loc[fit, "noise"]
+    evaluate(scores, falsified, params, calibration=40, splits=1)
+    unchanged = {m for m in COMBINERS if np.array_equal(spied[m][2], before[m][2])}
+    assert unchanged == LABEL_FREE == {m for m in COMBINERS if not COMBINERS[m].needs_labels}
+    assert set(result.index[result["labels"] == 0]) == LABEL_FREE
+    assert (result.loc[result["needs_labels"], "labels"] == 40).all()
+
+
+@pytest.mark.parametrize("method", sorted(set(COMBINERS) - {"libra_literal"}))
+def test_only_ranks_matter(method):
+    """All but the published estimator (equal-width bins) are blind to monotone transforms of every input."""
+    scores, accuracy, params = table()
+    bent = scores.assign(trait0=np.exp(scores["trait0"]), noise=scores["noise"] ** 3, params=np.log(params))
+    values = []
+    for s, a, p in ((scores, accuracy, params), (bent, np.exp(accuracy), np.log(params))):
+        known = Calibration(s.iloc[:40], a.iloc[:40], p.iloc[:40])
+        values.append(COMBINERS[method].fit_predict(known, s.iloc[40:], p.iloc[40:], 5))
+    assert values[0].shape == (50,)
+    assert spearman(*values) == pytest.approx(1, abs=1e-9)
+
+
+def test_order_of_rows_and_columns_does_not_matter():
+    scores, accuracy, params = table()
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(scores.index)
+    shuffled = scores.loc[rows, rng.permutation(scores.columns)]
+    plain = evaluate(scores, accuracy, params, 30, splits=2, seed=4)
+    other = evaluate(shuffled, accuracy[rng.permutation(rows)], params[rows], 30, splits=2, seed=4)
+    pd.testing.assert_frame_equal(plain.summary, other.summary, check_exact=True)
+    pd.testing.assert_frame_equal(plain.per_split, other.per_split, check_exact=True)
+    assert not evaluate(scores, accuracy, params, 30, splits=2, seed=5).summary.equals(plain.summary)
+
+
+def test_learners_find_what_one_proxy_cannot_show():
+    scores, accuracy, params = table(n=200)
+    summary = evaluate(scores, accuracy, params, calibration=80, splits=3).summary
+    rho = summary.set_index("method")["spearman"]
+    assert rho["z1"] < 0.7  # one trait of three
+    assert rho["ridge_ranks"] > 0.85 and rho["lightgbm"] > 0.75
+
+
+def test_failed_scores_are_predicted_low_not_dropped():
+    scores, accuracy, params = table()
+    bad = scores.index[accuracy < accuracy.quantile(0.2)]
+    scores["trait0"] = scores["trait0"].astype(float)
+    scores.loc[bad, ["trait0", "trait1"]] = np.nan
+    result = evaluate(scores, accuracy, params, 40, splits=2)
+    assert np.isfinite(result.per_split[["spearman", "kendall", "regret"]]).all(axis=None)
+    assert (result.summary["n_evaluation"] == 50).all()
+
+
+def test_summary_follows_from_the_splits():
+    scores, accuracy, params = table()
+    result = evaluate(scores, accuracy, params, 40, splits=5, methods=["params", "z1"])
+    assert isinstance(result, Evaluation)
+    assert list(result.summary["method"]) == ["params", "z1"] and len(result.per_split) == 10
+    for row in result.summary.itertuples():
+        part = result.per_split.query("method == @row.method")
+        assert row.spearman == pytest.approx(part["spearman"].mean())
+        assert row.kendall == pytest.approx(part["kendall"].mean())
+        assert row.regret == pytest.approx(part["regret"].mean()) and row.regret >= 0
+        assert part["spearman"].min() <= row.low <= row.spearman <= row.high <= part["spearman"].max()
+        assert (row.n_calibration, row.n_evaluation, row.splits) == (40, 50, 5)
+
+
+def test_regret_and_correlation_of_a_known_ranking(spied):
+    scores, accuracy, params = table()
+    result = evaluate(scores, accuracy, params, 40, splits=1, methods=["params"]).per_split.iloc[0]
+    rest = sorted(spied["params"][1])
+    truth, size = accuracy[rest], params[rest]
+    assert result["spearman"] == pytest.approx(spearman(size, truth))
+    assert result["kendall"] == pytest.approx(kendall(size, truth))
+    assert result["regret"] == pytest.approx(truth.max() - truth[size.idxmax()])
+
+
+def test_regret_of_tied_tops_is_their_mean():
+    scores, accuracy, params = table()
+    params[:] = 1.0
+    result = evaluate(scores, accuracy, params, 40, splits=1, methods=["params"])
+    assert np.isnan(result.summary.loc[0, "spearman"])  # cannot rank: said, not dropped
+    assert result.summary.loc[0, "regret"] > 1  # the mean architecture, far from the best
+
+
+def test_splits_do_not_depend_on_the_methods_or_their_number():
+    scores, accuracy, params = table()
+    many = evaluate(scores, accuracy, params, 40, splits=3, methods=["z1", "lightgbm"]).per_split
+    one = evaluate(scores, accuracy, params, 40, splits=2, methods=["lightgbm"]).per_split
+    kept = many.query("method == 'lightgbm' and split < 2").reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, kept, check_exact=True)
+
+
+def test_proxy_table():
+    scores, accuracy, params = table()
+    scores.loc[scores.index[:3], "noise"] = [np.nan, np.inf, -np.inf]
+    result = proxy_table(scores, accuracy, params, resamples=200)
+    assert list(result["spearman"]) == sorted(result["spearman"], reverse=True)
+    result = result.set_index("proxy")
+    assert (result["n"] == 90).all()
+    assert result.loc["noise", "non_finite"] == 3 and result["non_finite"].sum() == 3
+    assert result.loc["against", "spearman"] < 0 and result.loc["against", "kendall"] < 0
+    assert np.isnan(result.loc["params", "partial_given_params"])
+    # trait2 is seen through size: less of it is left given size; trait1 has nothing to do with size
+    drop = result["spearman"] - result["partial_given_params"]
+    assert drop["trait2"] > 0.1 > abs(drop["trait1"])
+    assert ((result["low"] < result["spearman"]) & (result["spearman"] < result["high"])).all()
+    assert result.loc["trait1", "spearman"] == pytest.approx(spearman(scores["trait1"], accuracy))
+
+
+def test_errors():
+    scores, accuracy, params = table(n=30)
+    with pytest.raises(LibranasError, match="unknown combiners"):
+        evaluate(scores, accuracy, params, 15, methods=["boosting"])
+    for calibration in (9, 21):
+        with pytest.raises(LibranasError, match=f"{calibration} of 30"):
+            evaluate(scores, accuracy, params, calibration)
+    with pytest.raises(LibranasError, match="do not match"):
+        evaluate(scores, accuracy.iloc[1:], params, 15)
+
+
+def test_registry():
+    assert {name: c.name for name, c in COMBINERS.items()} == {name: name for name in COMBINERS}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ensemble.COMBINERS["z1"].needs_labels = False
