@@ -171,7 +171,7 @@ def _list_tar(path: Path, stack: ExitStack) -> list[tuple[str, Callable | None]]
     except OSError as error:
         raise LibranasError(
             f"Cannot read {path}: {error.strerror or error}.",
-            f"Check that it is readable and that {tempfile.gettempdir()} (another place: set TMPDIR) has room "
+            f"Check that it is readable and that {tempfile.gettempdir()} (elsewhere: set TMPDIR) has room "
             "for a decompressed copy.",
         ) from error
 
@@ -215,7 +215,7 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         if odd := sorted(set(classes) ^ set(names[split])):
             here, there = ("train", split) if odd[0] in classes else (split, "train")
             raise LibranasError(
-                f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} of that kind).",
+                f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} like it).",
                 "Every split needs the same class folders: add the missing ones or remove the odd ones.",
             )
     source = Source(classes, {split: [] for split in names})
@@ -364,9 +364,7 @@ def _pinned_splits(source: Source, settings: dict, seed: int) -> tuple[dict, dic
                 f"it needs one for each of {len(classes)} classes or more, and must leave some to train.",
                 f"Change `data.splits.{split}`, or add images.",
             )
-        splits[split], splits["train"] = _stratified(
-            splits["train"], count, stream_seed(seed, "split", split)
-        )
+        splits[split], splits["train"] = _stratified(splits["train"], count, stream_seed(seed, "split", split))
         rules[split] = f"{share:g} of {total} training images, stratified by class, seed {seed}"
         rules["train"] = f"the training images without {' and '.join(absent)}"
     for split, limit in (settings["limit"] or {}).items():
@@ -519,7 +517,10 @@ class _SplitWriter:
         labels_N = np.array(self.labels, np.int64)
         if len(labels_N):
             self.group.create_dataset("labels", data=labels_N, fletcher32=True)
-            self.group.create_dataset("source", data=self.sources, dtype=h5py.string_dtype())
+            # Fixed length: text of variable length lies in a heap that no checksum covers.
+            text_N = np.array([source.encode() for source in self.sources])
+            utf8 = h5py.string_dtype("utf-8", text_N.itemsize)
+            self.group.create_dataset("source", data=text_N.astype(utf8), fletcher32=True, compression="gzip")
         self.hash.update(labels_N.astype("<i8").tobytes())
         counts = np.bincount(labels_N, minlength=len(classes)).tolist()
         return {
@@ -649,7 +650,7 @@ def _new_h5(path: Path) -> Iterator[h5py.File]:
     """A new images.h5, in the file format (HDF5 1.10) that also has checksums over its own structure."""
     try:
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+            file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
             yield file
     except RuntimeError as error:  # h5py's way to report a full disk when it closes the file
         if "No space left" in str(error):
@@ -694,14 +695,14 @@ def open_images(path: str | os.PathLike) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             found = file.attrs.get("format"), file.attrs.get("version")
-            if found != (FORMAT, VERSION) or not all(f"{split}/source" in file for split in SPLITS):
+            if found != (FORMAT.encode(), VERSION) or not all(f"{split}/source" in file for split in SPLITS):
                 raise LibranasError(
-                    f"{path} is not an images file (expected format and version {FORMAT} {VERSION} with the "
-                    f"groups {', '.join(SPLITS)}; found {found[0]} {found[1]} with {', '.join(file)}).",
+                    f"{path} is no images file (format {found[0]}, version {found[1]}, {', '.join(file)}; "
+                    f"expected {FORMAT.encode()}, {VERSION}, {', '.join(SPLITS)}).",
                     _AGAIN,
                 )
             yield file
-    except OSError as error:
+    except (OSError, KeyError) as error:  # KeyError: how h5py says that damage hides a group
         raise LibranasError(f"{path} is cut off, damaged or not an HDF5 file ({error}).", _AGAIN) from error
 
 

@@ -95,9 +95,7 @@ def score(
     for proxy in records:
         if proxy.parts:
             scores[proxy.name] = _finish(proxy, {p: scores[p] for p in proxy.parts}, settings, costs)
-    return ScoreCard(
-        {name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded, tuple(run.warnings)
-    )
+    return ScoreCard({name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded, tuple(run.warnings))
 
 
 def _finish(proxy: Proxy, reduced, settings: Options, costs: dict[str, PassCost]) -> ProxyScore:
@@ -211,9 +209,7 @@ class _Run:
                 add_gradients(moments, a_UGKI, d_UGKO * self.units)
                 reduce_gradient(name, weight, moments, needing)
 
-            self._backward(
-                tensors, inputs, self.targets, self.units, at_once if needing else None, reduce_activation
-            )
+            self._backward(tensors, inputs, self.targets, self.units, at_once if needing else None, reduce_activation)
         else:
 
             def whole(name, module, weight, a_UGKI, d_UGKO):
@@ -222,9 +218,7 @@ class _Run:
                 reduce_gradient(name, weight, moments, mean_only)
 
             if mean_only or on_activation:
-                self._backward(
-                    tensors, inputs, self.targets, 1, whole if mean_only else None, reduce_activation
-                )
+                self._backward(tensors, inputs, self.targets, 1, whole if mean_only else None, reduce_activation)
             if spread:
                 kept: dict[str, tuple[torch.Tensor, Moments]] = {}
 

@@ -10,7 +10,7 @@ Shape suffixes: A architectures, P proxies, C calibration and E evaluation archi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -234,3 +234,66 @@ def proxy_table(
             }
         )
     return pd.DataFrame(rows).sort_values(["spearman", "proxy"], ascending=[False, True], ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """LIBRA's choice and how it fares.
+
+    Attributes
+    ----------
+    choice : JSON-ready record of :class:`libranas.libra.Choice` with ``proxies``, ``calibration`` (ids that chose)
+        and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n
+    methods : see :class:`Evaluation` (``summary``)
+    proxies : see :func:`proxy_table`; all labelled architectures
+    """
+
+    choice: dict
+    methods: pd.DataFrame
+    proxies: pd.DataFrame
+
+
+def choose_and_judge(
+    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, settings: dict, seed: int
+) -> Verdict:
+    """Choose on some labelled architectures, judge on the others, next to every other method.
+
+    Parameters
+    ----------
+    score_AP, params_A : the sample; only architectures with an accuracy are used
+    settings : config section ``libra`` (mode, calibration, splits, window, duplicate)
+
+    Raises
+    ------
+    LibranasError
+        If accuracies name unknown architectures, or too few have one.
+    """
+    if len(unknown := accuracy_A.index.difference(score_AP.index)):
+        raise LibranasError(
+            f"{len(unknown)} architectures with an accuracy have no scores, e.g. {unknown[0]}",
+            "score the same sample that the benchmark was made for (delete the benchmark's files to redo it)",
+        )
+    score_AP, accuracy_A, params_A = check_table(score_AP.loc[accuracy_A.index], accuracy_A, params_A[accuracy_A.index])
+    # Judged first: it checks that both parts are large enough.
+    evaluation = evaluate(score_AP, accuracy_A, params_A, settings["calibration"], settings["splits"], seed)
+    order = np.random.default_rng(stream_seed(seed, "libra", "calibration")).permutation(len(accuracy_A))
+    fit, rest = order[: settings["calibration"]], order[settings["calibration"] :]
+    choice = choose(
+        score_AP.iloc[fit],
+        accuracy_A.iloc[fit],
+        params_A.iloc[fit],
+        settings["mode"],
+        window=settings["window"],
+        duplicate=settings["duplicate"],
+        seed=stream_seed(seed, "libra", "gain"),
+    )
+    ranking = log_rank(score_AP.iloc[rest][choice.proxies]).to_numpy()
+    truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
+    low, high = bootstrap_interval(spearman, ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
+    record = {
+        **asdict(choice),
+        "proxies": choice.proxies,
+        "calibration": sorted(accuracy_A.index[fit]),
+        "held_out": {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)},
+    }
+    return Verdict(record, evaluation.summary, proxy_table(score_AP, accuracy_A, params_A, seed))

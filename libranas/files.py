@@ -24,9 +24,7 @@ def disk_error(error: OSError, path: Path) -> LibranasError:
             "Free some space (or point `results` in the config to a larger disk) and run the same command "
             "again: nothing was half-written, finished work is kept.",
         )
-    return LibranasError(
-        f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours."
-    )
+    return LibranasError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours.")
 
 
 @contextmanager

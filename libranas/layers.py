@@ -12,7 +12,7 @@ Shape suffixes: A architectures, S seeds, L weight layers, M activation layers, 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -69,8 +69,9 @@ class WindowChoice:
 
     @classmethod
     def from_dict(cls, record: dict) -> "WindowChoice":
-        """Inverse of :meth:`to_dict`."""
-        return cls(**{**record, "window": LayerWindow(**record["window"])})
+        """Inverse of :meth:`to_dict`; other keys of the record are left alone."""
+        known = {field.name: record[field.name] for field in fields(cls)}
+        return cls(**{**known, "window": LayerWindow(**record["window"])})
 
 
 def curve(scores: Scores, bins: int = 10, exclude: Sequence[str] = ("first", "last")) -> pd.DataFrame:
@@ -117,9 +118,7 @@ def curve(scores: Scores, bins: int = 10, exclude: Sequence[str] = ("first", "la
     return out
 
 
-def choose_window(
-    curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, int] | None = None
-) -> WindowChoice:
+def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, int] | None = None) -> WindowChoice:
     """Read the layer window off a curve made by :func:`curve`.
 
     Parameters

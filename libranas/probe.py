@@ -89,14 +89,10 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
         modules = dict(model.named_modules())
         missing = [n for n in names if n not in modules]
         if missing:
-            raise LibranasError(
-                f"Option features: no module is called {', '.join(missing)}.", "See named_modules()."
-            )
+            raise LibranasError(f"Option features: no module is called {', '.join(missing)}.", "See named_modules().")
         return [(n, modules[n], "output") for n in names]
     blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.Module) or not all(
-        hasattr(b, "norm2") and hasattr(b, "attn") for b in blocks
-    ):
+    if not isinstance(blocks, nn.Module) or not all(hasattr(b, "norm2") and hasattr(b, "attn") for b in blocks):
         return []
     points = []
     for i, block in enumerate(blocks):
@@ -297,9 +293,7 @@ class Recorder:
                     )
                 calls.operands.append(unit_operands(module, inputs, out_grad, self.units))
                 if len(calls.operands) == calls.expected:
-                    a, d = (
-                        torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*calls.operands, strict=True)
-                    )
+                    a, d = (torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*calls.operands, strict=True))
                     calls.operands = None
                     self.on_gradient(calls.name, calls.module, calls.weight, a, d)
 

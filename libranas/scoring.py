@@ -14,9 +14,9 @@ import torch
 
 from libranas import engine, layers, proxies, store
 from libranas.arch import Arch
-from libranas.errors import LibranasError
 from libranas.files import AppendLog
 from libranas.layers import LayerWindow
+from libranas.libra import ReferenceRanks
 from libranas.nets import build
 from libranas.provenance import digest, facts, stage_version, stream_seed
 from libranas.scorecard import ScoreCard
@@ -77,9 +77,7 @@ class Scorer:
             error.add_note(f"while scoring architecture {arch.id}, seed {seed_index}: {arch.json}")
             raise
 
-    def gather(
-        self, archs: Sequence[Arch], seeds: Sequence[int], cards: dict, names: Sequence[str]
-    ) -> store.Scores:
+    def gather(self, archs: Sequence[Arch], seeds: Sequence[int], cards: dict, names: Sequence[str]) -> store.Scores:
         """Score cards as the store's arrays, with their provenance."""
         info = {}
         for name in names:
@@ -167,21 +165,21 @@ def score_shard(
     return scorer.gather(archs, range(seeds), {k: c for k, c in cards.items() if k in wanted}, names)
 
 
-def check_failures(scores: store.Scores, allowed: float) -> pd.DataFrame:
-    """Non-finite scores by proxy and reason; an error if any proxy fails on more than `allowed` of the networks.
+@dataclass(frozen=True)
+class Fitness:
+    """The fitness of a search: chosen proxies of a candidate against a fixed reference sample.
 
-    Parameters
-    ----------
-    allowed : float
-        Share in [0, 1]; config key ``score.max_failed``.
+    Called with an architecture it returns ``(fitness, {proxy: score})``.
     """
-    table = store.nonfinite(scores)
-    cells = len(scores.archs) * len(scores.seeds)
-    for row in table.itertuples():
-        if row.count > allowed * cells:
-            raise LibranasError(
-                f"Proxy {row.proxy} is not finite for {row.count} of {cells} networks: {row.reason}.",
-                f"Take {row.proxy} out of `score.proxies`, or allow it with `score.max_failed` (now {allowed}): "
-                "such scores are kept as NaN, counted in the report and rank last.",
-            )
-    return table
+
+    scorer: Scorer
+    reference: ReferenceRanks
+    proxies: Sequence[str]
+    seeds: int
+    window: LayerWindow
+    psi: str
+
+    def __call__(self, arch: Arch) -> tuple[float, dict]:
+        row = self.scorer.table(arch, range(self.seeds), self.proxies, self.window, self.psi)
+        scores = {name: float(row[name]) for name in self.proxies}
+        return self.reference.fitness(scores), scores

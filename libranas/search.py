@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from libranas.arch import Arch
+from libranas.errors import LibranasError
 from libranas.files import AppendLog
 from libranas.provenance import stream_seed
 from libranas.spaces import Budget, Sampler, Space
@@ -112,8 +114,8 @@ def run(
         for record in log.records:
             if record["key"] == key:
                 history.append(Evaluated(Arch.from_json(record["arch"]), record["fitness"], record["detail"]))
-        for _ in progress(range(evaluations), evaluations, f"search: {searcher.name}"):
-            if _ < len(history):
+        for step in progress(range(evaluations), evaluations, f"search: {searcher.name}"):
+            if step < len(history):
                 continue
             arch = searcher.propose(history)
             fitness, detail = evaluate(arch)
@@ -121,6 +123,78 @@ def run(
             log.append({"key": key, "arch": arch.json, "fitness": fitness, "detail": detail})
             history.append(Evaluated(arch, fitness, detail))
     return history[:evaluations]
+
+
+def strategy(name: str, space: Space, budget: Budget, seed: int, settings: dict, fitness: Callable):
+    """A searcher and what it maximises, for one of the strategies of the workflow.
+
+    ``evolution`` and ``random`` maximise `fitness`; ``params`` is evolution on the number of parameters.
+
+    Parameters
+    ----------
+    settings : dict with ``population`` and ``parents``
+    """
+    if name == "random":
+        return RandomSearch(space, budget, seed), fitness
+    searcher = Evolution(space, budget, seed, settings["population"], settings["parents"], name)
+    if name == "evolution":
+        return searcher, fitness
+    if name == "params":
+        return searcher, lambda arch: (float(space.params(arch)), {})
+    raise ValueError(f"unknown strategy {name!r}")
+
+
+def history_table(history: Sequence[Evaluated], space: Space) -> pd.DataFrame:
+    """One row an evaluation: ``evaluation, id, fitness, best`` (so far), ``params, macs``, scores, ``architecture``."""
+    best = np.maximum.accumulate([e.fitness for e in history])
+    return pd.DataFrame(
+        {
+            "evaluation": n,
+            "id": e.arch.id,
+            "fitness": e.fitness,
+            "best": b,
+            "params": space.params(e.arch),
+            "macs": space.macs(e.arch),
+            **{f"score_{name}": value for name, value in e.detail.items()},
+            "architecture": e.arch.json,
+        }
+        for n, (e, b) in enumerate(zip(history, best, strict=True), start=1)
+    )
+
+
+#: Greatest difference in parameters between the winner and the random control.
+EQUAL_SIZE = 0.02
+
+
+def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, seed: int) -> dict[str, dict]:
+    """The winner (fittest of the evolution) and its controls, JSON-ready.
+
+    Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
+    network that the params-only search found. Winner and largest can be the same network; then ``same_as`` says so.
+    """
+
+    def fittest_row(table):
+        row = table.loc[table["fitness"].idxmax()]
+        if not np.isfinite(row["fitness"]):
+            raise LibranasError(
+                "No candidate of the search has a finite fitness.",
+                "Look at the scores in search/evolution.csv and leave the failing proxies out of score.proxies.",
+            )
+        return Arch.from_json(row["architecture"])
+
+    winner, largest = fittest_row(histories["evolution"]), fittest_row(histories["params"])
+    control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest.id,))
+    selected = {}
+    for role, arch in (("winner", winner), ("random", control), ("params_max", largest)):
+        selected[role] = {
+            "id": arch.id,
+            "architecture": arch.json,
+            "params": space.params(arch),
+            "macs": space.macs(arch),
+        }
+    if winner == largest:
+        selected["params_max"]["same_as"] = "winner"
+    return selected
 
 
 def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:

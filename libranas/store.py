@@ -136,7 +136,10 @@ def collect(
                     "Run the score stage again: it computes what its progress log does not hold.",
                 )
         single.append(_one(arch, size, mac, seeds, [cards[arch.id, seed] for seed in seeds], proxy_info))
-    return _gather(single, [arch.id for arch in archs], plain(provenance))
+    # An empty shard still says which seeds and proxies it would have held.
+    card = ScoreCard({name: ProxyScore(np.nan) for name in proxy_info}, {}, {})
+    template = _one(Arch("", {}), 0, 0, seeds, [card] * len(seeds), proxy_info)
+    return _gather(single or [template], [arch.id for arch in archs], plain(provenance))
 
 
 def _one(arch, params, macs, seeds, cards: Sequence[ScoreCard], proxy_info: Mapping) -> Scores:
@@ -228,8 +231,8 @@ def _encode(scores: Scores) -> dict[str, _Node]:
         "passes/names": _text(scores.passes),
     }
     for key in COSTS:
-        cost_PAS = np.array([getattr(table, key) for table in scores.passes.values()])
-        nodes[f"passes/{key.removesuffix('_AS')}"] = _array(cost_PAS.reshape(-1, A, S), "<f8")
+        cost_PAS = np.array([getattr(table, key) for table in scores.passes.values()], "f8")
+        nodes[f"passes/{key.removesuffix('_AS')}"] = _array(cost_PAS.reshape(len(scores.passes), A, S), "<f8")
     for name, axis_A in scores.axes.items():
         row = {axis: k for k, axis in enumerate(dict.fromkeys(axis_A))}
         nodes[f"axes/{name}"] = _node("axis")
@@ -341,8 +344,8 @@ def write(path: str | os.PathLike, scores: Scores) -> None:
                 if value.dtype.kind == "S":
                     value = value.astype(h5py.string_dtype("utf-8", value.dtype.itemsize))
                 element = f.create_dataset(name, data=value, **options)
-            element.attrs.update(attrs)
-        f.attrs.update(root)
+            _set_attrs(element, attrs)
+        _set_attrs(f, root)
         f.flush()
         image = f.id.get_file_image()
     with atomic_path(path) as temporary:
@@ -362,19 +365,19 @@ def read(path: str | os.PathLike) -> Scores:
     newer = f"Update libranas. Or delete {path} and run the same command again with this one."
     try:
         with h5py.File(path, "r", locking=False) as f:  # never changed once written: nothing to lock
-            if f.attrs.get("format") != FORMAT:
+            if f.attrs.get("format") != FORMAT.encode():
                 raise LibranasError(f"{path} is an HDF5 file, but not one of {FORMAT!r}.", again)
-            if f.attrs["version"] > VERSION:
-                raise LibranasError(f"{path} has version {f.attrs['version']}; {VERSION} is known.", newer)
-            if not f.attrs["complete"]:
+            root, nodes = _attrs(f), {}
+            if root["version"] > VERSION:
+                raise LibranasError(f"{path} has version {root['version']}; {VERSION} is known.", newer)
+            if not root["complete"]:
                 raise LibranasError(f"{path} was not written to its end.", again)
-            expected, nodes = f.attrs["content_sha256"], {}
             f.visititems(lambda name, element: nodes.update({name: _load(element)}))
         for name, (_, attrs) in nodes.items():
             if attrs["type_version"] > ELEMENTS.get(attrs["type"], 0):
                 kind = f"{attrs['type']!r} version {attrs['type_version']}"
                 raise LibranasError(f"{path}: /{name} is of a kind not known here ({kind}).", newer)
-        if _digest(nodes) != expected:
+        if _digest(nodes) != root["content_sha256"]:
             raise LibranasError(f"{path} is damaged: its content does not match its hash.", again)
         return _decode(nodes)
     except LibranasError:
@@ -388,17 +391,27 @@ def read(path: str | os.PathLike) -> Scores:
         raise LibranasError(what, again) from error
 
 
+def _set_attrs(element, attrs: Mapping[str, int | str]) -> None:
+    # Fixed length here too: variable-length text goes to a heap without a checksum, where one damaged
+    # byte can send HDF5 into an endless loop.
+    for key, value in attrs.items():
+        raw = value.encode() if isinstance(value, str) else None
+        dtype = "<i8" if raw is None else h5py.string_dtype("utf-8", max(1, len(raw)))
+        element.attrs.create(key, value if raw is None else np.array(raw, dtype), dtype=dtype)
+
+
 def _load(element) -> _Node:
-    attrs = {key: v if isinstance(v, str) else int(v) for key, v in element.attrs.items()}
-    return _Node(element[()] if isinstance(element, h5py.Dataset) else None, attrs)
+    return _Node(element[()] if isinstance(element, h5py.Dataset) else None, _attrs(element))
 
 
-# ------------------------------------------------------------------------------ merge, select, compare
+def _attrs(element) -> dict[str, int | str]:
+    return {key: v.decode() if isinstance(v, bytes) else int(v) for key, v in element.attrs.items()}
 
 
-def merge(
-    parts: Sequence[Scores], order: Sequence[str] | None = None, names: Sequence[str] | None = None
-) -> Scores:
+# -------------------------------------------------------------------------------------- merge, compare
+
+
+def merge(parts: Sequence[Scores], order: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Scores:
     """Join the scores of disjoint sets of architectures.
 
     Parameters
@@ -553,3 +566,25 @@ def nonfinite(scores: Scores) -> pd.DataFrame:
         for reason in table.reason_AS[~np.isfinite(table.value_AS)]
     ]
     return pd.DataFrame(rows, columns=["proxy", "reason"]).value_counts(sort=False).reset_index()
+
+
+def check_failures(scores: Scores, allowed: float) -> pd.DataFrame:
+    """Non-finite scores by proxy and reason; an error if any proxy fails on more than `allowed` of the networks.
+
+    Parameters
+    ----------
+    allowed : float
+        Share in [0, 1]; config key ``score.max_failed``.
+    """
+    if not 0 <= allowed <= 1:
+        raise ValueError(f"allowed must be a share in [0, 1], got {allowed}")
+    table = nonfinite(scores)
+    cells = len(scores.archs) * len(scores.seeds)
+    for row in table.itertuples():
+        if row.count > allowed * cells:
+            raise LibranasError(
+                f"Proxy {row.proxy} is not finite for {row.count} of {cells} networks: {row.reason}.",
+                f"Take {row.proxy} out of `score.proxies`, or allow it with `score.max_failed` (now {allowed}): "
+                "such scores are kept as NaN, counted in the report and rank last.",
+            )
+    return table

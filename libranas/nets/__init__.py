@@ -59,8 +59,6 @@ def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fuse
         torch.manual_seed(seed)
         set_fused_attn(fused)
         try:
-            return timm.create_model(
-                "libranas_autoformer", **model_args(space, arch), drop_path_rate=drop_path_rate
-            )
+            return timm.create_model("libranas_autoformer", **model_args(space, arch), drop_path_rate=drop_path_rate)
         finally:
             set_fused_attn(bool(previous))

@@ -68,9 +68,7 @@ class AutoFormerAttention(Attention):
     max_offset: int | None
 
     def __init__(self, dim: int, num_heads: int, device=None, dtype=None, **kwargs):
-        super().__init__(
-            dim, num_heads=num_heads, attn_head_dim=self.head_width, device=device, dtype=dtype, **kwargs
-        )
+        super().__init__(dim, num_heads=num_heads, attn_head_dim=self.head_width, device=device, dtype=dtype, **kwargs)
         self.rel_pos_keys = self.rel_pos_values = None
         if self.max_offset is not None:
             make = partial(RelativePosition, self.head_width, self.max_offset, device=device, dtype=dtype)
@@ -102,9 +100,7 @@ def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
         return torch.stack(index)
 
 
-def attention_class(
-    head_width: int, grid: tuple[int, int], max_offset: int | None
-) -> type[AutoFormerAttention]:
+def attention_class(head_width: int, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
     """The attention class of a network; `max_offset` None means no relative positions."""
     attributes = {"head_width": head_width, "grid": grid, "max_offset": max_offset}
     return type("AutoFormerAttention", (AutoFormerAttention,), attributes)

@@ -16,9 +16,7 @@ from typing import Literal
 
 import torch
 
-Need = Literal[
-    "network", "gradient", "abs_moments", "signed_moments", "activation", "saliency", "feature", "vjp"
-]
+Need = Literal["network", "gradient", "abs_moments", "signed_moments", "activation", "saliency", "feature", "vjp"]
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,7 @@ class AutoFormerSpace:
                 redrawn[len(parent) :]
             )
 
-        return self.arch(
-            width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio)
-        )
+        return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
         """Uniform crossover. Parents may differ in depth: blocks that only one has come from that one."""
@@ -171,9 +169,7 @@ class AutoFormerSpace:
     def extremes(self) -> tuple[Arch, Arch]:
         def uniform(pick):
             depth = pick(self.depth)
-            return self.arch(
-                pick(self.embed_dim), [pick(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth
-            )
+            return self.arch(pick(self.embed_dim), [pick(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth)
 
         return uniform(min), uniform(max)
 

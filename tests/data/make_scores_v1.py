@@ -50,9 +50,7 @@ def card(arch: Arch, seed: int) -> ScoreCard:
     failed = blocks == 2 and seed == 1
     scores = {
         "lswag_lambda": ProxyScore(terms.sum(), "", {"lambda": terms, "log_sigma": -terms}, "gradients", 0.25),
-        "lswag_psi": ProxyScore(
-            union[0, -1], "", {"words": np.full(blocks, 8.0), "union": union}, "gradients", 0.25
-        ),
+        "lswag_psi": ProxyScore(union[0, -1], "", {"words": np.full(blocks, 8.0), "union": union}, "gradients", 0.25),
         "loss": ProxyScore(float("nan"), "loss is NaN: Größe", {}, "loss", 0.125)
         if failed
         else ProxyScore(2.3 + seed, "", {}, "loss", 0.125),

@@ -67,7 +67,13 @@ def number(value):
 
 def feature_names(description):
     """Modules whose outputs are the primary blocks of the golden CNN."""
-    return ("stem", *(f"cells.{i}" for i in range(len({n.split('.')[1] for n in description["az_features"] if n.startswith("cells")}))))
+    return (
+        "stem",
+        *(
+            f"cells.{i}"
+            for i in range(len({n.split(".")[1] for n in description["az_features"] if n.startswith("cells")}))
+        ),
+    )
 
 
 @pytest.mark.parametrize(("net", "batch", "mode", "proxy", "key", "options"), CASES)
@@ -92,7 +98,11 @@ def test_batch_proxies_match_the_oracle(golden, monkeypatch, net, batch, mode, p
         if proxy == "az_trainability":
             points = {n: f"az_probe.{batch}.{n}" for n in description["az_features"]}
             names = feature_names(description) if net == "cnn_small" else description["az_features"]
-            probes = {n: tensors[points[g]] for n, g in zip(names, description["az_features"], strict=True) if points[g] in tensors}
+            probes = {
+                n: tensors[points[g]]
+                for n, g in zip(names, description["az_features"], strict=True)
+                if points[g] in tensors
+            }
             if not probes:
                 pytest.skip("the golden file has no random signs for this batch")
             monkeypatch.setattr(engine._Run, "_signs", lambda self, name, like: probes[name].to(like))
@@ -100,7 +110,12 @@ def test_batch_proxies_match_the_oracle(golden, monkeypatch, net, batch, mode, p
         options["mode"] = mode
     card = engine.score(model, inputs, targets, [proxy], precision="float64", **options)
     assert card[proxy] == pytest.approx(number(expected["value"]), rel=1e-9)
-    for ours, theirs in (("per_layer", "per_layer"), ("lambda", "per_layer"), ("log_sigma", "mean_log_sigma"), ("words", "per_layer")):
+    for ours, theirs in (
+        ("per_layer", "per_layer"),
+        ("lambda", "per_layer"),
+        ("log_sigma", "mean_log_sigma"),
+        ("words", "per_layer"),
+    ):
         if ours in card.scores[proxy].components and theirs in expected:
             got = card.scores[proxy].components[ours]
             want = expected[theirs]

@@ -46,9 +46,7 @@ def test_correlations(table):
     scores, accuracy, params, oracle = table
     for proxy in scores:
         assert spearman(scores[proxy], accuracy) == pytest.approx(oracle["rho"][proxy], **close)
-        assert spearman(scores[proxy], params) == pytest.approx(
-            oracle["bias_spearman_params"][proxy], **close
-        )
+        assert spearman(scores[proxy], params) == pytest.approx(oracle["bias_spearman_params"][proxy], **close)
     assert spearman(accuracy, params) == pytest.approx(oracle["bias_of_accuracy"], **close)
 
 

@@ -142,6 +142,20 @@ def test_third_has_the_bias_of_accuracy():
     assert choose(scores[["best", "good", "size"]], accuracy, params).z3 == "size"  # unless nothing is left
 
 
+def test_third_is_not_size_itself_where_accuracy_follows_size():
+    scores, accuracy, params = table()
+    rng = np.random.default_rng(1)
+    params = np.exp(accuracy + 0.3 * rng.normal(size=len(accuracy)))
+    scores["size"] = np.log(params)
+    options = {"ig_select": "min", "z3_pool": "others"}
+    literal = choose(scores.drop(columns="best"), accuracy, params, "literal", **options)
+    assert literal.z1 == "size"  # as the first it is a proxy like any other
+    scores["best"] = accuracy + 0.2 * rng.normal(size=len(accuracy))
+    literal, corrected = (choose(scores, accuracy, params, m, **options) for m in ("literal", "corrected"))
+    assert literal.z1 == corrected.z1 == "best"
+    assert literal.z3 == "size" and "size" not in corrected.proxies[1:]
+
+
 def test_empty_window_takes_the_next_best_and_says_so():
     scores, accuracy, params = table()
     scores["best"] = accuracy
@@ -221,9 +235,9 @@ def test_log_rank_by_hand():
     assert list(log_rank(scores).index) == list("abcd")
 
 
-REFERENCE = st.lists(
-    st.one_of(st.integers(-50, 50).map(float), st.just(np.nan)), min_size=2, max_size=30
-).filter(lambda values: np.isfinite(values).any())
+REFERENCE = st.lists(st.one_of(st.integers(-50, 50).map(float), st.just(np.nan)), min_size=2, max_size=30).filter(
+    lambda values: np.isfinite(values).any()
+)
 CANDIDATES = st.lists(st.integers(-4000, 4000), min_size=2, max_size=20, unique=True)
 
 

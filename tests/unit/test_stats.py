@@ -17,9 +17,7 @@ TIED = st.lists(st.integers(-4, 4).map(float), min_size=4, max_size=12)
 
 def pairs(elements=TIED):
     return elements.flatmap(
-        lambda x: st.tuples(
-            st.just(x), st.lists(st.integers(-4, 4).map(float), min_size=len(x), max_size=len(x))
-        )
+        lambda x: st.tuples(st.just(x), st.lists(st.integers(-4, 4).map(float), min_size=len(x), max_size=len(x)))
     )
 
 
@@ -35,9 +33,7 @@ def test_spearman_equals_scipy(xy):
 @given(pairs())
 def test_kendall_is_tau_b_by_counting_pairs(xy):
     x, y = map(np.array, xy)
-    signs = [
-        (np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in itertools.combinations(range(len(x)), 2)
-    ]
+    signs = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in itertools.combinations(range(len(x)), 2)]
     a, b = np.array(signs).T
     if not a.any() or not b.any():
         assert np.isnan(stats.kendall(x, y))
@@ -136,9 +132,7 @@ def test_bootstrap_interval():
     x = rng.normal(size=400)
     low, high = stats.bootstrap_interval(np.mean, x, n=2000, seed=3)
     half = 1.96 * x.std() / 20
-    assert low == pytest.approx(x.mean() - half, abs=0.01) and high == pytest.approx(
-        x.mean() + half, abs=0.01
-    )
+    assert low == pytest.approx(x.mean() - half, abs=0.01) and high == pytest.approx(x.mean() + half, abs=0.01)
     assert stats.bootstrap_interval(np.mean, x, n=2000, seed=3) == (low, high)
     assert stats.bootstrap_interval(np.mean, x, n=2000, seed=4) != (low, high)
     narrow = stats.bootstrap_interval(np.mean, x, n=2000, seed=3, level=0.5)

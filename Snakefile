@@ -1,0 +1,34 @@
+# libranas: from images and a budget to a trained vision transformer and a report about it.
+#
+#   snakemake --cores all                                     the default experiment (config.yaml)
+#   snakemake --cores all --configfile config/cifar10.yaml    another preset
+#   snakemake --cores all libra                               up to one stage
+#
+# docs/architecture.md shows how the stages hang together.
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/prepare.smk"
+include: "rules/sample.smk"
+include: "rules/score.smk"
+include: "rules/benchmark.smk"
+include: "rules/libra.smk"
+include: "rules/search.smk"
+include: "rules/train.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        report=out("report.html"),
+
+
+onsuccess:
+    print(f"Report: {out('report.html')}")

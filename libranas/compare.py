@@ -1,0 +1,95 @@
+"""Things put side by side: the winner and its controls over the seeds; two sources of accuracies."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from libranas.provenance import stream_seed
+from libranas.stats import bootstrap_interval, kendall, mean_interval, spearman, welch
+
+#: What a role is called in sentences.
+NAMES = {
+    "winner": "the network that the search found",
+    "random": "a random network of equal size",
+    "params_max": "the largest network of the budget",
+}
+
+
+def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
+    """Summarise trainings by role.
+
+    Parameters
+    ----------
+    runs : metrics of :func:`libranas.train.train_and_test` with ``role`` and ``seed``
+    selected : see :func:`libranas.search.select`
+
+    Returns
+    -------
+    dict with ``roles`` (a role to mean test accuracy, 95 % t interval over the seeds, all values, and
+    ``best_seed`` by validation accuracy), ``differences`` (control to winner minus control, Welch interval and p)
+    and ``verdict``, one sentence a control. JSON-ready; accuracies in [0, 1].
+    """
+    by_role: dict[str, list[dict]] = {}
+    for run in sorted(runs, key=lambda r: r["seed"]):
+        by_role.setdefault(run["role"], []).append(run)
+    roles = {}
+    for role, members in by_role.items():
+        values = [r["test_accuracy"] for r in members]
+        mean, low, high = mean_interval(values)[:3]
+        roles[role] = {
+            "name": NAMES[role],
+            **selected[role],
+            "test_accuracy": {"mean": mean, "low": low, "high": high, "values": values},
+            "val_accuracy": [r["val_accuracy"] for r in members],
+            "best_seed": max(members, key=lambda r: (r["val_accuracy"], -r["seed"]))["seed"],
+            "seeds": len(members),
+            "test_images": members[0]["test_images"],
+        }
+    differences, sentences = {}, []
+    ours = roles["winner"]["test_accuracy"]["values"]
+    for role in by_role:
+        if role == "winner":
+            continue
+        if selected[role].get("same_as") == "winner":
+            sentences.append(f"{NAMES[role].capitalize()} is the winner itself.")
+            continue
+        difference, low, high, p = welch(ours, roles[role]["test_accuracy"]["values"])[:4]
+        differences[role] = {"difference": difference, "low": low, "high": high, "p": p}
+        sentences.append(_sentence(NAMES[role], difference, low, high, p))
+    return {"roles": roles, "differences": differences, "verdict": " ".join(sentences)}
+
+
+def _sentence(name: str, difference: float, low: float, high: float, p: float) -> str:
+    interval = (
+        f"{100 * difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, Welch p = {p:.2g})"
+    )
+    if low > 0:
+        return f"It beats {name}: {interval}."
+    if high < 0:
+        return f"It loses to {name}: {interval}."
+    return f"Against {name} there is no significant difference: {interval}."
+
+
+def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: int) -> dict:
+    """Rank agreement of two sources of accuracies (columns ``id``, ``accuracy``) on the same architectures.
+
+    Returns
+    -------
+    dict: Spearman with 95 % bootstrap interval, Kendall, n, and each source's Spearman with #params; where the
+    first has several seeds, also ``between_seeds``, the Spearman of its first two seeds (its reliability).
+    """
+    a, b = (table.groupby("id")["accuracy"].mean() for table in (one, other))
+    ids = a.index.intersection(b.index)
+    a, b, size = a[ids], b[ids], params[ids]
+    low, high = bootstrap_interval(spearman, a, b, seed=stream_seed(seed, "agreement"))
+    by_seed = one.pivot(index="id", columns="seed", values="accuracy")
+    return {
+        "n": len(ids),
+        "spearman": spearman(a, b),
+        "low": low,
+        "high": high,
+        "kendall": kendall(a, b),
+        "first_with_params": spearman(a, size),
+        "other_with_params": spearman(b, size),
+        "between_seeds": spearman(by_seed[0], by_seed[1]) if by_seed.shape[1] > 1 else None,
+    }

@@ -1,0 +1,128 @@
+"""Checks a configuration against its schema and fills in the defaults.
+
+The schema (``config/schema.yaml``) is the one place that says which keys exist. What it cannot express,
+how two keys must fit together, is checked here.
+"""
+
+import copy
+import difflib
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from libranas.errors import LibranasError
+
+
+def checked(config: dict, schema_path: str | Path) -> dict:
+    """`config` with all defaults, or a LibranasError that lists every problem with its key.
+
+    Parameters
+    ----------
+    config : dict
+        As read from the YAML files and the command line.
+    """
+    schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
+    config = copy.deepcopy(config)
+    _fill(config, schema, schema)
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda e: list(map(str, e.path)))
+    problems = [_sentence(e) for e in errors] or _misfits(config)
+    if problems:
+        raise LibranasError(
+            "The configuration is not usable:\n" + "\n".join(f"  * {p}" for p in problems),
+            "Correct config.yaml, the --configfile or the --config option; config/schema.yaml describes every key.",
+        )
+    return config
+
+
+def _resolved(schema: dict, root: dict) -> dict:
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], **schema}
+    return schema
+
+
+def _fill(value: dict, schema: dict, root: dict) -> None:
+    for key, sub in schema.get("properties", {}).items():
+        sub = _resolved(sub, root)
+        if key not in value and "default" in sub:
+            value[key] = copy.deepcopy(sub["default"])
+        if isinstance(value.get(key), dict):
+            _fill(value[key], sub, root)
+
+
+_KINDS = {
+    "object": "a section",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    """One problem in words: key, what was found, what was expected."""
+    key = ".".join(map(str, error.absolute_path)) or "the top level"
+    rule, found, wanted = error.validator, error.instance, error.validator_value
+    if rule == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        prefix = "" if key == "the top level" else f"{key}."
+        sentences = []
+        for name in sorted(set(found) - set(known)):
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"known keys: {', '.join(known)}"
+            sentences.append(f"{prefix}{name}: unknown key; {hint}")
+        return "; ".join(sentences)
+    if rule == "required":
+        return f"{key}: {error.message.replace(' is a required property', '')} is missing"
+    if rule == "type":
+        kinds = [wanted] if isinstance(wanted, str) else wanted
+        return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}"
+    if rule == "enum":
+        return f"{key}: expected one of {', '.join(map(str, wanted))}, got {found!r}"
+    limits = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "more than",
+        "exclusiveMaximum": "less than",
+        "minItems": "a list of at least",
+        "maxItems": "a list of at most",
+    }
+    if rule in limits:
+        return f"{key}: expected {limits[rule]} {wanted}, got {found!r}"
+    return f"{key}: {error.message}"
+
+
+def _misfits(config: dict) -> list[str]:
+    """Keys that are right by themselves and wrong together."""
+    problems = []
+    bench, libra, sample = config["benchmark"], config["libra"], config["sample"]
+    method = bench["method"]
+    if method in ("train", "supernet"):
+        section = {"train": "recipe", "supernet": "supernet"}[method]
+        if bench[section] is None:
+            problems.append(f"benchmark.{section}: needed for benchmark.method {method}")
+        if bench["count"] > sample["count"]:
+            problems.append(
+                f"benchmark.count: {bench['count']} architectures of a sample of {sample['count']} (sample.count)"
+            )
+        if bench["count"] < libra["calibration"] + 10:
+            problems.append(
+                f"libra.calibration: {libra['calibration']} of {bench['count']} architectures (benchmark.count) leave "
+                "fewer than 10 to judge by"
+            )
+    elif bench["table"] is None:
+        problems.append("benchmark.table: needed for benchmark.method table")
+    if config["data"]["adapter"] != "digits" and not config["data"]["path"]:
+        problems.append(f"data.path: needed for data.adapter {config['data']['adapter']}")
+    if config["layers"]["rule"] == "fixed" and config["layers"]["fixed"] is None:
+        problems.append("layers.fixed: needed for layers.rule fixed")
+    if config["search"]["parents"] > config["search"]["population"]:
+        problems.append("search.parents: more than search.population")
+    for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):
+        problems.append(f"score.proxies: {name} is missing; the layer window is read from it")
+    for name, window in config["budget"].items():
+        if window and window[0] > window[1]:
+            problems.append(f"budget.{name}: {window} has its least above its most")
+    return problems

@@ -1,0 +1,24 @@
+# Scores and a few accuracies -> which proxies to combine, judged on architectures that did not choose them.
+rule libra:
+    input:
+        table=rules.layers.output.table,
+        accuracy=out(f"benchmark/{config['benchmark']['method']}.csv"),
+    output:
+        choice=out("libra/choice.json"),
+        methods=out("libra/methods.csv"),
+        proxies=out("libra/proxies.csv"),
+    log:
+        out("logs/libra.log"),
+    benchmark:
+        out("times/libra.tsv")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        version=stage_version("libra"),
+        libra=config["libra"],
+        proxies=config["score"]["proxies"],
+        seed=config["seed"],
+    script:
+        "../scripts/libra.py"

@@ -1,0 +1,34 @@
+# Everything that the stages found -> one page. It computes nothing new.
+rule report:
+    input:
+        manifest=rules.prepare.output.manifest,
+        archs=rules.sample.output.archs,
+        failures=rules.merge.output.failures,
+        curve=rules.layers.output.curve,
+        window=rules.layers.output.window,
+        table=rules.layers.output.table,
+        accuracy=rules.libra.input.accuracy,
+        choice=rules.libra.output.choice,
+        methods=rules.libra.output.methods,
+        proxies=rules.libra.output.proxies,
+        histories=expand(rules.search.output.history, strategy=STRATEGIES),
+        selected=rules.select.output.selected,
+        summary=rules.compare.output.summary,
+        curves=rules.compare.output.curves,
+        exported=rules.export.output.folder,
+    output:
+        html=out("report.html"),
+    log:
+        out("logs/report.log"),
+    benchmark:
+        out("times/report.tsv")
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        version=stage_version("report"),
+        config=config,
+        strategies=STRATEGIES,
+    script:
+        "../scripts/report.py"

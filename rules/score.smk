@@ -1,0 +1,69 @@
+# Untrained networks -> zero-cost scores; then the label-free window of layers.
+rule score:
+    input:
+        manifest=rules.prepare.output.manifest,
+        calibration=rules.prepare.output.calibration,
+        archs=rules.sample.output.archs,
+    output:
+        scores=out("scores/shards/{shard}.h5"),
+    log:
+        out("logs/score/{shard}.log"),
+    benchmark:
+        out("times/score/{shard}.tsv")
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        version=stage_version("score"),
+        space=config["space"],
+        score=config["score"],
+        seed=config["seed"],
+        device=config["device"],
+        progress=state("score/{shard}.jsonl"),
+    script:
+        "../scripts/score.py"
+
+
+rule merge:
+    input:
+        archs=rules.sample.output.archs,
+        shards=expand(rules.score.output.scores, shard=SHARDS),
+    output:
+        scores=out("scores/scores.h5"),
+        failures=out("scores/failures.csv"),
+    log:
+        out("logs/merge.log"),
+    benchmark:
+        out("times/merge.tsv")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        version=stage_version("score"),
+        max_failed=config["score"]["max_failed"],
+    script:
+        "../scripts/merge.py"
+
+
+rule layers:
+    input:
+        scores=rules.merge.output.scores,
+    output:
+        curve=out("layers/curve.csv"),
+        window=out("layers/window.json"),
+        table=out("layers/table.csv"),
+    log:
+        out("logs/layers.log"),
+    benchmark:
+        out("times/layers.tsv")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        version=stage_version("layers"),
+        layers=config["layers"],
+    script:
+        "../scripts/layers.py"

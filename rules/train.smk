@@ -1,0 +1,71 @@
+# The winner, a random network of equal size and the largest one, through the same recipe with several seeds.
+rule train:
+    input:
+        images=rules.prepare.output.images,
+        manifest=rules.prepare.output.manifest,
+        selected=rules.select.output.selected,
+    output:
+        metrics=out("train/{role}/{seed}/metrics.json"),
+        weights=out("train/{role}/{seed}/model.safetensors"),
+    log:
+        out("logs/train/{role}-{seed}.log"),
+    benchmark:
+        out("times/train/{role}-{seed}.tsv")
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=1440,
+    params:
+        version=stage_version("train"),
+        space=config["space"],
+        recipe=config["train"]["recipe"],
+        seed=config["seed"],
+        device=config["device"],
+        checkpoint=state("train/{role}-{seed}.pt"),
+    script:
+        "../scripts/train.py"
+
+
+rule compare:
+    input:
+        selected=rules.select.output.selected,
+        metrics=expand(rules.train.output.metrics, role=ROLES, seed=TRAIN_SEEDS),
+    output:
+        summary=out("train/summary.json"),
+        curves=out("train/curves.csv"),
+    log:
+        out("logs/compare.log"),
+    benchmark:
+        out("times/compare.tsv")
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        version=stage_version("train"),
+    script:
+        "../scripts/compare.py"
+
+
+rule export:
+    input:
+        manifest=rules.prepare.output.manifest,
+        selected=rules.select.output.selected,
+        summary=rules.compare.output.summary,
+        weights=expand(rules.train.output.weights, role="winner", seed=TRAIN_SEEDS),
+    output:
+        folder=directory(out("export/winner")),
+    log:
+        out("logs/export.log"),
+    benchmark:
+        out("times/export.tsv")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        version=stage_version("train"),
+        space=config["space"],
+        run=config["run"],
+    script:
+        "../scripts/export.py"

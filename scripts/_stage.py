@@ -1,0 +1,69 @@
+"""What every script does around its work: log to a file and the terminal, set threads, explain errors."""
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.files import disk_error
+from libranas.spaces import make_space
+
+
+@contextmanager
+def stage(snakemake):
+    """Run a script's work; a user's mistake ends it with one message and exit code 1, without a traceback."""
+    os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)
+    log_path = Path(snakemake.log[0])
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    handlers = [logging.FileHandler(log_path, mode="w"), logging.StreamHandler(sys.stderr)]
+    handlers[1].setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
+    log = logging.getLogger("libranas")
+    try:
+        yield log
+    except LibranasError as error:
+        log.error("%s: %s", snakemake.rule, "\n".join([str(error), *getattr(error, "__notes__", [])]))
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None:
+            log.exception("%s failed", snakemake.rule)
+        else:
+            log.error("%s: %s", snakemake.rule, disk_error(error, Path(error.filename or log_path.parent)))
+        sys.exit(1)
+    except Exception:
+        log.exception("%s failed; this looks like a fault of libranas, not of your input", snakemake.rule)
+        sys.exit(1)
+
+
+def space_of(snakemake, manifest: dict):
+    """The search space of the run, for the images of `manifest`."""
+    return make_space(snakemake.params.space, manifest["image_size"], manifest["channels"], len(manifest["classes"]))
+
+
+def archs_of(path: str, shard: int | None = None, count: int | None = None) -> list[Arch]:
+    """Architectures of the sample: those among the first `count` that belong to `shard`."""
+    table = pd.read_csv(path)[:count]
+    if shard is not None:
+        table = table[table["shard"] == shard]
+    return [Arch.from_json(text) for text in table["architecture"]]
+
+
+def images_of(path: str, manifest: dict, *splits: str) -> tuple:
+    """The splits of the prepared data as image sets."""
+    from libranas.data import load_split
+    from libranas.recipe import ImageSet
+
+    return tuple(ImageSet.from_arrays(*load_split(path, split), manifest) for split in splits)
+
+
+def use_threads(count: int) -> None:
+    """Give PyTorch as many threads as Snakemake gave the job: results and timings depend on it."""
+    import torch
+
+    torch.set_num_threads(count)

@@ -1,0 +1,15 @@
+"""How well from-scratch training and the supernet agree about the same architectures."""
+
+import pandas as pd
+from _stage import stage
+
+with stage(snakemake) as log:
+    from libranas.compare import agreement
+    from libranas.files import write_json
+    from libranas.provenance import facts
+
+    train, supernet = (pd.read_csv(snakemake.input[k]) for k in ("train", "supernet"))
+    params = pd.read_csv(snakemake.input.archs, index_col="id")["params"]
+    result = agreement(train, supernet, params, snakemake.params.seed)
+    write_json(snakemake.output.agreement, {**result, "facts": facts()})
+    log.info("Spearman %.2f on %d architectures", result["spearman"], result["n"])

@@ -1,0 +1,25 @@
+"""Train a supernet and take its inherited-weight accuracies."""
+
+from pathlib import Path
+
+import pandas as pd
+from _stage import archs_of, images_of, space_of, stage, use_threads
+
+with stage(snakemake) as log:
+    from libranas.benchmark import inherit, train_supernet
+    from libranas.files import read_json, write_text
+    from libranas.progress import progress
+    from libranas.provenance import digest
+    from libranas.recipe import Recipe
+    from libranas.train import pick_device
+
+    use_threads(snakemake.threads)
+    p, manifest = snakemake.params, read_json(snakemake.input.manifest)
+    space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
+    train, val = images_of(snakemake.input.images, manifest, "train", "val")
+    key = digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device)
+    say = lambda r: log.info("supernet: epoch %d of %d, loss %.3f", r["epoch"] + 1, recipe.epochs, r["loss"])  # noqa: E731
+    supernet, history = train_supernet(space, train, recipe, p.seed, Path(p.checkpoint), key, device, say)
+    table = inherit(supernet, archs_of(snakemake.input.archs, count=p.count), val, progress)
+    write_text(snakemake.output.history, pd.DataFrame(history).to_csv(index=False))
+    write_text(snakemake.output.accuracy, table.to_csv(index=False))

@@ -1,0 +1,13 @@
+"""Take the accuracies of a table for the architectures of the sample."""
+
+from _stage import archs_of, space_of, stage
+
+with stage(snakemake) as log:
+    from libranas.accuracy_table import read_table
+    from libranas.files import read_json, write_text
+
+    table = read_table(snakemake.input.table, space_of(snakemake, read_json(snakemake.input.manifest)))
+    sampled = {arch.id for arch in archs_of(snakemake.input.archs)}
+    table = table[table["id"].isin(sampled)]
+    write_text(snakemake.output.accuracy, table[["id", "seed", "accuracy"]].to_csv(index=False))
+    log.info("%d accuracies for %d sampled architectures", len(table), len(sampled))

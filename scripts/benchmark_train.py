@@ -1,0 +1,30 @@
+"""Train one shard of the benchmark's architectures from scratch, for a short time."""
+
+from pathlib import Path
+
+from _stage import archs_of, images_of, space_of, stage, use_threads
+
+with stage(snakemake) as log:
+    from libranas.benchmark import train_each
+    from libranas.files import read_json, write_text
+    from libranas.progress import progress
+    from libranas.provenance import digest
+    from libranas.recipe import Recipe
+    from libranas.train import pick_device
+
+    use_threads(snakemake.threads)
+    p, manifest = snakemake.params, read_json(snakemake.input.manifest)
+    space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
+    table = train_each(
+        space,
+        archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.count),
+        *images_of(snakemake.input.images, manifest, "train", "val"),
+        recipe,
+        p.seeds,
+        p.seed,
+        Path(p.progress),
+        digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device),
+        device,
+        progress,
+    )
+    write_text(snakemake.output.accuracy, table.to_csv(index=False))

@@ -1,0 +1,13 @@
+"""Prepare the data set: packed images, manifest, calibration batch."""
+
+from pathlib import Path
+
+from _stage import stage
+
+with stage(snakemake) as log:
+    from libranas.data import prepare
+    from libranas.progress import progress
+
+    folder = Path(snakemake.output.manifest).parent
+    manifest = prepare(snakemake.params.data, folder, snakemake.params.seed, snakemake.threads, progress)
+    log.info("%d classes: %s", len(manifest["classes"]), ", ".join(map(str, manifest["classes"][:20])))

@@ -1,0 +1,31 @@
+"""Draw the sample of architectures, or take it from a table of accuracies, and assign shards."""
+
+import numpy as np
+import pandas as pd
+from _stage import space_of, stage
+
+with stage(snakemake) as log:
+    from libranas.accuracy_table import read_table
+    from libranas.files import read_json, write_text
+    from libranas.provenance import stream_seed
+    from libranas.spaces import Budget, Sampler
+
+    space = space_of(snakemake, read_json(snakemake.input.manifest))
+    settings = snakemake.params.sample
+    rng = np.random.default_rng(stream_seed(snakemake.params.seed, "sample"))
+    if snakemake.input.table:
+        listed = list(read_table(snakemake.input.table[0], space)["arch"])
+        archs = [listed[i] for i in rng.permutation(len(listed))[: settings["count"]]]
+    else:
+        archs = Sampler(space, Budget.from_settings(snakemake.params.budget), rng).take(settings["count"])
+    # The shard follows from the id: it stays when the sample grows.
+    table = pd.DataFrame(
+        [(a.id, space.params(a), space.macs(a), int(a.id, 16) % settings["shards"], a.json) for a in archs],
+        columns=["id", "params", "macs", "shard", "architecture"],
+    )
+    if table["id"].duplicated().any():
+        raise RuntimeError("two architectures share an id")
+    write_text(snakemake.output.archs, table.to_csv(index=False))
+    log.info(
+        "%d architectures of %.3g, %d to %d parameters", len(archs), space.size(), *np.sort(table["params"])[[0, -1]]
+    )
