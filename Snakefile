@@ -30,5 +30,9 @@ rule all:
         report=out("report.html"),
 
 
+onstart:
+    record_command()
+
+
 onsuccess:
     print(f"Report: {out('report.html')}")

@@ -53,7 +53,7 @@ SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 #: What Pillow may open. Never all it knows: its EPS reader, for one, starts a program on the file.
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 LAYOUTS = {
     "folder": "a folder (or .tar, .tar.gz) with train/CLASS/*.jpg and, if they exist, val/CLASS/*.jpg and "
@@ -63,6 +63,8 @@ LAYOUTS = {
 }
 #: Images decoded before they are written; bounds the memory (256 images of 224 x 224 x 3: 39 MB).
 DECODE_BATCH = 256
+#: Size of the pieces that HDF5 reads, checks and writes; below its cache of 1 MiB.
+CHUNK_BYTES = 2**19
 
 
 class Item(NamedTuple):
@@ -215,7 +217,7 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         if odd := sorted(set(classes) ^ set(names[split])):
             here, there = ("train", split) if odd[0] in classes else (split, "train")
             raise LibranasError(
-                f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} like it).",
+                f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} such).",
                 "Every split needs the same class folders: add the missing ones or remove the odd ones.",
             )
     source = Source(classes, {split: [] for split in names})
@@ -461,8 +463,10 @@ def _try_decode(size: int, channels: int, item: Item) -> tuple[Item, np.ndarray 
         return item, decode(item.load(), size, channels)
     except UnidentifiedImageError:
         return item, f"not an image file (or not of type {', '.join(IMAGE_FORMATS)})"
+    except (OSError, ValueError) as error:
+        return item, getattr(error, "strerror", None) or str(error)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
-        return item, getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return item, f"{type(error).__name__}: {error}"
 
 
 def _decoded(items: Sequence[Item], size: int, channels: int, workers: int) -> Iterator[tuple]:
@@ -482,7 +486,7 @@ class _SplitWriter:
     def __init__(self, file: h5py.File, split: str, size: int, channels: int):
         self.group = file.create_group(split)
         shape = (size, size, channels)
-        rows = max(1, min(DECODE_BATCH, 2**19 // math.prod(shape)))
+        rows = max(1, min(DECODE_BATCH, CHUNK_BYTES // math.prod(shape)))
         self.images = self.group.create_dataset(
             "images", (0, *shape), np.uint8, maxshape=(None, *shape), chunks=(rows, *shape), fletcher32=True
         )
@@ -589,6 +593,7 @@ def prepare(
             atomic_path(out_dir / "calibration.npz") as calibration_path,
             atomic_path(out_dir / "images.h5") as images_path,
         ):
+            _check_room(out_dir, sum(map(len, splits.values())), size * size * channels, settings)
             broken, entries, writers = [], {}, {}
             with _new_h5(images_path) as file:
                 for split, items in splits.items():
@@ -656,6 +661,19 @@ def _new_h5(path: Path) -> Iterator[h5py.File]:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, str(error)) from error
         raise
+
+
+def _check_room(out_dir: Path, images: int, pixels: int, settings: dict) -> None:
+    """Raise if the disk has no room: the HDF5 library, once a write failed, can crash on the way out."""
+    # room for label and name of each image, for half-filled chunks, and for the float32 calibration batch
+    need = images * (pixels + 64) + len(SPLITS) * CHUNK_BYTES + settings["calibration"] * pixels * 4
+    free = shutil.disk_usage(out_dir).free
+    if free < need:
+        raise LibranasError(
+            f"No space left on the disk of {out_dir}: {images} images of {pixels} bytes need "
+            f"{need / 2**20:.1f} MiB, free are {free / 2**20:.1f} MiB.",
+            "Free some space, write to a larger disk, or lower `data.image_size` or `data.limit`.",
+        )
 
 
 def _check_decoded(settings: dict, entries: dict, broken: list[dict]) -> None:

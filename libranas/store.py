@@ -244,7 +244,8 @@ def _encode(scores: Scores) -> dict[str, _Node]:
         path = f"proxies/{name}"
         nodes[path] = _node("proxy", **{key: getattr(t, key) for key in ABOUT})
         nodes[f"{path}/value"] = _array(t.value_AS, "<f8")
-        nodes[f"{path}/reason"] = _array([[code[reason] for reason in row] for row in t.reason_AS], "<i4")
+        codes = [code[reason] for reason in t.reason_AS.ravel()]
+        nodes[f"{path}/reason"] = _array(np.reshape(codes, (A, S)), "<i4")
         nodes[f"{path}/seconds"] = _array(t.seconds_AS, "<f8")
         nodes[f"{path}/components"] = _node("group")
         for key, c in t.components.items():
@@ -385,7 +386,9 @@ def read(path: str | os.PathLike) -> Scores:
     except FileNotFoundError:
         raise LibranasError(f"{path} does not exist.", "Run the workflow stage that makes it.") from None
     except (PermissionError, IsADirectoryError) as error:
-        raise LibranasError(f"Cannot read {path}: {error}.", "It must be a file of yours.") from error
+        raise LibranasError(
+            f"Cannot read {path}: {os.strerror(error.errno)}.", "It must be a file of yours."
+        ) from error
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError ... by where the damage is
         what = f"{path} is truncated, damaged or not a file of scores ({error})."
         raise LibranasError(what, again) from error
@@ -484,8 +487,7 @@ def _gather(parts: Sequence[Scores], ids: Sequence[str], provenance: dict) -> Sc
             values = np.full((len(rows), len(parts[0].seeds), *_extent(axes, c.axes)), np.nan)
             sources = [source for t in tables for source in t.components[key].values]
             for a, b in enumerate(rows):
-                kept = tuple(slice(min(n, m)) for n, m in zip(values[a].shape, sources[b].shape, strict=True))
-                values[a][kept] = sources[b][kept]
+                values[(a, *map(slice, sources[b].shape))] = sources[b]
             components[key] = ComponentArray(values, c.axes)
         proxies[name] = replace(table, components=components, **joined(tables, ARRAYS))
     passes = {}

@@ -17,7 +17,7 @@ rule benchmark_train_shard:
     params:
         version=stage_version("benchmark"),
         space=config["space"],
-        count=config["benchmark"]["count"],
+        labelled=config["benchmark"]["count"],
         seeds=config["benchmark"]["seeds"],
         recipe=config["benchmark"]["recipe"],
         seed=config["seed"],
@@ -65,7 +65,7 @@ rule benchmark_supernet:
     params:
         version=stage_version("benchmark"),
         space=config["space"],
-        count=config["benchmark"]["count"],
+        labelled=config["benchmark"]["count"],
         recipe=config["benchmark"]["supernet"],
         seed=config["seed"],
         device=config["device"],

@@ -1,4 +1,5 @@
 # What all rules share: the checked configuration, paths, and the names of things.
+import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -7,6 +8,7 @@ sys.path.insert(0, workflow.basedir)
 
 from libranas.config import checked
 from libranas.errors import LibranasError
+from libranas.files import write_text
 from libranas.provenance import stage_version
 
 try:
@@ -29,6 +31,11 @@ def out(path):
 def state(path):
     """Progress of work: never a declared output, because Snakemake deletes those before it reruns a job."""
     return f"{RUN}/state/{path}"
+
+
+def record_command():
+    """Keep the command line for the report; it is no parameter of a rule, so that it makes nothing rerun."""
+    write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
 
 
 wildcard_constraints:

@@ -30,5 +30,6 @@ rule report:
         version=stage_version("report"),
         config=config,
         strategies=STRATEGIES,
+        command=state("command.txt"),
     script:
         "../scripts/report.py"

@@ -20,6 +20,6 @@ with stage(snakemake) as log:
     key = digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device)
     say = lambda r: log.info("supernet: epoch %d of %d, loss %.3f", r["epoch"] + 1, recipe.epochs, r["loss"])  # noqa: E731
     supernet, history = train_supernet(space, train, recipe, p.seed, Path(p.checkpoint), key, device, say)
-    table = inherit(supernet, archs_of(snakemake.input.archs, count=p.count), val, progress)
+    table = inherit(supernet, archs_of(snakemake.input.archs, count=p.labelled), val, progress)
     write_text(snakemake.output.history, pd.DataFrame(history).to_csv(index=False))
     write_text(snakemake.output.accuracy, table.to_csv(index=False))

@@ -17,7 +17,7 @@ with stage(snakemake) as log:
     space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
     table = train_each(
         space,
-        archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.count),
+        archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.labelled),
         *images_of(snakemake.input.images, manifest, "train", "val"),
         recipe,
         p.seeds,

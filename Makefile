@@ -1,0 +1,42 @@
+# make run    set up .venv if needed and run the default experiment
+# make test   set up .venv if needed and run all checks and tests
+# make help   what else there is
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?=
+VENV := .venv
+READY := $(VENV)/.installed
+SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+
+.PHONY: run test lint report-path help clean
+
+run: $(READY)
+	$(SNAKEMAKE)
+	@$(VENV)/bin/python -m libranas.config Snakefile $(CONFIG)
+
+test: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/snakefmt --check Snakefile rules
+	$(VENV)/bin/snakemake --lint
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
+	@echo "make clean                                    remove .venv (results stay)"
+
+clean:
+	rm -rf $(VENV)
+
+# The stamp is written last, so an interrupted installation is done again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "libranas needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { \
+	  echo "No venv module: on Debian or Ubuntu install it with: apt install python3-venv" >&2; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,297 @@
+"""The report: one HTML page that opens offline. It shows what the stages computed and computes nothing new.
+
+Figures are inline SVG (matplotlib), the page is a Jinja template (``report.html.j2``).
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from libranas.compare import NAMES
+from libranas.files import read_json, write_text
+from libranas.provenance import facts
+
+#: One colour a role and strategy, readable with the common colour deficiencies (Okabe and Ito).
+COLOURS = {
+    "winner": "#0072b2",
+    "evolution": "#0072b2",
+    "random": "#e69f00",
+    "params_max": "#009e73",
+    "params": "#009e73",
+    "grey": "#7a8188",
+    "accent": "#d55e00",
+}
+SHORT = {"winner": "winner", "random": "random, equal size", "params_max": "largest of the budget"}
+METHODS = {
+    "params": "#params (no labels)",
+    "log_rank_all": "log-rank of all proxies (no labels)",
+    "z1": "best single proxy (z1)",
+    "libra_literal": "LIBRA, literal",
+    "libra_corrected": "LIBRA, corrected",
+    "ridge_ranks": "ridge on ranks",
+    "lightgbm": "LightGBM on ranks",
+}
+
+
+def write_report(path: str | Path, files: dict, config: dict, strategies: list[str], command: str) -> None:
+    """Write the page to `path`.
+
+    Parameters
+    ----------
+    files : named inputs of the rule ``report``
+    config : the checked configuration
+    strategies : names of the search strategies, in the order of ``files["histories"]``
+    command : what was run
+    """
+    selected, summary = read_json(files["selected"]), read_json(files["summary"])
+    choice, window = read_json(files["choice"]), read_json(files["window"])
+    manifest = read_json(files["manifest"])
+    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
+    tables = {name: pd.read_csv(files[name]) for name in ("archs", "failures", "curve", "methods", "proxies", "curves")}
+    scores = pd.read_csv(files["table"], index_col="id")
+    accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
+    figures = {
+        "controls": _figure(lambda ax: _controls(ax, summary), 7, 1.9),
+        "curve": _figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
+        "proxies": _figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
+        "methods": _figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
+        "size": _figure(lambda ax: _score_against_size(ax, scores, accuracy, choice), 7, 3.4),
+        "trajectories": _figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
+        "evaluated": _figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
+        "training": _figure(lambda ax: _training(ax, tables["curves"]), 7, 3.2),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "count": lambda v: f"{int(v):,}",
+        "percent": lambda v: "n/a" if v is None or v != v else f"{100 * v:.2f} %",
+        "number": lambda v: "n/a" if v is None or v != v else f"{v:.3f}",
+    }
+    html = environment.get_template("report.html.j2").render(
+        config=config,
+        config_json=json.dumps(config, indent=2),
+        command=command,
+        facts=facts(),
+        manifest=manifest,
+        selected=selected,
+        summary=summary,
+        choice=choice,
+        window=window,
+        figures=figures,
+        drawings={role: _figure(_architecture(entry), 7, 1.5) for role, entry in selected.items()},
+        archs=tables["archs"],
+        failures=tables["failures"].to_dict("records"),
+        methods=tables["methods"].to_dict("records"),
+        proxies=tables["proxies"].to_dict("records"),
+        evaluations={name: len(t) for name, t in histories.items()},
+        best={name: t["fitness"].max() for name, t in histories.items()},
+        labelled=len(accuracy),
+        names=NAMES,
+        short=SHORT,
+        method_names=METHODS,
+        colours=COLOURS,
+    )
+    write_text(path, html)
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+def _figure(draw: Callable, width: float, height: float) -> str:
+    """Run ``draw(axes)`` and return the picture as an SVG element (sizes in inches)."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    style = {
+        "svg.fonttype": "none",  # text stays text: searchable, small, in the page's font
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#9aa1a8",
+        "axes.labelcolor": "#3b4248",
+        "xtick.color": "#3b4248",
+        "ytick.color": "#3b4248",
+        "grid.color": "#e4e7ea",
+        "legend.frameon": False,
+        "svg.hashsalt": "libranas",  # equal inputs, equal file
+    }
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(figure)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # The page sets the size; ids must not clash between the figures of a page.
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
+    prefix = f"f{abs(hash_of(svg)):x}-"
+    svg = re.sub(r'id="([^"]+)"', rf'id="{prefix}\1"', svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
+    return jinja2.utils.markupsafe.Markup(re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg))
+
+
+def hash_of(text: str) -> int:
+    """A small number that names a text; equal in every process (unlike ``hash``)."""
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def _dots(axes, labels, values, lows, highs, colours) -> None:
+    """Values with intervals, one a line, the first on top."""
+    positions = range(len(labels), 0, -1)
+    for y, value, low, high, colour in zip(positions, values, lows, highs, colours, strict=True):
+        if low == low:
+            axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="round", alpha=0.55)
+        axes.plot(value, y, "o", color=colour, markersize=6)
+    axes.set_yticks(list(positions), labels)
+    axes.set_ylim(0.4, len(labels) + 0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+
+
+def _controls(axes, summary: dict) -> None:
+    roles = list(summary["roles"])
+    results = [summary["roles"][r]["test_accuracy"] for r in roles]
+    colours = [COLOURS[r] for r in roles]
+    columns = [[100 * r[k] for r in results] for k in ("mean", "low", "high")]
+    _dots(axes, [SHORT[r] for r in roles], *columns, colours)
+    for y, result, colour in zip(range(len(roles), 0, -1), results, colours, strict=True):
+        values = [100 * v for v in result["values"]]
+        axes.plot(values, [y - 0.22] * len(values), "|", color=colour, markersize=7)
+    axes.set_xlabel("test accuracy, % (dot: mean; bar: 95 % t interval; ticks: single trainings)")
+
+
+def _layer_curve(axes, curve: pd.DataFrame, window: dict) -> None:
+    x = curve["bin"]
+    lo, hi = window["window"]["lo"], window["window"]["hi"]
+    axes.axvspan(lo - 0.5, hi + 0.5, color=COLOURS["accent"], alpha=0.12, linewidth=0, label="window")
+    axes.fill_between(
+        x, curve["mean"] - curve["std"], curve["mean"] + curve["std"], color=COLOURS["winner"], alpha=0.15, linewidth=0
+    )
+    axes.plot(x, curve["mean"], "o-", color=COLOURS["winner"], label="mean over networks, band: one std")
+    if window["threshold"] is not None:
+        axes.axhline(window["threshold"], color=COLOURS["grey"], linestyle="--", linewidth=1, label="threshold")
+    axes.set_xticks(x, [f"{100 * b // len(x)}" for b in x])
+    axes.set_xlabel("depth of the layer, % of the network (lower edge of the bin)")
+    axes.set_ylabel("mean log σ of the gradient")
+    axes.legend(loc="best")
+
+
+def _proxies(axes, table: pd.DataFrame, choice: dict) -> None:
+    colours = [COLOURS["winner"] if p in choice["proxies"] else COLOURS["grey"] for p in table["proxy"]]
+    _dots(axes, table["proxy"], table["spearman"], table["low"], table["high"], colours)
+    axes.axvline(0, color="#9aa1a8", linewidth=1)
+    axes.set_xlabel(f"Spearman with accuracy, n = {table['n'].iloc[0]} (bar: 95 % bootstrap; blue: chosen by LIBRA)")
+
+
+def _methods(axes, table: pd.DataFrame) -> None:
+    table = table.sort_values("spearman", ascending=False)
+    colours = [COLOURS["accent"] if m.startswith("libra") else COLOURS["grey"] for m in table["method"]]
+    _dots(
+        axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours
+    )
+    axes.axvline(0, color="#9aa1a8", linewidth=1)
+    axes.set_xlabel(
+        f"Spearman on {table['n_evaluation'].iloc[0]} held-out architectures "
+        f"(mean and 95 % range of {table['splits'].iloc[0]} splits)"
+    )
+
+
+def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict) -> None:
+    name = choice["z1"]
+    rest = scores.drop(accuracy.index, errors="ignore")
+    axes.scatter(rest["params"] / 1e3, rest[name], s=14, facecolors="none", edgecolors="#b9bfc5", label="no accuracy")
+    known = scores.loc[accuracy.index]
+    points = axes.scatter(known["params"] / 1e3, known[name], s=26, c=100 * accuracy, cmap="viridis")
+    axes.figure.colorbar(points, ax=axes, label="benchmark accuracy, %")
+    axes.set_xlabel("parameters, thousands")
+    axes.set_ylabel(f"{name} (z1)")
+    axes.grid()
+    axes.set_axisbelow(True)
+    axes.legend(loc="best")
+
+
+def _trajectories(axes, histories: dict[str, pd.DataFrame]) -> None:
+    for name in ("evolution", "random"):
+        table = histories[name]
+        axes.plot(table["evaluation"], table["best"], color=COLOURS[name], linewidth=2, label=f"{name}: best so far")
+        axes.plot(table["evaluation"], table["fitness"], ".", color=COLOURS[name], alpha=0.25, markersize=3)
+    finite = pd.concat([histories[n]["fitness"] for n in ("evolution", "random")])
+    finite = finite[finite > float("-inf")]
+    axes.set_ylim(finite.quantile(0.1), finite.max() + 0.05 * (finite.max() - finite.quantile(0.1)))
+    axes.set_xlabel("evaluations")
+    axes.set_ylabel("fitness (sum of log rank fractions)")
+    axes.grid()
+    axes.legend(loc="lower right")
+
+
+def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
+    for name in ("random", "evolution"):
+        table = histories[name]
+        axes.plot(
+            table["params"] / 1e3, table["fitness"], ".", color=COLOURS[name], alpha=0.4, markersize=5, label=name
+        )
+    winner = histories["evolution"].set_index("id")["fitness"][selected["winner"]["id"]]
+    axes.plot(
+        selected["winner"]["params"] / 1e3, winner, "*", color=COLOURS["accent"], markersize=14, label="winner"
+    )
+    axes.set_xlabel("parameters, thousands")
+    axes.set_ylabel("fitness")
+    axes.grid()
+    axes.legend(loc="lower right")
+
+
+def _training(axes, curves: pd.DataFrame) -> None:
+    for role, part in curves.groupby("role", sort=False):
+        mean = part.groupby("epoch")["val_accuracy"].mean()
+        axes.plot(mean.index + 1, 100 * mean, color=COLOURS[role], linewidth=2, label=SHORT[role])
+        for _, single in part.groupby("seed"):
+            axes.plot(
+                single["epoch"] + 1, 100 * single["val_accuracy"], color=COLOURS[role], linewidth=0.7, alpha=0.4
+            )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation accuracy, %")
+    axes.grid()
+    axes.legend(loc="lower right")
+
+
+def _architecture(entry: dict) -> Callable:
+    """Blocks from left to right: heads as squares, the MLP as a bar of its hidden width."""
+    genes = json.loads(entry["architecture"])
+
+    def draw(axes):
+        from matplotlib.patches import FancyBboxPatch, Rectangle
+
+        widest, most = max(genes["mlp_ratio"]), max(genes["num_heads"])
+        for i, (heads, ratio) in enumerate(zip(genes["num_heads"], genes["mlp_ratio"], strict=True)):
+            axes.add_patch(
+                FancyBboxPatch(
+                    (i + 0.08, 0), 0.84, 1, boxstyle="round,pad=0,rounding_size=0.06", fc="#f1f4f6", ec="#c8ced4"
+                )
+            )
+            step = 0.72 / most
+            for h in range(heads):
+                axes.add_patch(Rectangle((i + 0.14 + h * step, 0.58), step * 0.8, 0.26, color=COLOURS["winner"]))
+            axes.add_patch(Rectangle((i + 0.14, 0.16), 0.72 * ratio / widest, 0.26, color=COLOURS["random"]))
+            axes.text(i + 0.5, -0.12, f"{heads} heads, MLP ×{ratio:g}", ha="center", va="top", fontsize=8)
+        axes.set_xlim(-0.02, genes["depth"] + 0.02)
+        axes.set_ylim(-0.35, 1.05)
+        axes.axis("off")
+
+    return draw
