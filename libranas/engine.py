@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from libranas import proxies as registry
+from libranas.errors import LibranasError
 from libranas.probe import (
     BATCH_NORMS,
     Anatomy,
@@ -77,7 +78,6 @@ def score(
     names = registry.with_parts(registry.list_proxies() if proxies is None else proxies)
     settings = Options(**options)
     device = next(model.parameters()).device
-    run = _Run(model, inputs.to(device), targets.to(device), seed, settings)
     records = [registry.get(name) for name in names]
     by_pass: dict[Pass, list[Proxy]] = defaultdict(list)
     for proxy in records:
@@ -86,6 +86,7 @@ def score(
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
     with _isolated(model), torch.inference_mode(False), torch.enable_grad():
+        run = _Run(model, inputs.to(device), targets.to(device), seed, settings)
         for pass_, members in by_pass.items():
             begin = _start_clock(device)
             places = run.captured(pass_, members)
@@ -133,7 +134,10 @@ class _Run:
         sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
         self.units = len(inputs) if sample else options.pieces
         if len(inputs) % self.units:
-            raise ValueError(f"a batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches")
+            raise LibranasError(
+                f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
+                "Choose a batch size that the option pieces divides.",
+            )
 
     def captured(self, pass_: Pass, members: list[Proxy]) -> dict[str, list | Undefined]:
         """What each proxy's ``reduce`` made of its places, in execution order."""
@@ -277,7 +281,7 @@ class _Run:
 
     def _synaptic(self, pass_: Pass, members) -> dict[str, list | Undefined]:
         tensors = self._tensors(pass_.precision, absolute=True)
-        leaves = {n: tensors[f"{n}.weight"].requires_grad_() for n in self.anatomy.layers}
+        leaves = {n: tensors[f"{n}.weight" if n else "weight"].requires_grad_() for n in self.anatomy.layers}
         identities = BATCH_NORMS + ((nn.LayerNorm,) if self.options.synflow_ln == "identity" else ())
         handles = [
             m.register_forward_hook(lambda module, args, output: args[0])
@@ -295,19 +299,21 @@ class _Run:
             self.model.train(mode)
         self.axes = self.axes or recorder.axes()
         order = [name for axis, name in recorder.order if axis == "layer"]
-        gradients = torch.autograd.grad(logits.sum(), [leaves[n] for n in order])
-        places = {p.name: [] for p in members}
+        gradients = torch.autograd.grad(logits.sum(), [leaves[n] for n in order], allow_unused=True)
+        found: dict[str, dict[str, object]] = {p.name: {} for p in members}
         for name, gradient in zip(order, gradients, strict=True):
+            if gradient is None:
+                continue
             saliency = Saliency(as_matrix((leaves[name].detach() * gradient).abs()))
             for p in members:
-                places[p.name].append(p.reduce(saliency, self.options))
-        return places
+                found[p.name][name] = p.reduce(saliency, self.options)
+        return {p.name: self._in_order(p, found[p.name]) for p in members}
 
     def _in_order(self, proxy: Proxy, found: dict[str, object]) -> "list | Undefined":
         axis = "activation" if proxy.needs(self.options) == "activation" else "layer"
         missing = [n for n in self.axes[axis].names if n not in found]
         if missing:
-            return Undefined(f"the loss does not depend on {axis} {', '.join(missing)}")
+            return Undefined(f"the output does not depend on {axis} {', '.join(missing)}")
         return [found[n] for n in self.axes[axis].names]
 
 

@@ -14,6 +14,7 @@ D channels, S samples, V units of an activation layer.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import timm.layers
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -63,6 +64,12 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
     layers, activations, counted = {}, {}, set()
     for name, module in model.named_modules():
         if isinstance(module, LAYERS):
+            if not _ordinary(module):
+                raise LibranasError(
+                    f"No rule for layer {name or '(root)'} of type {type(module).__name__}: its weight is computed "
+                    "or it has a forward of its own.",
+                    "Fold the computation into a plain layer (e.g. torch.nn.utils.parametrize.remove_parametrizations).",
+                )
             layers[name] = module
             counted.add(f"{name}.weight" if name else "weight")
         elif isinstance(module, ACTIVATIONS):
@@ -78,6 +85,16 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
     excluded = tuple(name for name, _ in model.named_parameters() if name not in counted)
     coupled = any(isinstance(m, BATCH_NORMS) for m in model.modules())
     return Anatomy(layers, activations, feature_points(model, features), excluded, coupled)
+
+
+def _ordinary(module: nn.Module) -> bool:
+    """Whether a layer's gradient follows from its input by the rule of its base class, in its own parameter."""
+    if type(module) is timm.layers.Linear:  # its own forward differs only under autocast
+        return True
+    methods = ("forward", "_conv_forward")
+    base = next(c for c in LAYERS if isinstance(module, c))
+    same = all(getattr(type(module), m, None) is getattr(base, m, None) for m in methods)
+    return same and "weight" in module._parameters
 
 
 def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:

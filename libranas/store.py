@@ -582,11 +582,11 @@ def check_failures(scores: Scores, allowed: float) -> pd.DataFrame:
         raise ValueError(f"allowed must be a share in [0, 1], got {allowed}")
     table = nonfinite(scores)
     cells = len(scores.archs) * len(scores.seeds)
-    for row in table.itertuples():
-        if row.count > allowed * cells:
+    for proxy, part in table.groupby("proxy"):
+        if (failed := part["count"].sum()) > allowed * cells:
             raise LibranasError(
-                f"Proxy {row.proxy} is not finite for {row.count} of {cells} networks: {row.reason}.",
-                f"Take {row.proxy} out of `score.proxies`, or allow it with `score.max_failed` (now {allowed}): "
-                "such scores are kept as NaN, counted in the report and rank last.",
+                f"Proxy {proxy} is not finite for {failed} of {cells} networks: {'; '.join(part['reason'])}.",
+                f"Take {proxy} out of `score.proxies`, or allow it with `score.max_failed` (now {allowed}): such "
+                "scores are kept as NaN, counted in the report and rank last.",
             )
     return table

@@ -8,7 +8,7 @@ with stage(snakemake) as log:
 
     order = [arch.id for arch in archs_of(snakemake.input.archs)]
     parts = [store.read(path) for path in snakemake.input.shards]
-    scores = store.merge([p for p in parts if p.archs], order, snakemake.input.shards)
+    scores = store.merge(parts, order, snakemake.input.shards)
     failures = store.check_failures(scores, snakemake.params.max_failed)
     store.write(snakemake.output.scores, scores)
     write_text(snakemake.output.failures, failures.to_csv(index=False))

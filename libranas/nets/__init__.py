@@ -25,6 +25,7 @@ def model_args(space: Space, arch: Arch) -> dict:
         "head_dim": space.head_dim,
         "relative_position": space.relative_position,
         "max_relative_position": space.max_relative_position,
+        "init_std": space.init_std,
         "img_size": space.image_size,
         "patch_size": space.patch_size,
         "in_chans": space.channels,

@@ -22,6 +22,9 @@ from torch import nn
 
 __all__ = ["AutoFormerViT"]
 
+#: Standard deviation that timm and AutoFormer give the weights of linear layers.
+TIMM_STD = 0.02
+
 
 class RelativePosition(nn.Module):
     """Tables of vertical and horizontal offsets, added together (Shaw et al., 2018, in two dimensions).
@@ -117,6 +120,9 @@ class AutoFormerViT(VisionTransformer):
     relative_position : bool
     max_relative_position : int
         Offsets are clamped to this many patches.
+    init_std : float
+        Standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
+        hundreds; at widths of some tens such weights are far below 1 / sqrt(width) and training starts slowly.
     **kwargs
         As for timm's VisionTransformer.
     """
@@ -128,6 +134,7 @@ class AutoFormerViT(VisionTransformer):
         head_dim: int = 64,
         relative_position: bool = True,
         max_relative_position: int = 14,
+        init_std: float = TIMM_STD,
         img_size: int = 224,
         patch_size: int = 16,
         **kwargs,
@@ -135,6 +142,7 @@ class AutoFormerViT(VisionTransformer):
         if len(num_heads) != len(mlp_ratio):
             raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
         grid = (img_size // patch_size,) * 2
+        self.init_std = init_std  # before the parent's constructor, which initialises the weights
         attention = attention_class(head_dim, grid, max_relative_position if relative_position else None)
 
         def block(depth, num_heads, mlp_ratio, **common):
@@ -153,6 +161,15 @@ class AutoFormerViT(VisionTransformer):
             block_fn=block,
             **kwargs,
         )
+
+    def init_weights(self, *args, **kwargs):
+        """As timm's, with linear weights scaled to `init_std`."""
+        super().init_weights(*args, **kwargs)
+        if self.init_std != TIMM_STD:
+            with torch.no_grad():
+                for module in self.modules():
+                    if isinstance(module, nn.Linear):
+                        module.weight.mul_(self.init_std / TIMM_STD)
 
     def set_input_size(self, img_size=None, patch_size=None):
         """As timm's; the relative-position tables stay, their index follows the new grid."""

@@ -55,6 +55,8 @@ class AutoFormerSpace:
     relative_position : bool
         Two-dimensional relative positions on keys and values (Shaw et al., 2018) as in every published
         AutoFormer command; offsets are clamped at `max_relative_position`.
+    init_std : float
+        Of the initial linear weights; see :class:`libranas.nets.vit.AutoFormerViT`.
     """
 
     embed_dim: tuple[int, ...]
@@ -68,6 +70,7 @@ class AutoFormerSpace:
     classes: int = 1000
     relative_position: bool = True
     max_relative_position: int = 14
+    init_std: float = 0.02
 
     family = "autoformer"
     #: Probabilities of AutoFormer's evolution: a redrawn embedding width or depth, a redrawn block gene.

@@ -1,0 +1,190 @@
+"""The configurations that are shipped pass the check, and a wrong one is explained by key and expectation."""
+
+import copy
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from libranas import proxies
+from libranas.config import checked
+from libranas.errors import LibranasError
+from libranas.proxies import Options
+from libranas.recipe import Recipe
+from libranas.spaces import Budget, make_space
+from libranas.spaces.autoformer import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA_PATH = ROOT / "config" / "schema.yaml"
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+PRESET_FILES = sorted(p for p in (ROOT / "config").glob("*.yaml") if p != SCHEMA_PATH)
+
+
+def merged(base: dict, update: dict) -> dict:
+    """As Snakemake merges a --configfile into what the Snakefile names: sections by key, all else replaced."""
+    out = copy.deepcopy(base)
+    for key, value in update.items():
+        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def changed(key: str, value, base: dict = DEFAULT) -> dict:
+    update = value
+    for part in reversed(key.split(".")):
+        update = {part: update}
+    return merged(base, update)
+
+
+def problem(config: dict) -> str:
+    with pytest.raises(LibranasError) as caught:
+        checked(config, SCHEMA_PATH)
+    assert "config/schema.yaml" in caught.value.todo
+    return caught.value.what
+
+
+SHIPPED = {
+    "config": DEFAULT,
+    **{p.stem: merged(DEFAULT, yaml.safe_load(p.read_text(encoding="utf-8"))) for p in PRESET_FILES},
+}
+shipped = pytest.mark.parametrize("name", SHIPPED)
+
+
+# -- what is shipped -----------------------------------------------------------------------------------------
+
+
+@shipped
+def test_shipped_configurations_pass(name):
+    config = checked(SHIPPED[name], SCHEMA_PATH)
+    assert checked(config, SCHEMA_PATH) == config  # defaults are legal and filling them in is done once
+
+
+@shipped
+def test_shipped_proxies_exist(name):
+    for proxy in SHIPPED[name]["score"]["proxies"]:
+        assert proxies.get(proxy).name == proxy
+
+
+@shipped
+def test_shipped_spaces_and_budgets_are_feasible(name):
+    config = checked(SHIPPED[name], SCHEMA_PATH)
+    space = make_space(config["space"], config["data"]["image_size"], config["data"]["channels"], 10)
+    Budget.from_settings(config["budget"]).check(space)
+
+
+@shipped
+def test_shipped_recipes_are_recipes(name):
+    config = checked(SHIPPED[name], SCHEMA_PATH)
+    for recipe in (config["train"]["recipe"], config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
+        if recipe is not None:
+            assert Recipe(**recipe).epochs >= 1
+    assert Options(**config["score"]["options"])
+
+
+def test_the_runs_of_presets_do_not_write_into_one_folder():
+    runs = [config["run"] for config in SHIPPED.values()]
+    assert len(set(runs)) == len(runs)
+
+
+# -- the schema and the code ---------------------------------------------------------------------------------
+
+
+def test_the_recipe_of_the_schema_is_the_recipe_of_the_code():
+    recipe = SCHEMA["$defs"]["recipe"]
+    assert set(recipe["properties"]) == {f.name for f in fields(Recipe)}
+    assert set(recipe["required"]) == {"epochs"}
+
+
+def test_the_options_of_the_schema_are_options_of_the_code():
+    options = {f.name: f for f in fields(Options)}
+    for name, rule in SCHEMA["properties"]["score"]["properties"]["options"]["properties"].items():
+        assert name in options
+        if "enum" in rule:
+            assert set(rule["enum"]) == set(options[name].type.__args__)
+
+
+def test_the_presets_of_the_schema_are_presets_of_the_code():
+    enum = SCHEMA["properties"]["space"]["properties"]["preset"]["enum"]
+    assert set(enum) - {None} == set(PRESETS)
+
+
+def test_defaults_are_filled_in_and_the_argument_is_left_alone():
+    config = copy.deepcopy(DEFAULT)
+    for section, key in (("score", "seeds"), ("benchmark", "count"), ("layers", "bins"), ("data", "splits")):
+        del config[section][key]
+    before = copy.deepcopy(config)
+    full = checked(config, SCHEMA_PATH)
+    assert config == before
+    assert (full["score"]["seeds"], full["benchmark"]["count"], full["layers"]["bins"]) == (3, 60, 10)
+    assert full["data"]["splits"] == {"val": 0.2, "test": 0.2}
+    assert full["results"] == "results" and full["data"]["max_broken"] == 0
+    del config["budget"]
+    assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None}
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("sede", 1, "sede: unknown key; did you mean seed?"),
+        ("data.adaptor", "digits", "data.adaptor: unknown key; did you mean data.adapter?"),
+        ("train.recipe.epoch", 3, "train.recipe.epoch: unknown key; did you mean train.recipe.epochs?"),
+        ("layers.zzz", 3, "layers.zzz: unknown key; known keys: bins, exclude, fixed, psi, rule"),
+        ("score.options.units", "sample", "score.options.units: unknown key; did you mean score.options.unit?"),
+        ("seed", "one", "seed: expected a whole number, got 'one'"),
+        ("seed", -1, "seed: expected at least 0, got -1"),
+        ("train", None, "train: expected a section, got None"),
+        ("data", "digits", "data: expected a section, got 'digits'"),
+        ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
+        ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, got 'mnist'"),
+        ("data.splits.val", 1.0, "data.splits.val: expected less than 1, got 1.0"),
+        ("space.depth", [], "space.depth: expected a list of at least 1, got []"),
+        ("space.depth", [3, 4.5], "space.depth.1: expected a whole number, got 4.5"),
+        ("train.recipe.lr", 0, "train.recipe.lr: expected more than 0, got 0"),
+        ("train.seeds", 2, "train.seeds: expected at least 3, got 2"),
+        ("budget.params", [1, 2, 3], "budget.params: expected a list of at most 2, got [1, 2, 3]"),
+        ("score.proxies", "zico", "score.proxies: expected a list, got 'zico'"),
+        ("run", "a/b", "run: 'a/b' does not match"),
+    ],
+)
+def test_what_is_wrong_by_itself(key, value, sentence):
+    assert f"* {sentence}" in problem(changed(key, value))
+
+
+@pytest.mark.parametrize("key", ["seed", "data.adapter", "train.recipe.epochs", "score.proxies"])
+def test_what_is_missing(key):
+    config = copy.deepcopy(DEFAULT)
+    *sections, last = key.split(".")
+    section = config
+    for part in sections:
+        section = section[part]
+    del section[last]
+    where = ".".join(sections) or "the top level"
+    assert f"* {where}: '{last}' is missing" in problem(config)
+
+
+def test_all_problems_are_named_at_once():
+    what = problem(changed("sample.count", "many", changed("sede", 1)))
+    assert "sede" in what and "sample.count" in what
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("benchmark.recipe", None, "benchmark.recipe: needed for benchmark.method train"),
+        ("benchmark", {"method": "supernet", "supernet": None}, "benchmark.supernet: needed for benchmark.method"),
+        ("benchmark.method", "table", "benchmark.table: needed for benchmark.method table"),
+        ("benchmark.count", 500, "benchmark.count: 500 architectures of a sample of 120"),
+        ("libra.calibration", 55, "libra.calibration: 55 of 60 architectures"),
+        ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
+        ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
+        ("search.parents", 51, "search.parents: more than search.population"),
+        ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
+        ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
+    ],
+)
+def test_what_is_wrong_together(key, value, sentence):
+    assert f"* {sentence}" in problem(changed(key, value))

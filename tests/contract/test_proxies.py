@@ -1,0 +1,408 @@
+"""What holds for every proxy of the registry, present and future, on the default small vision transformer."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from libranas import engine, probe, proxies
+from libranas.errors import LibranasError
+from libranas.nets import build
+from libranas.scorecard import AXES, ScoreCard
+from libranas.spaces import AutoFormerSpace
+
+NAMES = proxies.list_proxies()
+each = pytest.mark.parametrize("name", NAMES)
+SPACE = AutoFormerSpace(
+    embed_dim=(32,),
+    depth=(3,),
+    num_heads=(2, 3),
+    mlp_ratio=(2.0, 3.0),
+    head_dim=16,
+    image_size=8,
+    patch_size=2,
+    channels=1,
+    classes=10,
+    max_relative_position=3,
+)
+ARCH = SPACE.arch(32, (2, 3, 2), (3.0, 2.0, 2.0))
+
+
+@pytest.fixture
+def model():
+    return build(SPACE, ARCH, seed=3)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(12, 1, 8, 8, generator=generator), torch.arange(12) % 10
+
+
+def cnn(groups: int = 1) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Conv2d(4, 4, 3, stride=2, groups=groups),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(36, 10),
+        )
+
+
+def assert_same(card: ScoreCard, other: ScoreCard, name: str, rel: float = 0.0):
+    """Value and components of one proxy agree; bit for bit if `rel` is 0."""
+    a, b = card.scores[name], other.scores[name]
+    assert a.value == pytest.approx(b.value, rel=rel, abs=0, nan_ok=True)
+    assert a.reason == b.reason and a.components.keys() == b.components.keys()
+    for key, values in a.components.items():
+        np.testing.assert_allclose(values, b.components[key], rtol=rel, atol=1e-12 if rel else 0, err_msg=key)
+
+
+def sharp(model, batch, names, **options) -> ScoreCard:
+    return engine.score(model, *batch, names, seed=1, precision="float64", **options)
+
+
+# -- records -------------------------------------------------------------------------------------------------
+
+
+@each
+def test_the_record_is_complete(name):
+    proxy = proxies.get(name)
+    assert proxy.name == name and proxy.title and proxy.source and proxy.version >= 1
+    assert proxy.orientation in (1, -1)
+    assert all(axis in AXES for axes in proxy.components.values() for axis in axes)
+    for part in proxy.parts:
+        assert proxies.get(part).run == proxy.run and not proxies.get(part).parts
+    assert bool(proxy.parts) != (proxy.reduce is not None)
+
+
+def test_an_unknown_proxy_is_named_and_the_known_ones_listed(model, batch):
+    with pytest.raises(LibranasError, match="Unknown proxy 'zicoo'") as caught:
+        engine.score(model, *batch, ["zicoo"])
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+# -- values --------------------------------------------------------------------------------------------------
+
+
+@each
+def test_finite_with_the_declared_components(model, batch, name):
+    card = engine.score(model, *batch, [name])
+    score = card.scores[name]
+    assert math.isfinite(score.value) and score.reason == ""
+    assert math.isfinite(score.seconds) and score.pass_name in card.passes
+    declared = proxies.get(name).components
+    assert score.components.keys() == declared.keys()
+    for key, axes in declared.items():
+        assert score.components[key].shape == tuple(len(card.axes[axis].names) for axis in axes)
+        assert np.isfinite(score.components[key]).any()
+
+
+def test_axes_name_the_places_with_rising_depth(model, batch):
+    axes = engine.score(model, *batch).axes
+    assert axes["layer"].names[0] == "patch_embed.proj" and axes["layer"].names[-1] == "head"
+    assert len(axes["layer"].names) == 2 + 4 * 3
+    assert axes["activation"].names == tuple(f"blocks.{i}.mlp.act" for i in range(3))
+    assert axes["feature"].names == tuple(f"blocks.{i}.after_{s}" for i in range(3) for s in ("attn", "mlp"))
+    for axis in axes.values():
+        assert list(axis.depth) == sorted(axis.depth) and 0 <= axis.depth[0] and axis.depth[-1] < 1
+    fc1 = axes["layer"].names.index("blocks.0.mlp.fc1")
+    assert axes["activation"].depth[0] == axes["layer"].depth[fc1]
+
+
+def test_every_parameter_is_a_layer_or_is_named_as_excluded(model, batch):
+    card = engine.score(model, *batch, ["snip"])
+    counted = {f"{n}.weight" for n in card.axes["layer"].names}
+    assert counted | set(card.excluded) == {n for n, _ in model.named_parameters()}
+    assert not counted & set(card.excluded)
+
+
+def test_a_record_of_the_card_keeps_every_bit(model, batch):
+    card = engine.score(model, *batch)
+    again = ScoreCard.from_record(card.to_record())
+    assert again.axes == card.axes and again.excluded == card.excluded
+    for name in NAMES:
+        assert_same(card, again, name)
+
+
+# -- invariances ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def all_of_it(batch):
+    return sharp(build(SPACE, ARCH, seed=3), batch, NAMES)
+
+
+@each
+def test_deterministic(model, batch, name):
+    assert_same(engine.score(model, *batch, [name]), engine.score(model, *batch, [name]), name)
+
+
+@each
+def test_alone_as_with_all_others(model, batch, all_of_it, name):
+    assert_same(sharp(model, batch, [name]), all_of_it, name, rel=1e-12)
+
+
+def test_the_order_of_proxies_changes_nothing(model, batch, all_of_it):
+    card = sharp(model, batch, NAMES[::-1])
+    assert set(card.scores) == set(NAMES)
+    for name in NAMES:
+        assert_same(card, all_of_it, name)
+
+
+@each
+def test_the_order_of_samples_changes_nothing(model, batch, all_of_it, name):
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    assert_same(sharp(model, (batch[0][order], batch[1][order]), [name]), all_of_it, name, rel=1e-8)
+
+
+@each
+def test_the_size_of_chunks_changes_nothing(model, batch, all_of_it, monkeypatch, name):
+    monkeypatch.setattr(probe, "CHUNK", 4000)  # one, two or more samples at a time
+    assert_same(sharp(model, batch, [name]), all_of_it, name, rel=1e-9)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_the_callers_grad_mode_changes_nothing(model, batch, all_of_it, context):
+    with context():
+        inputs = batch[0] * 1  # made here, so that it is an inference tensor
+        card = sharp(model, (inputs, batch[1]), NAMES)
+    for name in NAMES:
+        assert_same(card, all_of_it, name)
+
+
+def test_frozen_parameters_change_nothing_but_their_count(model, batch, all_of_it):
+    model.requires_grad_(False)
+    card = sharp(model, batch, NAMES)
+    for name in NAMES:
+        if name != "params":  # the number of *trainable* parameters
+            assert_same(card, all_of_it, name)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_old_gradients_change_nothing(model, batch, all_of_it):
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    card = sharp(model, batch, NAMES)
+    for name in NAMES:
+        assert_same(card, all_of_it, name)
+
+
+def test_the_global_random_state_and_other_seeds_matter_only_where_noise_is_drawn(model, batch, all_of_it):
+    torch.manual_seed(99)
+    card = engine.score(model, *batch, seed=2, precision="float64")
+    for name in NAMES:
+        if proxies.get(name).run.batch == "noise":
+            assert card[name] != all_of_it[name]
+        else:
+            assert_same(card, all_of_it, name)
+
+
+# -- the model is left alone ---------------------------------------------------------------------------------
+
+
+def snapshot(model):
+    return {
+        "tensors": {n: (t, t._version, t.detach().clone()) for n, t in model.state_dict(keep_vars=True).items()},
+        "buffers": {n: b.clone() for n, b in model.named_buffers()},
+        "grads": {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()},
+        "flags": [(n, p.requires_grad) for n, p in model.named_parameters()],
+        "modes": [(n, m.training) for n, m in model.named_modules()],
+        "fused": [(n, getattr(m, "fused_attn", None)) for n, m in model.named_modules()],
+        "attributes": [(n, sorted(vars(m))) for n, m in model.named_modules()],
+        "hooks": [
+            (n, [list(v) for k, v in vars(m).items() if k.endswith("_hooks")]) for n, m in model.named_modules()
+        ],
+    }
+
+
+def assert_untouched(model, before):
+    after = snapshot(model)
+    for n, (tensor, version, values) in before["tensors"].items():
+        same, now, _ = after["tensors"][n]
+        assert same is tensor and now == version and torch.equal(tensor, values), n
+    for key in ("buffers", "grads"):
+        for n, tensor in before[key].items():
+            now = after[key][n]
+            assert (now is None and tensor is None) or torch.equal(now, tensor), n
+    for key in ("flags", "modes", "fused", "attributes", "hooks"):
+        assert after[key] == before[key], key
+
+
+def random_states():
+    _, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), keys.tolist(), rest, random.getstate()
+
+
+def prepared(kind: str) -> nn.Module:
+    """A network in an untidy state: mixed modes, a frozen weight, gradients, a hook of the user's own."""
+    net = {
+        "vit": lambda: build(SPACE, ARCH, seed=3),
+        "fused": lambda: build(SPACE, ARCH, seed=3, fused=True, drop_path_rate=0.2),
+        "cnn": cnn,
+    }[kind]()
+    net.train()
+    children = list(net.children())
+    children[0].eval()
+    parameters = list(net.parameters())
+    parameters[0].requires_grad_(False)
+    parameters[1].grad = torch.full_like(parameters[1], 0.5)
+    return net
+
+
+@pytest.mark.parametrize("kind", ["vit", "fused", "cnn"])
+def test_the_model_is_exactly_as_before(batch, kind):
+    net, seen = prepared(kind), []
+    linear = next(m for m in net.modules() if isinstance(m, nn.Linear))
+    handle = linear.register_forward_hook(lambda *_: seen.append(1))
+    before, states = snapshot(net), random_states()
+    engine.score(net, *batch, pieces=4)
+    assert_untouched(net, before)
+    assert random_states() == states
+    assert seen  # the user's hook took part
+    count = len(seen)
+    net.eval()(batch[0])
+    assert len(seen) == count + 1
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["vit", "cnn"])
+def test_the_model_is_exactly_as_before_after_an_error(batch, kind, monkeypatch):
+    net = prepared(kind)
+    before, states = snapshot(net), random_states()
+    net.register_forward_hook(lambda *_: 1 / 0)
+    before["hooks"] = snapshot(net)["hooks"]
+    with pytest.raises(ZeroDivisionError):
+        engine.score(net, *batch, ["zico", "nwot"], pieces=4)
+    assert_untouched(net, before)
+    with pytest.raises(ZeroDivisionError):
+        engine.score(net, *batch, ["synflow"], pieces=4)
+    with pytest.raises(ZeroDivisionError):
+        engine.score(net, *batch, ["flops"], pieces=4)
+    assert_untouched(net, before)
+    assert random_states() == states
+
+
+def test_the_batch_is_left_alone(model, batch):
+    before = batch[0].clone()
+    engine.score(cnn(), *batch, pieces=4)
+    engine.score(model, *batch)
+    assert torch.equal(batch[0], before) and not batch[0].requires_grad
+
+
+# -- errors and undefined values -----------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(10))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+@pytest.mark.parametrize("odd", [Odd(), nn.PReLU(10)], ids=["own", "prelu"])
+def test_a_layer_without_a_rule_is_named(batch, odd):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), odd)
+    with pytest.raises(LibranasError, match=rf"No rule for layer 2 of type {type(odd).__name__}"):
+        engine.score(net, *batch)
+
+
+def test_a_weight_that_is_computed_is_named(batch):
+    net = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))
+    with pytest.raises(LibranasError, match="layer 1 "):
+        engine.score(net, *batch, ["snip"])
+
+
+def test_a_convolution_with_its_own_arithmetic_is_named(batch):
+    from timm.layers import Conv2dSame, StdConv2d
+
+    for conv in (StdConv2d(1, 2, 3), Conv2dSame(1, 2, 3, stride=2)):
+        net = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
+        with pytest.raises(LibranasError, match=type(conv).__name__):
+            engine.score(net, *batch, ["snip"])
+
+
+def test_timms_linear_layer_is_a_linear_layer(batch):
+    from timm.layers import Linear
+
+    cards = []
+    for kind in (nn.Linear, Linear):
+        torch.manual_seed(1)
+        cards.append(engine.score(nn.Sequential(nn.Flatten(), kind(64, 10)), *batch))
+    assert_same(*cards, "zico")
+    assert_same(*cards, "synflow")
+
+
+@each
+def test_undefined_is_nan_with_a_reason_and_never_zero(batch, name):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    score = engine.score(net, *batch, [name]).scores[name]
+    if math.isfinite(score.value):
+        assert score.reason == "" and score.value != 0
+    else:
+        assert math.isnan(score.value) and len(score.reason) > 20
+    undefined = {"nwot", "swap", "lswag_psi", "lswag", "az_expressivity", "az_trainability"}
+    assert math.isnan(score.value) == (name in undefined)
+
+
+@each
+def test_a_value_that_is_not_finite_has_a_reason(batch, name):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
+    with torch.no_grad():
+        net[1].weight.fill_(float("nan"))
+    score = engine.score(net, *batch, [name]).scores[name]
+    assert math.isfinite(score.value) == (score.reason == "")
+
+
+def test_a_layer_that_the_loss_does_not_reach_is_named(batch):
+    class Aside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.aside = nn.Linear(64, 10), nn.Linear(64, 10)
+
+        def forward(self, x):
+            x = x.flatten(1)
+            self.aside(x)
+            return self.used(x)
+
+    card = engine.score(Aside(), *batch, ["snip", "zico", "synflow"])
+    for name in ("snip", "zico", "synflow"):
+        assert math.isnan(card[name]) and "aside" in card.scores[name].reason
+
+
+@each
+def test_a_network_that_is_a_single_layer(batch, name):
+    inputs = batch[0].flatten(1)
+    score = engine.score(nn.Linear(64, 10), inputs, batch[1], [name]).scores[name]
+    assert math.isfinite(score.value) == (score.reason == "")
+
+
+def test_a_batch_that_cannot_be_cut_is_an_error_for_the_reader(batch):
+    with pytest.raises(LibranasError, match="batch of 12 cannot be cut into 5"):
+        engine.score(cnn(), *batch, ["zico"], pieces=5)
+
+
+def test_batch_norm_in_training_mode_means_micro_batches(batch):
+    """A sample alone says nothing about a loss that its batch takes part in; the choice is made by itself."""
+    auto, pieces, samples = (
+        engine.score(cnn(), *batch, ["zico"], pieces=4, unit=unit) for unit in ("auto", "microbatch", "sample")
+    )
+    assert_same(auto, pieces, "zico")
+    assert auto["zico"] != samples["zico"]
+
+
+def test_options_are_checked(model, batch):
+    for wrong in ({"unit": "image"}, {"pieces": 1}, {"precision": "bfloat16"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            engine.score(model, *batch, ["snip"], **wrong)

@@ -1,0 +1,299 @@
+"""Ties ``provenance.STAGE_VERSIONS`` to results, so that a stage cannot change what it computes in silence.
+
+Snakemake does not see changes inside the package; it sees the versions. For each stage a tiny fixed input is run
+and compared with ``stage_results.json``. After a change that is meant: raise the stage's version, then
+
+    python tests/contract/test_stage_versions.py
+
+which writes the results of stages with a new version, and of no other.
+"""
+
+import json
+import math
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store, train
+from libranas.nets import build
+from libranas.provenance import STAGE_VERSIONS, stream_seed
+from libranas.recipe import ImageSet, Recipe
+from libranas.scorecard import Axis, ProxyScore, ScoreCard
+from libranas.scoring import Scorer
+from libranas.spaces import AutoFormerSpace, Budget, Sampler
+
+RECORD = Path(__file__).with_name("stage_results.json")
+
+SPACE = AutoFormerSpace(
+    embed_dim=(12, 16),
+    depth=(2, 3),
+    num_heads=(1, 2),
+    mlp_ratio=(1.5, 2.0),
+    head_dim=8,
+    image_size=8,
+    patch_size=2,
+    channels=1,
+    classes=10,
+    max_relative_position=2,
+)
+DIGITS = {
+    "adapter": "digits",
+    "path": None,
+    "image_size": 8,
+    "channels": 1,
+    "splits": {"val": 0.25, "test": 0.25},
+    "limit": None,
+    "max_broken": 0,
+    "calibration": 16,
+}
+
+
+# -- one function a stage: folder -> JSON-ready results ----------------------------------------------------
+
+
+def prepare(folder: Path) -> dict:
+    manifest = data.prepare(DIGITS, folder, seed=1)
+    return {
+        "content_sha256": manifest["content_sha256"],
+        "counts": {split: entry["count"] for split, entry in manifest["splits"].items()},
+    }
+
+
+def sample(folder: Path) -> dict:
+    rng = np.random.default_rng(stream_seed(1, "sample"))
+    archs = Sampler(SPACE, Budget(params=(4000, 12000)), rng).take(6)
+    return {"ids": [a.id for a in archs], "params": [SPACE.params(a) for a in archs]}
+
+
+def score(folder: Path) -> dict:
+    """Weights come from numpy, whose streams are the same everywhere; the initial ones are compared less closely."""
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(8, 1, 8, 8)).astype("f4"))
+    targets = torch.arange(8)
+    results = {}
+    for arch in Sampler(SPACE, Budget(), rng).take(2):
+        model = build(SPACE, arch, seed=0)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.from_numpy(rng.normal(scale=0.2, size=tuple(p.shape))))
+        card = engine.score(model, inputs, targets, seed=3, precision="float64")
+        assert set(card.scores) == set(proxies.list_proxies())
+        results[arch.id] = {name: card[name] for name in sorted(card.scores)}
+        own = Scorer(SPACE, inputs, targets, "0", seed=4).card(arch, 1, ["snip", "params"])
+        results[arch.id]["from initial weights"] = float(f"{own['snip']:.3g}")
+    return results
+
+
+def _synthetic_scores() -> store.Scores:
+    info = {
+        name: {"version": 1, "orientation": 1, "pass": "data", "equation": "", "component_axes": axes}
+        for name, axes in {
+            "lswag": {},
+            "lswag_lambda": {"lambda": ("layer",), "log_sigma": ("layer",)},
+            "lswag_psi": {"words": ("activation",), "union": ("activation", "activation")},
+        }.items()
+    }
+    archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(4)
+    cards = {}
+    for a, arch in enumerate(archs):
+        rng, L, M = np.random.default_rng(a), 2 + 4 * arch["depth"], arch["depth"]
+        lambda_, log_sigma, words = rng.normal(9, 1, L), rng.normal(-6, 1, L), rng.integers(3, 9, M)
+        union = np.array([[words[i : j + 1].sum() if i <= j else math.nan for j in range(M)] for i in range(M)], "f8")
+        cards[arch.id, 0] = ScoreCard(
+            {
+                "lswag": ProxyScore(lambda_.sum() * words.sum()),
+                "lswag_lambda": ProxyScore(lambda_.sum(), "", {"lambda": lambda_, "log_sigma": log_sigma}),
+                "lswag_psi": ProxyScore(float(words.sum()), "", {"words": words.astype("f8"), "union": union}),
+            },
+            {
+                "layer": Axis(tuple(f"layer{i}" for i in range(L)), tuple(i / L for i in range(L))),
+                "activation": Axis(tuple(f"act{i}" for i in range(M)), tuple((3 + 4 * i) / L for i in range(M))),
+            },
+            {},
+        )
+    return store.collect(archs, [1] * 4, [1] * 4, [0], cards, info, {})
+
+
+def read_layers(folder: Path) -> dict:
+    scores = _synthetic_scores()
+    curve = layers.curve(scores, bins=5)
+    results = {"curve": curve["mean"].tolist()}
+    for rule in ("spike", "valley"):
+        choice = layers.choose_window(curve, rule)
+        results[rule] = {
+            "window": [choice.window.lo, choice.window.hi],
+            **{psi: layers.table(scores, choice.window, psi).to_dict("list") for psi in layers.PSI_RANGES},
+        }
+    return results
+
+
+def _digits(folder: Path, count: int) -> tuple[ImageSet, ImageSet]:
+    manifest = data.prepare(DIGITS, folder, seed=1)
+    sets = []
+    for split in ("train", "val"):
+        images, labels = data.load_split(folder / "images.h5", split)
+        sets.append(ImageSet.from_arrays(images[:count], labels[:count], manifest))
+    return tuple(sets)
+
+
+def label(folder: Path) -> dict:
+    train_set, val = _digits(folder, 320)
+    archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(2)
+    recipe = Recipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
+    table = benchmark.train_each(SPACE, archs, train_set, val, recipe, 1, 1, folder / "log", "key")
+    supernet, history = benchmark.train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
+    return {
+        "ids": list(table["id"]),
+        "trained": list(table["accuracy"]),
+        "inherited": list(benchmark.inherit(supernet, archs, val)["accuracy"]),
+        "loss": history[0]["loss"],
+    }
+
+
+def libra(folder: Path) -> dict:
+    rng = np.random.default_rng(0)
+    accuracy = rng.normal(size=60)
+    columns = {name: accuracy * w + rng.normal(size=60) for name, w in zip("abcdef", (3, 2.5, 2, 1, 0, -1), strict=True)}
+    ids = [f"n{i:02d}" for i in range(60)]
+    settings = {"mode": "corrected", "calibration": 30, "splits": 20, "window": 0.1, "duplicate": 0.98}
+    scores = pd.DataFrame(columns, ids)
+    params = pd.Series(np.exp(0.5 * accuracy + rng.normal(size=60)), ids)
+    results = {}
+    for mode in ("corrected", "literal"):
+        verdict = ensemble.choose_and_judge(scores, pd.Series(accuracy, ids), params, {**settings, "mode": mode}, 1)
+        results[mode] = {"proxies": list(verdict.choice["proxies"]), "held_out": verdict.choice["held_out"]["spearman"]}
+    methods = verdict.methods.set_index("method")["spearman"].drop("lightgbm")  # its trees depend on the machine
+    return {**results, "methods": methods.to_dict()}
+
+
+def run_search(folder: Path) -> dict:
+    budget = Budget(params=(4000, 14000))
+    results, tables = {}, {}
+    for name in ("evolution", "random", "params"):
+        settings = {"population": 6, "parents": 3}
+        searcher, fitness = search.strategy(
+            name, SPACE, budget, 1, settings, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {})
+        )
+        history = search.run(searcher, fitness, 15, folder / name, "key")
+        results[name] = [e.arch.id for e in history]
+        tables[name] = search.history_table(history, SPACE)
+    selected = search.select(tables, SPACE, budget, 1)
+    return {**results, "selected": {role: entry["id"] for role, entry in selected.items()}}
+
+
+def final_training(folder: Path) -> dict:
+    train_set, val = _digits(folder, 160)
+    arch = next(Sampler(SPACE, Budget(), np.random.default_rng(0)))
+    recipe = Recipe(epochs=1, batch_size=16, drop_path=0.1, crop_padding=1, hflip=True, erasing=0.2, mixup=0.2)
+    checkpoint = folder / "checkpoint.pt"
+    _, metrics = train.train_and_test(
+        SPACE, arch, (train_set, val, val), recipe, (1, 0), "cpu", checkpoint, "key", lambda record: None
+    )
+    return {"loss": metrics["history"][0]["loss"], "lr": metrics["history"][0]["lr"], "id": metrics["id"]}
+
+
+def report(folder: Path) -> dict:
+    template = Path(store.__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    return {"sections": re.findall(r'<section id="([^"]+)"', template)}
+
+
+STAGES = {
+    "prepare": prepare,
+    "sample": sample,
+    "score": score,
+    "layers": read_layers,
+    "benchmark": label,
+    "libra": libra,
+    "search": run_search,
+    "train": final_training,
+    "report": report,
+}
+#: Relative tolerance of floating-point results; of the benchmark (accuracies) absolute.
+TOLERANCE = {"score": 1e-9, "layers": 1e-12, "libra": 1e-9, "train": 1e-3, "benchmark": 0.02}
+
+
+# -- comparison ----------------------------------------------------------------------------------------------
+
+
+def differences(stage: str, ours, recorded, where: str = "") -> list[str]:
+    """Where two JSON values differ beyond the stage's tolerance, in words."""
+    if isinstance(ours, dict) and isinstance(recorded, dict):
+        if ours.keys() != recorded.keys():
+            return [f"{where or 'keys'}: {sorted(ours)} instead of {sorted(recorded)}"]
+        return [d for k in ours for d in differences(stage, ours[k], recorded[k], f"{where}.{k}".lstrip("."))]
+    if isinstance(ours, list) and isinstance(recorded, list) and len(ours) == len(recorded):
+        pairs = zip(ours, recorded, strict=True)
+        return [d for i, (a, b) in enumerate(pairs) for d in differences(stage, a, b, f"{where}[{i}]")]
+    if isinstance(ours, float) and isinstance(recorded, float):
+        tolerance = TOLERANCE[stage]
+        absolute = tolerance if stage == "benchmark" else 0
+        if ours == pytest.approx(recorded, rel=0 if absolute else tolerance, abs=absolute, nan_ok=True):
+            return []
+    elif ours == recorded:
+        return []
+    return [f"{where}: {ours!r} instead of {recorded!r}"]
+
+
+def results_of(stage: str) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        return json.loads(json.dumps(STAGES[stage](Path(folder))))
+
+
+def recorded() -> dict:
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
+def test_every_stage_is_recorded():
+    assert STAGES.keys() == STAGE_VERSIONS.keys() == recorded().keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_results_change_only_with_the_version(stage):
+    entry = recorded()[stage]
+    if entry["version"] != STAGE_VERSIONS[stage]:
+        pytest.fail(f"stage {stage} has a new version: regenerate {RECORD.name} (see the top of this file)")
+    found = differences(stage, results_of(stage), entry["results"])
+    if found:
+        pytest.fail(
+            f"results of stage {stage} changed: raise STAGE_VERSIONS['{stage}'] and regenerate\n  " + "\n  ".join(found)
+        )
+
+
+def test_a_changed_result_is_noticed():
+    entry = {"a": [1.0, {"b": 2.0}], "id": "x"}
+    assert differences("score", entry, json.loads(json.dumps(entry))) == []
+    assert differences("score", {"a": [1.0, {"b": 2.0 + 1e-8}], "id": "x"}, entry) == [
+        "a[1].b: 2.00000001 instead of 2.0"
+    ]
+    assert differences("score", {"a": [1.0], "id": "x"}, entry)
+    assert differences("benchmark", {"acc": 0.5}, {"acc": 0.519}) == []
+    assert differences("benchmark", {"acc": 0.5}, {"acc": 0.521})
+    assert differences("score", {"v": math.nan}, {"v": 0.0})
+
+
+def regenerate() -> None:
+    """Write the results of stages whose version is new; refuse where results changed without one."""
+    torch.set_num_threads(1)
+    kept, refused = recorded(), []
+    for stage, version in STAGE_VERSIONS.items():
+        results = results_of(stage)
+        if stage in kept and kept[stage]["version"] == version:
+            if differences(stage, results, kept[stage]["results"]):
+                refused.append(stage)
+            continue
+        kept[stage] = {"version": version, "results": results}
+        print(f"{stage}: results of version {version} recorded")
+    ordered = {stage: kept[stage] for stage in STAGE_VERSIONS}
+    RECORD.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    if refused:
+        sys.exit(f"results changed while the version is the same, raise it first: {', '.join(refused)}")
+
+
+if __name__ == "__main__":
+    regenerate()

@@ -1,0 +1,305 @@
+"""Search spaces: membership, edits, closed-form counts against built networks, sampling within a budget."""
+
+import json
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.nets import build
+from libranas.spaces import AutoFormerSpace, Budget, Sampler, make_space
+from libranas.spaces.autoformer import PRESETS
+
+quick = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def published(preset: str, **changes) -> AutoFormerSpace:
+    return AutoFormerSpace.from_settings({"family": "autoformer", "preset": preset, **changes}, 224, 3, 1000)
+
+
+@st.composite
+def spaces(draw):
+    def choices(values):
+        return tuple(draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)))
+
+    patch = draw(st.sampled_from([2, 4]))
+    return AutoFormerSpace(
+        embed_dim=choices([6, 8, 12, 15]),
+        depth=choices([1, 2, 3]),
+        num_heads=choices([1, 2, 3]),
+        mlp_ratio=choices([1.0, 1.5, 2.0, 3.3]),
+        head_dim=draw(st.sampled_from([2, 4])),
+        image_size=patch * draw(st.integers(1, 3)),
+        patch_size=patch,
+        channels=draw(st.sampled_from([1, 3])),
+        classes=draw(st.integers(2, 11)),
+        relative_position=draw(st.booleans()),
+        max_relative_position=draw(st.integers(1, 3)),
+    )
+
+
+seeds = st.integers(0, 2**32)
+
+TINY = AutoFormerSpace((8, 12), (1, 2), (1, 2), (1.0, 2.0), head_dim=4, image_size=8, patch_size=4, classes=3)
+
+
+def members(space):
+    for depth in space.depth:
+        for width, heads, ratios in product(
+            space.embed_dim, product(space.num_heads, repeat=depth), product(space.mlp_ratio, repeat=depth)
+        ):
+            yield space.arch(width, heads, ratios)
+
+
+# -- members -------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(spaces(), seeds)
+def test_samples_mutants_and_children_are_members(space, seed):
+    rng = np.random.default_rng(seed)
+    a, b = space.sample(rng), space.sample(rng)
+    for arch in (a, b, space.mutate(a, rng), space.cross(a, b, rng), space.cross(b, a, rng), *space.extremes()):
+        assert space.contains(arch)
+        assert all(type(v) in (int, str, tuple) for v in arch.genes.values())
+
+
+def test_parents_of_different_depth_have_legal_children_of_either_depth():
+    a, b = TINY.arch(8, [1], [1.0]), TINY.arch(12, [2, 2], [2.0, 2.0])
+    rng = np.random.default_rng(0)
+    children = {TINY.cross(a, b, rng) for _ in range(300)}
+    assert all(TINY.contains(c) for c in children)
+    assert {c["depth"] for c in children} == {1, 2}
+    assert {c["embed_dim"] for c in children} == {8, 12}
+    # every gene is one of the parents', block by block; a block that only one has is that one's
+    for c in children:
+        blocks = list(zip(c["num_heads"], c["mlp_ratio"], strict=True))
+        assert blocks[0] in {(1, 1.0), (2, 2.0)} and blocks[1:] in ([], [(2, 2.0)])
+    assert len(children) == 8
+
+
+@quick
+@given(spaces(), seeds)
+def test_a_child_takes_every_block_from_a_parent(space, seed):
+    rng = np.random.default_rng(seed)
+    a, b = space.sample(rng), space.sample(rng)
+    child = space.cross(a, b, rng)
+    for i in range(child["depth"]):
+        genes = [(p["num_heads"][i], p["mlp_ratio"][i]) for p in (a, b) if i < p["depth"]]
+        assert (child["num_heads"][i], child["mlp_ratio"][i]) in genes
+
+
+def test_mutation_reaches_everything_and_keeps_most():
+    start = TINY.arch(8, [1, 1], [1.0, 1.0])
+    rng = np.random.default_rng(0)
+    mutants = [TINY.mutate(start, rng) for _ in range(3000)]
+    assert {m.id for m in mutants} == {m.id for m in members(TINY)}
+    deep = [m for m in mutants if m["depth"] == 2]
+    changed = np.mean([[h != 1 for h in m["num_heads"]] for m in deep])
+    assert changed == pytest.approx(TINY.P_BLOCK / 2, abs=0.02)  # half of the redraws give the old value
+    assert np.mean([m["embed_dim"] != 8 for m in mutants]) == pytest.approx(TINY.P_GLOBAL / 2, abs=0.03)
+
+
+def test_a_deeper_mutant_keeps_its_parents_blocks():
+    space = AutoFormerSpace((8,), (1, 3), (1, 2, 3, 4, 5), (1.0,), head_dim=4, image_size=8, patch_size=4)
+    start, rng = space.arch(8, [5], [1.0]), np.random.default_rng(1)
+    deeper = [m for m in (space.mutate(start, rng) for _ in range(500)) if m["depth"] == 3]
+    assert np.mean([m["num_heads"][0] == 5 for m in deeper]) > 0.75
+    assert {m["num_heads"][2] for m in deeper} == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embed_dim": 9},
+        {"depth": 1},
+        {"num_heads": (1,)},
+        {"num_heads": (1, 3)},
+        {"mlp_ratio": (1.0, 1.5)},
+        {"mlp_ratio": (1.0, 2.0, 2.0)},
+        {"extra": 1},
+        {"num_heads": 2},
+        {"embed_dim": (8,)},
+    ],
+)
+def test_strangers_are_no_members(change):
+    arch = TINY.arch(8, [1, 2], [1.0, 2.0])
+    assert TINY.contains(arch)
+    assert not TINY.contains(arch.replace(**change))
+    assert not TINY.contains(Arch("other", arch.genes))
+    assert not TINY.contains(Arch("autoformer", {"embed_dim": 8}))
+
+
+def test_sampling_is_uniform_over_depths_and_choices():
+    rng = np.random.default_rng(0)
+    found = [TINY.sample(rng) for _ in range(2000)]
+    assert np.mean([a["depth"] == 1 for a in found]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([a["num_heads"][0] == 1 for a in found]) == pytest.approx(0.5, abs=0.04)
+
+
+# -- identity ------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(spaces(), seeds)
+def test_json_and_id_round_trip(space, seed):
+    arch = space.sample(np.random.default_rng(seed))
+    again = Arch.from_json(arch.json)
+    assert again == arch and hash(again) == hash(arch) and again.id == arch.id and space.contains(again)
+    shuffled = json.dumps(dict(reversed(json.loads(arch.json).items())), indent=3)
+    assert Arch.from_json(shuffled).id == arch.id
+
+
+def test_an_id_is_the_same_everywhere_and_for_ever():
+    arch = TINY.arch(np.int64(8), np.array([1, 2]), [1, np.float64(2)])
+    assert arch.json == '{"depth":2,"embed_dim":8,"family":"autoformer","mlp_ratio":[1.0,2.0],"num_heads":[1,2]}'
+    assert arch.id == "88afef90a862"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"embed_dim": 3}', '{"family": "x", "a": {"b": 1}}', "nan"])
+def test_what_is_no_architecture_is_shown(text):
+    with pytest.raises(LibranasError, match="Not an architecture"):
+        Arch.from_json(text)
+
+
+def test_an_architecture_cannot_be_changed():
+    arch = TINY.arch(8, [1], [1.0])
+    with pytest.raises(AttributeError):
+        arch.family = "x"
+    assert arch.replace(embed_dim=12)["embed_dim"] == 12 and arch["embed_dim"] == 8
+
+
+# -- counts --------------------------------------------------------------------------------------------------
+
+
+def counted(space, arch) -> tuple[int, int]:
+    with torch.device("meta"):
+        model = build(space, arch, seed=0)
+        image = torch.zeros(1, space.channels, space.image_size, space.image_size)
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        if space.relative_position:  # its index holds real numbers
+            model, image = build(space, arch, seed=0).eval(), torch.zeros(image.shape)
+        model(image)
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(spaces(), seeds)
+def test_closed_forms_count_the_built_network(space, seed):
+    arch = space.sample(np.random.default_rng(seed))
+    assert (space.params(arch), space.macs(arch)) == counted(space, arch)
+
+
+@pytest.mark.parametrize("relative_position", [False, True])
+def test_closed_forms_count_a_network_of_the_published_size(relative_position):
+    space = published("tiny", relative_position=relative_position)
+    arch = space.sample(np.random.default_rng(0))
+    assert space.params(arch) == sum(p.numel() for p in build(space, arch, seed=0).parameters())
+    if not relative_position:
+        assert (space.params(arch), space.macs(arch)) == counted(space, arch)
+
+
+def test_published_networks_have_their_published_sizes(shared_dir):
+    entries = json.loads((shared_dir / "data" / "published_vits.json").read_text())
+    assert len(entries) >= 10
+    kinds = {"T": "tiny", "S": "small", "B": "base"}
+    checked = 0
+    for entry in entries:
+        letter = entry["name"].split("(")[0].strip().rsplit("-", 1)[-1]
+        space = published(kinds[letter])
+        arch = space.arch(entry["embed_dim"], entry["num_heads"], entry["mlp_ratio"])
+        assert arch["depth"] == entry["depth"]
+        assert space.params(arch) == entry["params"], entry["name"]
+        assert space.contains(arch), entry["name"]
+        checked += 1
+    assert checked == len(entries)
+
+
+def test_extremes_bound_all_members():
+    smallest, largest = TINY.extremes()
+    for count in (TINY.params, TINY.macs):
+        values = [count(a) for a in members(TINY)]
+        assert (count(smallest), count(largest)) == (min(values), max(values))
+
+
+def test_size_counts_the_members():
+    assert TINY.size() == len({a.id for a in members(TINY)}) == 2 * (4 + 16)
+    tiny = published("tiny", mlp_ratio=[3.5, 4.0])
+    assert tiny.size() == pytest.approx(1.06e9, rel=0.01)
+    assert published("small").size() == pytest.approx(7.7e13, rel=0.01)
+
+
+# -- settings ------------------------------------------------------------------------------------------------
+
+
+def test_presets_can_be_changed_one_choice_at_a_time():
+    space = published("tiny", depth=[4], head_dim=None)
+    assert space.depth == (4,) and list(space.embed_dim) == PRESETS["tiny"]["embed_dim"] and space.head_dim == 64
+    assert make_space({"family": "autoformer", "preset": "tiny"}, 224, 3, 10).classes == 10
+
+
+def test_choices_are_a_set():
+    assert AutoFormerSpace((12, 8, 8), (2, 1, 2), (1,), (1.0,)).size() == AutoFormerSpace((8, 12), (1, 2), (1,), (1.0,)).size()
+
+
+def test_settings_that_do_not_make_a_space():
+    with pytest.raises(LibranasError, match="no choices for num_heads, mlp_ratio"):
+        AutoFormerSpace.from_settings({"embed_dim": [8], "depth": [1]}, 8, 1, 2)
+    with pytest.raises(LibranasError, match=r"space.family is 'resnet'(.|\n)*autoformer"):
+        make_space({"family": "resnet"}, 8, 1, 2)
+    with pytest.raises(LibranasError, match=r"patch_size 3 does not divide data.image_size 8"):
+        AutoFormerSpace((8,), (1,), (1,), (1.0,), image_size=8, patch_size=3)
+
+
+# -- budgets -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["params", "macs"])
+def test_an_infeasible_budget_names_what_is_feasible(kind):
+    low, high = (getattr(TINY, kind)(a) for a in TINY.extremes())
+    for window in ((1, low - 1), (high + 1, 10**9), (high, low)):
+        with pytest.raises(LibranasError, match=rf"budget.{kind} \[{window[0]}, .*{low} to {high}") as caught:
+            Sampler(TINY, Budget(**{kind: window}), np.random.default_rng(0))
+        assert f"[{low}, {high}]" in caught.value.todo
+    Budget(**{kind: (low, low)}).check(TINY)
+
+
+def test_samples_lie_in_the_budget_and_never_come_twice():
+    budget = Budget(params=(1500, 2600), macs=(4000, 12000))
+    inside = {a.id for a in members(TINY) if budget.admits(TINY, a)}
+    assert 3 < len(inside) < TINY.size()
+    found = Sampler(TINY, budget, np.random.default_rng(0)).take(len(inside))
+    assert {a.id for a in found} == inside
+
+
+def test_a_window_that_is_used_up_ends_in_an_error(monkeypatch):
+    monkeypatch.setattr(Sampler, "PATIENCE", 2000)
+    with pytest.raises(LibranasError, match=f"Found only {TINY.size()} different architectures"):
+        Sampler(TINY, Budget(), np.random.default_rng(0)).take(TINY.size() + 1)
+
+
+def test_a_window_between_two_sizes_ends_in_an_error(monkeypatch):
+    monkeypatch.setattr(Sampler, "PATIENCE", 500)
+    sizes = sorted({TINY.params(a) for a in members(TINY)})
+    low, high = max(pairwise(sizes), key=lambda pair: pair[1] - pair[0])
+    with pytest.raises(LibranasError, match=r"Found only 0 .*the last outside had \d+ params") as caught:
+        next(Sampler(TINY, Budget(params=(low + 1, high - 1)), np.random.default_rng(0)))
+    assert "Widen the budget" in caught.value.todo
+
+
+def test_excluded_architectures_are_not_drawn():
+    everything = list(members(TINY))
+    rest = Sampler(TINY, Budget(), np.random.default_rng(0), exclude=[a.id for a in everything[:-3]]).take(3)
+    assert {a.id for a in rest} == {a.id for a in everything[-3:]}
+
+
+def test_a_budget_from_settings():
+    assert Budget.from_settings({"params": [1, 2], "macs": None}) == Budget((1, 2), None)
+    assert Budget.from_settings({}) == Budget()
