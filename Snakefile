@@ -13,6 +13,10 @@ min_version("9.19")
 configfile: "config.yaml"
 
 
+# Used only with `--software-deployment-method apptainer`; containers/Containerfile says how it is built.
+container: "containers/libranas.sif"
+
+
 include: "rules/common.smk"
 include: "rules/prepare.smk"
 include: "rules/sample.smk"
@@ -28,10 +32,15 @@ rule all:
     default_target: True
     input:
         report=out("report.html"),
+        # A deleted shard would not be missed while the merged file is there.
+        shards=rules.merge.input.shards,
+
+
+check_targets()
 
 
 onstart:
-    record_command()
+    begin()
 
 
 onsuccess:

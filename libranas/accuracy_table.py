@@ -43,6 +43,7 @@ def read_table(path: str | Path, space: Space) -> pd.DataFrame:
         arch = Arch.from_json(str(text))
         if not space.contains(arch):
             raise LibranasError(f"{where}: {text} is not a member of the space.", f"The space is {space}.")
+        arch = space.canonical(arch)
         number = pd.to_numeric(value, errors="coerce")
         if not np.isfinite(number):
             raise LibranasError(f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it.")

@@ -192,8 +192,14 @@ class _Run:
         found: dict[str, dict[str, object]] = {p.name: {} for p in members}
 
         def reduce_activation(place, activation):
+            rows = len(activation.bits_SV)
             for p in on_activation:
-                found[p.name][place] = p.reduce(activation, self.options)
+                if rows == len(inputs):
+                    found[p.name][place] = p.reduce(activation, self.options)
+                else:
+                    found[p.name][place] = Undefined(
+                        f"activation {place} has {rows} rows for {len(inputs)} images: they are not samples"
+                    )
 
         def moments_for(needing):
             needs = {p.needs(self.options) for p in needing}
@@ -311,9 +317,14 @@ class _Run:
 
     def _in_order(self, proxy: Proxy, found: dict[str, object]) -> "list | Undefined":
         axis = "activation" if proxy.needs(self.options) == "activation" else "layer"
+        if undefined := [value for value in found.values() if isinstance(value, Undefined)]:
+            return undefined[0]
         missing = [n for n in self.axes[axis].names if n not in found]
         if missing:
-            return Undefined(f"the output does not depend on {axis} {', '.join(missing)}")
+            return Undefined(
+                f"no gradient at {len(missing)} layers, e.g. {missing[0]}: the output does not depend on them, "
+                "or they do not depend on the images"
+            )
         return [found[n] for n in self.axes[axis].names]
 
 

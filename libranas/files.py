@@ -7,10 +7,11 @@
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from libranas.errors import LibranasError
@@ -50,7 +51,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             error.errno = errno.ENOSPC
         raise disk_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # a file where the folder should be: already told above
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -89,12 +91,27 @@ def plain(value):
     return value
 
 
+def lock(descriptor: int, what: str, todo: str) -> None:
+    """Lock an open file until it is closed or its process ends, however that ends.
+
+    Raises LibranasError(what, todo) if another process holds the lock. On a file system without locks
+    (some network ones) nothing is locked.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LibranasError(what, todo) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
 class AppendLog:
     """An append-only file of JSON objects, one a line, that survives ``kill -9``.
 
     Opening it reads what is there and cuts off a torn last line. Each :meth:`append` is flushed to
     disk before it returns, so at most the record being written is lost. Floats round-trip exactly
-    (NaN and infinities included).
+    (NaN and infinities included). A log that another process has open is a LibranasError.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -102,7 +119,13 @@ class AppendLog:
         self.records: list[dict] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            raw = self.path.read_bytes() if self.path.exists() else b""
+            self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
+            lock(
+                self._file.fileno(),
+                f"{self.path} is being written by another process, perhaps one that a killed run left behind.",
+                "Wait until it has ended, or end it (`ps` shows its script below .snakemake/scripts); then run again.",
+            )
+            raw = self.path.read_bytes()
             good = 0
             for number, line in enumerate(raw.splitlines(keepends=True), start=1):
                 if not line.endswith(b"\n"):
@@ -115,7 +138,6 @@ class AppendLog:
                         "Delete this file and run again; its work is then repeated.",
                     ) from None
                 good += len(line)
-            self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
             self._file.truncate(good)
         except OSError as error:
             raise disk_error(error, self.path) from error

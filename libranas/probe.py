@@ -68,7 +68,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
                 raise LibranasError(
                     f"No rule for layer {name or '(root)'} of type {type(module).__name__}: its weight is computed "
                     "or it has a forward of its own.",
-                    "Fold the computation into a plain layer (e.g. torch.nn.utils.parametrize.remove_parametrizations).",
+                    "Fold it into a plain layer (see torch.nn.utils.parametrize.remove_parametrizations).",
                 )
             layers[name] = module
             counted.add(f"{name}.weight" if name else "weight")

@@ -112,6 +112,8 @@ class Trainer:
             model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, filter_bias_and_bn=True
         )
         self.batch_size = min(recipe.batch_size, len(data))
+        if (recipe.mixup or recipe.cutmix) and self.batch_size > 1:
+            self.batch_size -= self.batch_size % 2  # images are mixed in pairs
         self.steps_per_epoch = len(data) // self.batch_size
         total = max(1, recipe.epochs * self.steps_per_epoch)
         warmup = min(recipe.warmup_epochs * self.steps_per_epoch, total - 1)
@@ -146,7 +148,7 @@ class Trainer:
                 images = torch.stack([self.augment(image) for image in images])
             inputs = self.data.normalised(images, self.device)
             targets = self.data.labels_N[index].to(self.device)
-            yield self.mixup(inputs, targets) if self.mixup and len(inputs) % 2 == 0 else (inputs, targets)
+            yield self.mixup(inputs, targets) if self.mixup else (inputs, targets)
 
     def epoch(self, epoch: int, forward: Callable[[int, torch.Tensor], torch.Tensor] | None = None) -> dict:
         """Train epoch number `epoch` (from 0) and return ``{"epoch", "loss", "lr"}``.

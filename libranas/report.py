@@ -203,9 +203,7 @@ def _proxies(axes, table: pd.DataFrame, choice: dict) -> None:
 def _methods(axes, table: pd.DataFrame) -> None:
     table = table.sort_values("spearman", ascending=False)
     colours = [COLOURS["accent"] if m.startswith("libra") else COLOURS["grey"] for m in table["method"]]
-    _dots(
-        axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours
-    )
+    _dots(axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours)
     axes.axvline(0, color="#9aa1a8", linewidth=1)
     axes.set_xlabel(
         f"Spearman on {table['n_evaluation'].iloc[0]} held-out architectures "
@@ -248,9 +246,7 @@ def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None
             table["params"] / 1e3, table["fitness"], ".", color=COLOURS[name], alpha=0.4, markersize=5, label=name
         )
     winner = histories["evolution"].set_index("id")["fitness"][selected["winner"]["id"]]
-    axes.plot(
-        selected["winner"]["params"] / 1e3, winner, "*", color=COLOURS["accent"], markersize=14, label="winner"
-    )
+    axes.plot(selected["winner"]["params"] / 1e3, winner, "*", color=COLOURS["accent"], markersize=14, label="winner")
     axes.set_xlabel("parameters, thousands")
     axes.set_ylabel("fitness")
     axes.grid()
@@ -262,9 +258,7 @@ def _training(axes, curves: pd.DataFrame) -> None:
         mean = part.groupby("epoch")["val_accuracy"].mean()
         axes.plot(mean.index + 1, 100 * mean, color=COLOURS[role], linewidth=2, label=SHORT[role])
         for _, single in part.groupby("seed"):
-            axes.plot(
-                single["epoch"] + 1, 100 * single["val_accuracy"], color=COLOURS[role], linewidth=0.7, alpha=0.4
-            )
+            axes.plot(single["epoch"] + 1, 100 * single["val_accuracy"], color=COLOURS[role], linewidth=0.7, alpha=0.4)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy, %")
     axes.grid()

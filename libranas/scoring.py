@@ -106,10 +106,11 @@ class Scorer:
         -------
         pandas Series, proxy to value
         """
-        names = proxies.with_parts(names)
+        windowed = bool({"lswag_lambda", "lswag_psi", "lswag"} & set(names))
+        # The window needs both parts, also where only one of them was chosen.
+        names = proxies.with_parts([*names, "lswag"] if windowed else names)
         cards = {(arch.id, s): self.card(arch, s, names) for s in seeds}
         scores = self.gather([arch], seeds, cards, names)
-        windowed = {"lswag_lambda", "lswag_psi"} <= set(names)
         frame: pd.DataFrame = layers.table(scores, window, psi) if windowed else store.frame(scores)
         return frame.iloc[0]
 
@@ -135,7 +136,10 @@ def score_shard(
         Outside the outputs that Snakemake declares, since it deletes those before a rerun.
     """
     names = proxies.with_parts(names)
-    keys = {name: digest(scorer.conditions, name, proxies.get(name).version) for name in names}
+    keys = {
+        name: digest(scorer.conditions, name, *(proxies.get(p).version for p in (*proxies.get(name).parts, name)))
+        for name in names
+    }
     cards: dict[tuple[str, int], ScoreCard] = {}
     with AppendLog(log_path) as log:
         for record in log.records:

@@ -78,10 +78,7 @@ class Evolution:
             parents = fittest(history[: generation * self.population], self.parents)
             for _ in range(self.ATTEMPTS):
                 first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
-                if step % 2:
-                    child = self.space.cross(first, second, rng)
-                else:
-                    child = self.space.mutate(first, rng)
+                child = self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
                 if child.id not in seen and self.budget.admits(self.space, child):
                     return child
         return next(Sampler(self.space, self.budget, rng, exclude=seen))

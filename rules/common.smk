@@ -1,4 +1,5 @@
 # What all rules share: the checked configuration, paths, and the names of things.
+import os
 import shlex
 import sys
 
@@ -8,7 +9,7 @@ sys.path.insert(0, workflow.basedir)
 
 from libranas.config import checked
 from libranas.errors import LibranasError
-from libranas.files import write_text
+from libranas.files import disk_error, lock, write_text
 from libranas.provenance import stage_version
 
 try:
@@ -21,6 +22,7 @@ SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 STRATEGIES = ["evolution", "random", "params"]
 ROLES = ["winner", "random", "params_max"]
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])]
+WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
 
 
 def out(path):
@@ -33,13 +35,36 @@ def state(path):
     return f"{RUN}/state/{path}"
 
 
-def record_command():
-    """Keep the command line for the report; it is no parameter of a rule, so that it makes nothing rerun."""
-    write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
+def begin():
+    """Lock this run until Snakemake ends, and keep the command line for the report.
+
+    The system lifts the lock however Snakemake ends; Snakemake's own lock (off in profiles/default) would outlive
+    a kill. The command line is no parameter of a rule, so that it makes nothing rerun.
+    """
+    try:
+        os.makedirs(state(""), exist_ok=True)
+        lock(
+            os.open(state("lock"), os.O_RDWR | os.O_CREAT, 0o666),  # open until the process ends
+            f"Another Snakemake is at work on {RUN}.",
+            "Wait until it has ended, or give this run another name (`run` in the config).",
+        )
+        write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
+    except OSError as error:
+        raise WorkflowError(str(disk_error(error, state("lock")))) from None
+    except LibranasError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_targets():
+    """Explain a file of this run that no rule makes; Snakemake would only say that none does."""
+    for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
+        if target.startswith(f"{RUN}/") and not any(r.is_producer(target) for r in workflow.rules):
+            choices = "; ".join(f"{name}: {', '.join(values)}" for name, values in WILDCARDS.items())
+            raise WorkflowError(
+                f"No stage of this run makes {target}.\n"
+                f"  -> docs/architecture.md lists what each stage makes. What paths may name: {choices}."
+            )
 
 
 wildcard_constraints:
-    shard="|".join(SHARDS),
-    strategy="|".join(STRATEGIES),
-    role="|".join(ROLES),
-    seed="|".join(TRAIN_SEEDS),
+    **{name: "|".join(values) for name, values in WILDCARDS.items()},

@@ -17,7 +17,9 @@ rule score:
     params:
         version=stage_version("score"),
         space=config["space"],
-        score=config["score"],
+        seeds=config["score"]["seeds"],
+        proxies=config["score"]["proxies"],
+        options=config["score"]["options"],
         seed=config["seed"],
         device=config["device"],
         progress=state("score/{shard}.jsonl"),

@@ -20,6 +20,7 @@ def stage(snakemake):
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)
     log_path = Path(snakemake.log[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    logging.raiseExceptions = False  # a log that a full disk does not take must not bury the message
     handlers = [logging.FileHandler(log_path, mode="w"), logging.StreamHandler(sys.stderr)]
     handlers[1].setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)

@@ -17,17 +17,16 @@ with stage(snakemake) as log:
     use_threads(snakemake.threads)
     manifest = read_json(snakemake.input.manifest)
     inputs, targets = (torch.from_numpy(a) for a in load_calibration(snakemake.input.calibration))
-    settings, device = snakemake.params.score, pick_device(snakemake.params.device)
+    p, device = snakemake.params, pick_device(snakemake.params.device)
     scorer = Scorer(
         space_of(snakemake, manifest),
         inputs.to(device),
         targets.to(device),
         manifest["calibration"]["sha256"],
-        snakemake.params.seed,
-        settings["options"],
+        p.seed,
+        p.options,
         device,
     )
     archs = archs_of(snakemake.input.archs, shard=int(snakemake.wildcards.shard))
-    log_path = Path(snakemake.params.progress)
-    scores = score_shard(scorer, archs, settings["seeds"], settings["proxies"], log_path, progress)
+    scores = score_shard(scorer, archs, p.seeds, p.proxies, Path(p.progress), progress)
     store.write(snakemake.output.scores, scores)

@@ -15,7 +15,7 @@ Legend: B images, N tokens, H heads, d head width, T relative positions, D embed
 from functools import partial
 
 import torch
-from timm.layers import Attention
+from timm.layers import Attention, to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
@@ -135,13 +135,14 @@ class AutoFormerViT(VisionTransformer):
         relative_position: bool = True,
         max_relative_position: int = 14,
         init_std: float = TIMM_STD,
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         **kwargs,
     ):
         if len(num_heads) != len(mlp_ratio):
             raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
-        grid = (img_size // patch_size,) * 2
+        # timm's exports give the size as a pair
+        grid = tuple(n // p for n, p in zip(to_2tuple(img_size), to_2tuple(patch_size), strict=True))
         self.init_std = init_std  # before the parent's constructor, which initialises the weights
         attention = attention_class(head_dim, grid, max_relative_position if relative_position else None)
 

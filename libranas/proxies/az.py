@@ -4,6 +4,8 @@ The primary blocks of a vision transformer are its residual stream after every a
 MLP. Written from the paper; no code of the authors was used.
 """
 
+import math
+
 import torch
 
 from libranas.proxies.base import NOISE, Feature, Proxy, Vjp
@@ -15,7 +17,10 @@ def _entropy(feature: Feature, _):
     """Entropy (nats) of the normalised eigenvalues of the channel covariance over images and positions."""
     x = feature.x_BPD.flatten(0, 1).double()
     x = x - x.mean(0)
-    eigenvalues = torch.linalg.eigvalsh(x.T @ x / len(x)).clamp(min=0)
+    covariance = x.T @ x / len(x)
+    if not covariance.isfinite().all():
+        return math.nan
+    eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
     p = eigenvalues / eigenvalues.sum()
     return (-p * torch.log(p + 1e-8)).sum().item()
 
@@ -23,7 +28,10 @@ def _entropy(feature: Feature, _):
 def _isometry(vjp: Vjp, _):
     """2 - s - 1 / (s + 1e-6), s the largest singular value of g_in^T g_out / (images x positions)."""
     g_out, g_in = vjp.g_out_BPD.flatten(0, 1), vjp.g_in_BPD.flatten(0, 1)
-    s = torch.linalg.matrix_norm((g_in.T @ g_out / len(g_out)).double(), ord=2).item()
+    jacobian = (g_in.T @ g_out / len(g_out)).double()
+    if not jacobian.isfinite().all():
+        return math.nan
+    s = torch.linalg.matrix_norm(jacobian, ord=2).item()
     return 2 - s - 1 / (s + 1e-6)
 
 

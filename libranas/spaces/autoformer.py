@@ -113,6 +113,9 @@ class AutoFormerSpace:
             },
         )
 
+    def canonical(self, arch: Arch) -> Arch:
+        return self.arch(arch["embed_dim"], arch["num_heads"], arch["mlp_ratio"])
+
     def sample(self, rng: np.random.Generator) -> Arch:
         depth = int(rng.choice(self.depth))
         return self.arch(

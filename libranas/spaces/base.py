@@ -27,6 +27,10 @@ class Space(Protocol):
     def contains(self, arch: Arch) -> bool:
         """Whether `arch` is a member."""
 
+    def canonical(self, arch: Arch) -> Arch:
+        """Member `arch` with genes of the types that the space itself gives them (4.0 where a table says 4),
+        so that it has one id."""
+
     def size(self) -> int:
         """Number of architectures."""
 

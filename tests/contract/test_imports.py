@@ -20,10 +20,8 @@ FLOORS = {
     5: "train benchmark export report",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-WITHOUT_TORCH = (
-    "arch provenance stats layers libra ensemble store search report files errors config scorecard spaces "
-    "accuracy_table compare progress"
-).split()
+WITHOUT_TORCH = [*FLOORS[1].split(), "spaces", "layers", "libra", "ensemble", "store", "accuracy_table", "compare"]
+WITHOUT_TORCH += ["search", "report"]
 
 
 def sources() -> dict[str, Path]:

@@ -114,7 +114,7 @@ def test_axes_name_the_places_with_rising_depth(model, batch):
     assert axes["activation"].names == tuple(f"blocks.{i}.mlp.act" for i in range(3))
     assert axes["feature"].names == tuple(f"blocks.{i}.after_{s}" for i in range(3) for s in ("attn", "mlp"))
     for axis in axes.values():
-        assert list(axis.depth) == sorted(axis.depth) and 0 <= axis.depth[0] and axis.depth[-1] < 1
+        assert list(axis.depth) == sorted(axis.depth) and axis.depth[0] >= 0 and axis.depth[-1] < 1
     fc1 = axes["layer"].names.index("blocks.0.mlp.fc1")
     assert axes["activation"].depth[0] == axes["layer"].depth[fc1]
 
@@ -176,8 +176,10 @@ def test_the_callers_grad_mode_changes_nothing(model, batch, all_of_it, context)
     with context():
         inputs = batch[0] * 1  # made here, so that it is an inference tensor
         card = sharp(model, (inputs, batch[1]), NAMES)
+        single = engine.score(model, inputs, batch[1], seed=1)
     for name in NAMES:
         assert_same(card, all_of_it, name)
+        assert_same(single, engine.score(model, *batch, seed=1), name)
 
 
 def test_frozen_parameters_change_nothing_but_their_count(model, batch, all_of_it):
@@ -219,9 +221,7 @@ def snapshot(model):
         "modes": [(n, m.training) for n, m in model.named_modules()],
         "fused": [(n, getattr(m, "fused_attn", None)) for n, m in model.named_modules()],
         "attributes": [(n, sorted(vars(m))) for n, m in model.named_modules()],
-        "hooks": [
-            (n, [list(v) for k, v in vars(m).items() if k.endswith("_hooks")]) for n, m in model.named_modules()
-        ],
+        "hooks": [(n, [list(v) for k, v in vars(m).items() if k.endswith("_hooks")]) for n, m in model.named_modules()],
     }
 
 
@@ -379,6 +379,23 @@ def test_a_layer_that_the_loss_does_not_reach_is_named(batch):
     card = engine.score(Aside(), *batch, ["snip", "zico", "synflow"])
     for name in ("snip", "zico", "synflow"):
         assert math.isnan(card[name]) and "aside" in card.scores[name].reason
+
+
+def test_activations_whose_rows_are_no_samples_are_undefined(batch):
+    class Windows(nn.Module):
+        """As in Swin: the activation sees four windows of each image as rows of their own."""
+
+        def __init__(self):
+            super().__init__()
+            self.act, self.head = nn.ReLU(), nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.head(self.act(x.reshape(-1, 16)).reshape(len(x), 64))
+
+    card = engine.score(Windows(), *batch, ["snip", "nwot", "swap", "lswag"])
+    assert math.isfinite(card["snip"])
+    for name in ("nwot", "swap", "lswag"):
+        assert math.isnan(card[name]) and "activation act has 48 rows for 12 images" in card.scores[name].reason
 
 
 @each

@@ -159,7 +159,9 @@ def label(folder: Path) -> dict:
 def libra(folder: Path) -> dict:
     rng = np.random.default_rng(0)
     accuracy = rng.normal(size=60)
-    columns = {name: accuracy * w + rng.normal(size=60) for name, w in zip("abcdef", (3, 2.5, 2, 1, 0, -1), strict=True)}
+    columns = {
+        name: accuracy * w + rng.normal(size=60) for name, w in zip("abcdef", (3, 2.5, 2, 1, 0, -1), strict=True)
+    }
     ids = [f"n{i:02d}" for i in range(60)]
     settings = {"mode": "corrected", "calibration": 30, "splits": 20, "window": 0.1, "duplicate": 0.98}
     scores = pd.DataFrame(columns, ids)

@@ -81,7 +81,7 @@ def mlps(draw):
 
 
 @st.composite
-def cnns(draw, norm=st.sampled_from(["none", "group"])):
+def cnns(draw, norms=("none", "group")):
     """Convolutions with any stride, group, dilation, kernel and padding; about 8 pixels a side."""
     channels = draw(st.sampled_from([1, 2, 3]))
     height, width = draw(st.integers(6, 9)), draw(st.integers(6, 9))
@@ -113,7 +113,7 @@ def cnns(draw, norm=st.sampled_from(["none", "group"])):
                 padding_mode=mode,
             )
             steps.append(conv)
-            kind = draw(norm)
+            kind = draw(st.sampled_from(norms))
             if kind == "batch":
                 steps.append(nn.BatchNorm2d(out))
             elif kind == "group":
@@ -167,7 +167,7 @@ def test_cnns(drawn, unit, options):
 
 @few
 @given(
-    cnns(norm=st.sampled_from(["batch", "batch", "none"])),
+    cnns(norms=("batch", "batch", "none")),
     st.sampled_from([("auto", "auto"), ("auto", "eval"), ("sample", "train"), ("microbatch", "eval")]),
     options_,
 )

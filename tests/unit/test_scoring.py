@@ -1,0 +1,105 @@
+"""Scoring of architectures: what a score depends on, progress that survives, and the fitness of a search."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from libranas import layers, proxies, scoring, store
+from libranas.layers import LayerWindow
+from libranas.libra import ReferenceRanks
+from libranas.scoring import Fitness, Scorer, score_shard
+from libranas.spaces import AutoFormerSpace
+
+SPACE = AutoFormerSpace((8, 12), (2, 3), (1, 2), (1.5, 2.0), 4, 8, 4, 1, 4, max_relative_position=1)
+ARCHS = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
+NAMES = ["params", "snip", "lswag_lambda", "lswag_psi", "lswag"]
+WINDOW = LayerWindow(1, 2, 4)
+
+
+@pytest.fixture
+def scorer():
+    generator = torch.Generator().manual_seed(0)
+    return Scorer(SPACE, torch.randn(8, 1, 8, 8, generator=generator), torch.arange(8) % 4, "hash", seed=1)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the proxies of every call of the engine."""
+    seen, score = [], scoring.engine.score
+
+    def counted(model, inputs, targets, names, *args, **kwargs):
+        seen.append(list(names))
+        return score(model, inputs, targets, names, *args, **kwargs)
+
+    monkeypatch.setattr(scoring.engine, "score", counted)
+    return seen
+
+
+def test_a_score_does_not_depend_on_the_company(scorer, tmp_path):
+    whole = score_shard(scorer, ARCHS, 2, NAMES, tmp_path / "a")
+    alone = score_shard(scorer, ARCHS[2:3], 2, NAMES, tmp_path / "b")
+    np.testing.assert_array_equal(whole.proxies["snip"].value_AS[2:3], alone.proxies["snip"].value_AS)
+    # Other proxies in the pass may change the order of float32 sums, and no more than that.
+    single = score_shard(scorer, ARCHS[2:3], 2, ["snip"], tmp_path / "c")
+    np.testing.assert_allclose(single.proxies["snip"].value_AS, alone.proxies["snip"].value_AS, rtol=1e-6)
+    assert len(set(whole.proxies["snip"].value_AS.ravel())) == 8  # every architecture and seed is another network
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.95])
+def test_a_killed_shard_goes_on_and_gives_the_same(scorer, tmp_path, calls, cut):
+    whole = score_shard(scorer, ARCHS, 2, NAMES, tmp_path / "log")
+    raw = (tmp_path / "log").read_bytes()
+    (tmp_path / "log").write_bytes(raw[: int(cut * len(raw))])
+    calls.clear()
+    again = score_shard(scorer, ARCHS, 2, NAMES, tmp_path / "log")
+    assert store.equal_values(whole, again) == []
+    assert len(calls) == 8 - raw[: int(cut * len(raw))].count(b"\n")
+
+
+def test_another_proxy_is_computed_alone(scorer, tmp_path, calls):
+    score_shard(scorer, ARCHS, 1, ["params", "snip"], tmp_path / "log")
+    calls.clear()
+    both = score_shard(scorer, ARCHS, 1, ["params", "snip", "synflow"], tmp_path / "log")
+    assert calls == [["synflow"]] * 4
+    assert store.equal_values(both, score_shard(scorer, ARCHS, 1, ["params", "snip", "synflow"], tmp_path / "n")) == []
+
+
+def test_records_from_other_conditions_are_not_used(scorer, tmp_path, calls):
+    score_shard(scorer, ARCHS, 1, ["snip"], tmp_path / "log")
+    for changed in (replace(scorer, seed=2), replace(scorer, batch_sha256="x"), replace(scorer, options={"pieces": 2})):
+        calls.clear()
+        score_shard(changed, ARCHS, 1, ["snip"], tmp_path / "log")
+        assert len(calls) == 4
+
+
+def test_a_new_version_of_a_part_makes_the_whole_stale(scorer, tmp_path, calls, monkeypatch):
+    score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
+    calls.clear()
+    monkeypatch.setitem(proxies._REGISTRY, "lswag_psi", replace(proxies.get("lswag_psi"), version=99))
+    score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
+    assert calls == [["lswag_psi", "lswag"]] * 4
+
+
+@pytest.mark.parametrize("chosen", [["lswag_lambda", "snip"], ["lswag_psi"], ["lswag"], ["snip", "params"]])
+def test_a_candidate_is_scored_like_the_reference_sample(scorer, tmp_path, chosen):
+    """The window applies to whichever part of L-SWAG was chosen."""
+    reference: pd.DataFrame = layers.table(score_shard(scorer, ARCHS, 2, NAMES, tmp_path / "log"), WINDOW)
+    for arch in ARCHS:
+        row = scorer.table(arch, range(2), chosen, WINDOW, "window")
+        for name in chosen:
+            assert row[name] == pytest.approx(reference.loc[arch.id, name], rel=1e-6), name
+    fitness = Fitness(scorer, ReferenceRanks.from_scores(reference[chosen]), chosen, 2, WINDOW, "window")
+    values = [fitness(arch)[0] for arch in ARCHS]
+    expected = np.log(reference[chosen].rank() / 5).sum(axis=1)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    assert fitness(ARCHS[0])[1].keys() == set(chosen)
+
+
+def test_an_error_names_the_architecture(scorer, monkeypatch):
+    monkeypatch.setattr(scoring.engine, "score", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        scorer.card(ARCHS[0], 1, ["snip"])
+    assert f"architecture {ARCHS[0].id}, seed 1" in caught.value.__notes__[0]

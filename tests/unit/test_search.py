@@ -1,0 +1,224 @@
+"""Search strategies: a contract that every searcher keeps, and what is chosen from their histories."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from libranas import search
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.search import Evaluated, Evolution, RandomSearch
+from libranas.spaces import AutoFormerSpace, Budget
+
+SPACE = AutoFormerSpace((16, 24, 32), (2, 3, 4), (1, 2, 3), (1.0, 2.0, 3.0), 8, 8, 2, 1, 10, max_relative_position=2)
+BUDGET = Budget(params=(9000, 26000), macs=(150_000, 700_000))
+
+
+def fitness(arch) -> tuple[float, dict]:
+    """Wants many heads in early blocks and thin MLPs: nothing to do with size."""
+    value = sum(h / (i + 1) for i, h in enumerate(arch["num_heads"])) - sum(arch["mlp_ratio"]) / arch["depth"]
+    return value, {"heads": float(sum(arch["num_heads"])), "nan": float("nan")}
+
+
+class SearcherContract:
+    """What holds for every searcher; a subclass says how to make one."""
+
+    def make(self, seed=1, budget=BUDGET):
+        raise NotImplementedError
+
+    def run(self, path, evaluations=60, evaluate=fitness, **kwargs):
+        return search.run(self.make(**kwargs), evaluate, evaluations, path, "key")
+
+    def test_within_the_budget_and_none_twice(self, tmp_path):
+        history = self.run(tmp_path / "log")
+        assert len(history) == 60 == len({e.arch.id for e in history})
+        assert all(SPACE.contains(e.arch) and BUDGET.admits(SPACE, e.arch) for e in history)
+
+    def test_equal_seeds_equal_histories(self, tmp_path):
+        a, b, c = (self.run(tmp_path / f"log{i}", 30, seed=s) for i, s in enumerate((1, 1, 2)))
+        assert [e.arch for e in a] == [e.arch for e in b] != [e.arch for e in c]
+
+    def test_a_longer_search_begins_like_a_shorter_one(self, tmp_path):
+        short, long = self.run(tmp_path / "short", 25), self.run(tmp_path / "long", 40)
+        assert [e.arch for e in long[:25]] == [e.arch for e in short]
+        assert [e.arch for e in self.run(tmp_path / "long", 25)] == [e.arch for e in short]
+
+    @pytest.mark.parametrize("cut", [0.0, 0.3, 0.71, 0.999])
+    def test_a_killed_search_goes_on_as_if_it_had_not_been(self, tmp_path, cut):
+        whole = self.run(tmp_path / "whole", 40)
+        raw = (tmp_path / "whole").read_bytes()
+        killed = tmp_path / "killed"
+        killed.write_bytes(raw[: int(cut * len(raw))])  # in the middle of a record, as kill -9 leaves it
+        calls = []
+        again = self.run(killed, 40, lambda arch: calls.append(arch) or fitness(arch))
+        assert [(e.arch, e.fitness) for e in again] == [(e.arch, e.fitness) for e in whole]
+        assert killed.read_bytes() == raw
+        assert len(calls) == 40 - raw[: int(cut * len(raw))].count(b"\n")
+
+    def test_an_exception_loses_nothing(self, tmp_path):
+        def fails(arch, count=[0]):  # noqa: B006 - counts its calls
+            count[0] += 1
+            if count[0] == 7:
+                raise RuntimeError("killed")
+            return fitness(arch)
+
+        with pytest.raises(RuntimeError):
+            self.run(tmp_path / "log", 20, fails)
+        again, whole = self.run(tmp_path / "log", 20), self.run(tmp_path / "whole", 20)
+        assert [e.arch for e in again] == [e.arch for e in whole]
+
+    def test_a_fitness_that_is_not_a_number_never_wins(self, tmp_path):
+        def sometimes(arch):
+            return (float("nan") if int(arch.id, 16) % 3 else fitness(arch)[0]), {}
+
+        history = self.run(tmp_path / "log", 45, sometimes)
+        bad = [e for e in history if int(e.arch.id, 16) % 3]
+        assert bad and all(e.fitness == -math.inf for e in bad)
+        assert math.isfinite(search.fittest(history, 1)[0].fitness)
+        assert [e.arch for e in self.run(tmp_path / "log", 45, sometimes)] == [e.arch for e in history]
+
+    def test_nothing_but_failures_still_ends(self, tmp_path):
+        history = self.run(tmp_path / "log", 30, lambda arch: (float("nan"), {}))
+        assert len(history) == 30 and all(e.fitness == -math.inf for e in history)
+
+    def test_records_under_another_key_are_not_used(self, tmp_path):
+        self.run(tmp_path / "log", 10, lambda arch: (99.0, {}))
+        history = search.run(self.make(), fitness, 10, tmp_path / "log", "other")
+        assert len(history) == 10 and all(e.fitness != 99 for e in history)
+        assert all(e.fitness == 99 for e in search.run(self.make(), fitness, 10, tmp_path / "log", "key"))
+
+    def test_an_infeasible_budget_is_an_error(self, tmp_path):
+        with pytest.raises(LibranasError, match="infeasible"):
+            self.run(tmp_path / "log", 5, budget=Budget(params=(1, 2)))
+
+    def test_a_space_that_is_used_up_is_an_error_and_no_endless_loop(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 300)
+        smallest = SPACE.params(SPACE.extremes()[0])
+        with pytest.raises(LibranasError, match="different architectures"):
+            self.run(tmp_path / "log", 500, budget=Budget(params=(smallest, smallest + 600)))
+
+
+class TestRandomSearch(SearcherContract):
+    def make(self, seed=1, budget=BUDGET):
+        return RandomSearch(SPACE, budget, seed)
+
+    def test_the_fitness_changes_no_proposal(self, tmp_path):
+        a, b = self.run(tmp_path / "a", 20), self.run(tmp_path / "b", 20, lambda arch: (0.0, {}))
+        assert [e.arch for e in a] == [e.arch for e in b]
+
+
+class TestEvolution(SearcherContract):
+    def make(self, seed=1, budget=BUDGET):
+        return Evolution(SPACE, budget, seed, population=10, parents=4)
+
+    def test_it_finds_more_than_random_search(self, tmp_path):
+        ours, theirs = (
+            [
+                max(e.fitness for e in search.run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
+                for s in range(5)
+            ]
+            for name, kind in (("e", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
+        )
+        assert np.mean(ours) > np.mean(theirs) + 0.1
+
+    def test_children_come_from_the_fittest(self, tmp_path):
+        history = self.run(tmp_path / "log", 20)
+        parents = search.fittest(history[:10], 4)
+        crossed = [history[i].arch for i in range(11, 20, 2)]  # odd steps: every gene from a parent
+        for child in crossed:
+            assert any(child["embed_dim"] == e.arch["embed_dim"] for e in parents)
+            for i in range(child["depth"]):
+                assert any(
+                    i < e.arch["depth"]
+                    and (child["num_heads"][i], child["mlp_ratio"][i])
+                    == (e.arch["num_heads"][i], e.arch["mlp_ratio"][i])
+                    for e in parents
+                )
+
+
+class TestParamsOnly(SearcherContract):
+    def make(self, seed=1, budget=BUDGET):
+        return search.strategy("params", SPACE, budget, seed, {"population": 10, "parents": 4}, None)[0]
+
+    def test_it_finds_almost_the_largest(self, tmp_path):
+        searcher, size = search.strategy("params", SPACE, BUDGET, 1, {"population": 20, "parents": 5}, None)
+        history = search.run(searcher, size, 200, tmp_path / "log", "key")
+        assert max(e.fitness for e in history) > 0.98 * BUDGET.params[1]
+        assert all(e.fitness == SPACE.params(e.arch) for e in history)
+
+
+def test_unknown_strategies_are_refused():
+    with pytest.raises(ValueError, match="'annealing'"):
+        search.strategy("annealing", SPACE, BUDGET, 1, {"population": 5, "parents": 2}, fitness)
+
+
+def test_the_fittest_with_ties_in_the_order_of_evaluation():
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
+    history = [Evaluated(a, f, {}) for a, f in zip(archs, (1.0, 3.0, -math.inf, 3.0), strict=True)]
+    assert [e.arch for e in search.fittest(history, 3)] == [archs[1], archs[3], archs[0]]
+
+
+# -- what comes of the histories -----------------------------------------------------------------------------
+
+
+def table_of(archs, values) -> pd.DataFrame:
+    return search.history_table([Evaluated(a, v, {"zico": 2.0}) for a, v in zip(archs, values, strict=True)], SPACE)
+
+
+def test_the_table_of_a_history(tmp_path):
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
+    table = table_of(archs, (1.0, -math.inf, 2.0))
+    assert table["evaluation"].tolist() == [1, 2, 3] and table["best"].tolist() == [1.0, 1.0, 2.0]
+    assert table["params"].tolist() == [SPACE.params(a) for a in archs]
+    assert [Arch.from_json(t) for t in table["architecture"]] == archs
+    table.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), table)
+
+
+def test_a_random_control_of_equal_size():
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        like = next(a for a in iter(lambda: SPACE.sample(rng), None) if BUDGET.admits(SPACE, a))
+        control = search.equal_size(SPACE, BUDGET, like, 0.02, seed)
+        assert control != like and BUDGET.admits(SPACE, control)
+        assert abs(SPACE.params(control) / SPACE.params(like) - 1) <= 0.02
+        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed) == control
+        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control.id]) != control
+
+
+def test_the_winner_and_its_controls():
+    rng = np.random.default_rng(3)
+    archs = [a for a in (SPACE.sample(rng) for _ in range(400)) if BUDGET.admits(SPACE, a)][:40]
+    sizes = [SPACE.params(a) for a in archs]
+    histories = {
+        "evolution": table_of(archs[:20], [fitness(a)[0] for a in archs[:20]]),
+        "params": table_of(archs[20:], [float(SPACE.params(a)) for a in archs[20:]]),
+    }
+    selected = search.select(histories, SPACE, BUDGET, seed=1)
+    winner, control, largest = (Arch.from_json(selected[r]["architecture"]) for r in ("winner", "random", "params_max"))
+    assert winner == max(archs[:20], key=lambda a: fitness(a)[0])
+    assert SPACE.params(largest) == max(sizes[20:])
+    assert len({winner.id, control.id, largest.id}) == 3
+    assert abs(SPACE.params(control) / SPACE.params(winner) - 1) <= search.EQUAL_SIZE
+    for entry in selected.values():
+        arch = Arch.from_json(entry["architecture"])
+        assert (entry["id"], entry["params"], entry["macs"]) == (arch.id, SPACE.params(arch), SPACE.macs(arch))
+        assert "same_as" not in entry
+    assert json.loads(json.dumps(selected)) == selected
+
+
+def test_a_winner_that_is_the_largest_says_so():
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
+    table = table_of(archs, [float(SPACE.params(a)) for a in archs])
+    selected = search.select({"evolution": table, "params": table}, SPACE, Budget(), seed=1)
+    assert selected["params_max"]["same_as"] == "winner"
+
+
+def test_a_search_in_which_all_failed_is_an_error():
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
+    failed, good = table_of(archs, [-math.inf] * 3), table_of(archs, [1.0, 2.0, 3.0])
+    with pytest.raises(LibranasError, match="No candidate of the search has a finite fitness"):
+        search.select({"evolution": failed, "params": good}, SPACE, Budget(), seed=1)

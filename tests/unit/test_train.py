@@ -1,0 +1,303 @@
+"""Training: the same to the bit after a kill, checkpoints that belong to one run, errors that say why."""
+
+import copy
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from libranas.benchmark import inherit, train_each, train_supernet
+from libranas.nets import build
+from libranas.recipe import ImageSet, Recipe, Trainer, accuracy
+from libranas.spaces import AutoFormerSpace
+from libranas.train import fit, load_checkpoint, pick_device, save_checkpoint, save_weights, train_and_test
+
+SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
+ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))
+#: Everything that draws random numbers is on.
+RECIPE = Recipe(
+    epochs=4,
+    batch_size=12,
+    lr=3e-3,
+    drop_path=0.3,
+    crop_padding=1,
+    hflip=True,
+    randaugment=5,
+    erasing=0.5,
+    mixup=0.3,
+    cutmix=0.5,
+)
+
+
+def images(count=40, seed=0) -> ImageSet:
+    """Four classes: red, green, blue and grey noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    pixels = rng.integers(0, 120, (count, 3, 8, 8))
+    for pixel, label in zip(pixels, labels, strict=True):
+        pixel[label : label + 1] += 110
+    return ImageSet(
+        torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), (0.3,) * 3, (0.25,) * 3, classes=4
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def network(drop_path=0.3):
+    return build(SPACE, ARCH, seed=1, drop_path_rate=drop_path)
+
+
+def equal(a, b):
+    return all(torch.equal(x, b[name]) for name, x in a.items())
+
+
+class Killed(Exception):
+    pass
+
+
+# -- resuming ------------------------------------------------------------------------------------------------
+
+
+def test_resumed_training_is_bit_equal_to_undisturbed(tmp_path):
+    whole = network()
+    history = fit(whole, images(), images(seed=1), RECIPE, 7)
+    assert len(history) == 4 and all(math.isfinite(r["loss"]) for r in history)
+
+    def kill(record):
+        if record["epoch"] in (0, 2):
+            raise Killed
+
+    checkpoint, record = tmp_path / "c.pt", None
+    for attempt in range(3):
+        torch.manual_seed(attempt)  # the state of the process does not matter
+        net = network()
+        try:
+            record = fit(net, images(), images(seed=1), RECIPE, 7, checkpoint=checkpoint, key="k", on_epoch=kill)
+        except Killed:
+            assert len(load_checkpoint(checkpoint, "k")["history"]) == (1, 3)[attempt]
+    assert record == history and equal(whole.state_dict(), net.state_dict())
+
+
+def test_a_finished_training_is_not_done_again(tmp_path):
+    checkpoint, calls = tmp_path / "c.pt", []
+    first = network()
+    history = fit(first, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k")
+    again = network()
+    assert fit(again, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k", on_epoch=calls.append) == history
+    assert not calls and equal(first.state_dict(), again.state_dict())
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
+    checkpoint = tmp_path / "c.pt"
+    fit(network(), images(), None, replace(RECIPE, lr=1e-2), 7, checkpoint=checkpoint, key="other")
+    assert load_checkpoint(checkpoint, "k") is None
+    ours, alone = network(), network()
+    fit(ours, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k")
+    fit(alone, images(), None, RECIPE, 7)
+    assert equal(ours.state_dict(), alone.state_dict())
+    assert load_checkpoint(checkpoint, "k") is not None
+
+
+def test_no_checkpoint(tmp_path):
+    assert load_checkpoint(tmp_path / "none.pt", "k") is None
+    save_checkpoint(tmp_path / "c.pt", {"key": "k", "n": 1})
+    assert load_checkpoint(tmp_path / "c.pt", "k") == {"key": "k", "n": 1}
+
+
+def test_training_leaves_the_global_random_state_alone():
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    fit(network(), images(), None, replace(RECIPE, epochs=1), 7)
+    assert torch.equal(torch.get_rng_state(), before) and (np.random.get_state()[1] == np_before).all()
+
+
+def test_another_seed_is_another_training():
+    a, b = network(), network()
+    fit(a, images(), None, replace(RECIPE, epochs=1), 7)
+    fit(b, images(), None, replace(RECIPE, epochs=1), 8)
+    assert not equal(a.state_dict(), b.state_dict())
+
+
+# -- one training --------------------------------------------------------------------------------------------
+
+
+def test_it_learns():
+    net = network(0.0)
+    history = fit(net, images(200), images(80, seed=1), Recipe(epochs=6, batch_size=20, lr=1e-2), 1)
+    assert history[-1]["loss"] < history[0]["loss"] and history[-1]["val_accuracy"] > 0.9
+    assert accuracy(net.eval(), images(80, seed=1), batch_size=7) == history[-1]["val_accuracy"]
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    net = network()
+    with torch.no_grad():
+        net.head.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the training loss became nan in epoch 1"):
+        fit(net, images(), None, RECIPE, 1)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end():
+    recipe = Recipe(epochs=6, batch_size=10, lr=1e-2, min_lr=1e-4, warmup_epochs=2)
+    trainer = Trainer(network(), recipe, images(), 1)
+    assert trainer.steps_per_epoch == 4
+    rates = []
+    for step in range(24):
+        trainer.scheduler.step_update(step)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(1e-4) and rates[:8] == sorted(rates[:8])
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+    assert rates[-1] < 4e-4
+
+
+def test_norms_and_biases_are_not_decayed():
+    trainer = Trainer(network(), RECIPE, images(), 1)
+    decayed = {id(p) for g in trainer.optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    for name, p in trainer.model.named_parameters():
+        assert (id(p) in decayed) == (p.ndim > 1 and name not in ("cls_token", "pos_embed")) or "rel_pos" in name, name
+
+
+def test_a_set_smaller_than_a_batch():
+    history = fit(network(), images(5), None, replace(RECIPE, epochs=1, batch_size=64), 1)
+    assert math.isfinite(history[0]["loss"])
+
+
+def test_images_are_mixed_in_pairs():
+    """An odd batch is made even; it is not silently trained on unmixed."""
+    trainer = Trainer(network(), Recipe(epochs=1, batch_size=7, mixup=1.0), images(), 1)
+    batches = list(trainer._batches(0))
+    assert [len(x) for x, _ in batches] == [6] * 6
+    assert all(y.shape == (6, 4) and y.is_floating_point() for _, y in batches)
+
+
+def test_images_are_normalised_by_channel():
+    data = ImageSet(torch.full((1, 2, 1, 1), 255, dtype=torch.uint8), torch.zeros(1), (0.5, 0.0), (0.5, 2.0), 2)
+    assert data.normalised(data.images_NCHW, "cpu").flatten().tolist() == [1.0, 0.5]
+
+
+def test_recipes_without_augmentation_train_on_the_images_themselves():
+    trainer = Trainer(network(), Recipe(epochs=1, batch_size=10), images(), 1)
+    assert trainer.augment is None and trainer.mixup is None
+    seen = torch.cat([x for x, _ in trainer._batches(0)])
+    expected = images().normalised(images().images_NCHW, "cpu")
+    key = lambda t: sorted(map(tuple, t.flatten(1).tolist()))  # noqa: E731
+    assert key(seen) == key(expected)
+
+
+def test_every_setting_of_a_recipe_changes_the_training():
+    base = Recipe(epochs=2, batch_size=10, drop_path=0.0)
+    other = {
+        "epochs": 3,
+        "batch_size": 20,
+        "lr": 2e-3,
+        "min_lr": 5e-4,
+        "weight_decay": 0.5,
+        "warmup_epochs": 0,
+        "label_smoothing": 0.0,
+        "clip_grad": 0.01,
+        "crop_padding": 1,
+        "hflip": True,
+        "randaugment": 9,
+        "erasing": 0.9,
+        "mixup": 0.5,
+        "cutmix": 0.5,
+        "drop_path": 0.9,
+    }
+    assert other.keys() == {f.name for f in fields(Recipe)}
+
+    def trained(recipe):
+        net = network(recipe.drop_path)
+        fit(net, images(), None, recipe, 1)
+        return net.state_dict()
+
+    plain = trained(base)
+    for name, value in other.items():
+        assert not equal(plain, trained(replace(base, **{name: value}))), name
+
+
+# -- final training ------------------------------------------------------------------------------------------
+
+
+def test_train_and_test(tmp_path):
+    records = []
+    sets = (images(), images(20, seed=1), images(24, seed=2))
+    net, metrics = train_and_test(SPACE, ARCH, sets, RECIPE, (1, 0), "cpu", tmp_path / "c.pt", "k", records.append)
+    assert metrics["history"] == records and len(records) == 4
+    assert metrics["test_accuracy"] == accuracy(net, sets[2]) and metrics["val_accuracy"] == accuracy(net, sets[1])
+    assert (metrics["id"], metrics["params"], metrics["macs"]) == (ARCH.id, SPACE.params(ARCH), SPACE.macs(ARCH))
+    assert metrics["test_images"] == 24 and not net.training
+    other, _ = train_and_test(SPACE, ARCH, sets, RECIPE, (1, 1), "cpu", tmp_path / "d.pt", "k", records.append)
+    assert not equal(net.state_dict(), other.state_dict())
+
+
+def test_saved_weights_are_the_weights(tmp_path):
+    net = network()
+    save_weights(tmp_path / "w.safetensors", net)
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert loaded.keys() == net.state_dict().keys() and equal(net.state_dict(), loaded)
+
+
+def test_pick_device():
+    assert pick_device("cpu") == "cpu" and pick_device("cuda:1") == "cuda:1"
+    assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# -- benchmarks ----------------------------------------------------------------------------------------------
+
+
+def test_a_killed_benchmark_goes_on_and_gives_the_same_table(tmp_path):
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
+    recipe = replace(RECIPE, epochs=1)
+
+    def table(log, key="k", progress=lambda iterable, total, label: iterable):
+        return train_each(SPACE, archs, images(), images(seed=1), recipe, 2, 1, log, key, progress=progress)
+
+    whole = table(tmp_path / "whole")
+    assert list(whole.columns) == ["id", "seed", "accuracy"]
+    assert list(zip(whole["id"], whole["seed"], strict=True)) == [(a.id, s) for a in archs for s in range(2)]
+
+    def kills(iterable, total, label):
+        for i, item in enumerate(iterable):
+            if i == 3:
+                raise Killed
+            yield item
+
+    with pytest.raises(Killed):
+        table(tmp_path / "killed", progress=kills)
+    before = (tmp_path / "killed").read_bytes()
+    assert before.count(b"\n") == 3
+    assert table(tmp_path / "killed").equals(whole)
+    assert (tmp_path / "killed").read_bytes().startswith(before)
+    table(tmp_path / "killed", key="other")
+    assert (tmp_path / "killed").read_bytes().count(b"\n") == 12
+
+
+def test_a_killed_supernet_goes_on_to_the_same_weights(tmp_path):
+    recipe = replace(RECIPE, epochs=3, drop_path=0.0)
+
+    def kill(record):
+        if record["epoch"] == 1 and not kill.done:
+            kill.done = True
+            raise Killed
+
+    kill.done = False
+    whole, history = train_supernet(SPACE, images(), recipe, 1, tmp_path / "whole.pt", "k")
+    with pytest.raises(Killed):
+        train_supernet(SPACE, images(), recipe, 1, tmp_path / "c.pt", "k", on_epoch=kill)
+    again, resumed = train_supernet(SPACE, images(), recipe, 1, tmp_path / "c.pt", "k", on_epoch=kill)
+    assert resumed == history and equal(whole.model.state_dict(), again.model.state_dict())
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
+    before = copy.deepcopy(whole.model.state_dict())
+    table = inherit(whole, archs, images(seed=1))
+    assert equal(before, whole.model.state_dict())
+    for arch, value in zip(archs, table["accuracy"], strict=True):
+        assert value == accuracy(whole.extract(arch), images(seed=1))

@@ -1,0 +1,155 @@
+"""The whole workflow, from images to the report, and each way of getting accuracies."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import timm
+import torch
+from conftest import ENVIRONMENT, ROOT
+from safetensors.torch import load_file
+
+import libranas.nets  # noqa: F401 - registers the architecture with timm
+from libranas import store
+from libranas.files import read_json
+
+OUTPUTS = [
+    *("data/images.h5", "data/manifest.json", "data/calibration.npz", "sample/archs.csv"),
+    *("scores/shards/0.h5", "scores/shards/1.h5", "scores/scores.h5", "scores/failures.csv"),
+    *("layers/curve.csv", "layers/window.json", "layers/table.csv", "benchmark/train.csv"),
+    *("libra/choice.json", "libra/methods.csv", "libra/proxies.csv"),
+    *("search/evolution.csv", "search/random.csv", "search/params.csv", "search/selected.json"),
+    *(
+        f"train/{r}/{s}/{f}"
+        for r in ("winner", "random", "params_max")
+        for s in "012"
+        for f in ("metrics.json", "model.safetensors")
+    ),
+    *("train/summary.json", "train/curves.csv"),
+    *("export/winner/config.json", "export/winner/model.safetensors", "export/winner/README.md", "report.html"),
+]
+
+
+def test_every_stage_leaves_its_results_logs_and_times(finished):
+    assert [name for name in OUTPUTS if not (finished.results / name).stat().st_size] == []
+    logs = {p.relative_to(finished.results / "logs").with_suffix("") for p in finished.results.glob("logs/**/*.log")}
+    times = {p.relative_to(finished.results / "times").with_suffix("") for p in finished.results.glob("times/**/*.tsv")}
+    assert logs == times and len(logs) == 26
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.succeed()
+
+
+def test_stages_agree_about_what_they_worked_on(finished):
+    sampled = pd.read_csv(finished.results / "sample/archs.csv")
+    scores = store.read(finished.results / "scores/scores.h5")
+    assert [arch.id for arch in scores.archs] == list(sampled["id"])
+    assert scores.params_A.tolist() == list(sampled["params"])
+    labelled = pd.read_csv(finished.results / "benchmark/train.csv")
+    assert set(labelled["id"]) == set(sampled["id"][:22])
+    for strategy in ("evolution", "random", "params"):
+        history = pd.read_csv(finished.results / f"search/{strategy}.csv")
+        assert len(history) == 60 and history["id"].is_unique
+        assert history["params"].between(5000, 13000).all()
+    selected = read_json(finished.results / "search/selected.json")
+    assert abs(selected["random"]["params"] / selected["winner"]["params"] - 1) <= 0.02
+    assert selected["params_max"]["params"] == pd.read_csv(finished.results / "search/params.csv")["params"].max()
+    for role, entry in selected.items():
+        assert read_json(finished.results / f"train/{role}/2/metrics.json")["id"] == entry["id"]
+
+
+class Loads(HTMLParser):
+    """Collects what a browser would fetch by itself; a link that a reader may follow is not among it."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [v for k, v in attributes if k in ("src", "srcset", "data", "poster") and v]
+        self.found += [v for k, v in attributes if k in ("href", "xlink:href") and v and tag != "a"]
+
+
+def test_the_report_loads_nothing(finished):
+    page = (finished.results / "report.html").read_text(encoding="utf-8")
+    loads = Loads()
+    loads.feed(page)
+    assert [v[:80] for v in loads.found if not v.startswith(("data:", "#"))] == []
+    assert "@import" not in page and "url(http" not in page and "url(//" not in page
+
+
+def test_the_report_tells_what_was_run_and_found(finished):
+    page = (finished.results / "report.html").read_text(encoding="utf-8")
+    summary = read_json(finished.results / "train/summary.json")
+    assert "snakemake --cores 2" in page
+    assert torch.__version__.split("+")[0] in page
+    for role in summary["roles"].values():
+        assert f"{100 * role['test_accuracy']['mean']:.2f} %" in page
+
+
+def test_the_export_loads_back_bit_equal(finished):
+    summary = read_json(finished.results / "train/summary.json")
+    best = summary["roles"]["winner"]["best_seed"]
+    ours = load_file(finished.results / f"train/winner/{best}/model.safetensors")
+    loaded = timm.create_model(f"local-dir:{finished.results / 'export/winner'}", pretrained=True).eval()
+    theirs = loaded.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert loaded(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_accuracies_from_a_supernet_and_their_agreement(copied):
+    changes = {"benchmark": {"method": "supernet"}}
+    assert copied.planned("libra", "agreement", changes=changes) == {
+        "benchmark_supernet": 1,
+        "libra": 1,
+        "agreement": 1,
+    }
+    copied.succeed("libra", "agreement", changes=changes)
+    inherited = pd.read_csv(copied.results / "benchmark/supernet.csv")
+    trained = pd.read_csv(copied.results / "benchmark/train.csv")
+    assert set(inherited["id"]) == set(trained["id"]) and inherited["accuracy"].between(0, 1).all()
+    assert inherited["accuracy"].nunique() > 1
+    agreement = read_json(copied.results / "benchmark/agreement.json")
+    assert agreement["n"] == 22 and agreement["low"] <= agreement["spearman"] <= agreement["high"]
+
+
+def test_accuracies_from_a_table(copied):
+    archs = pd.read_csv(copied.results / "sample/archs.csv").set_index("id")
+    accuracy = pd.read_csv(copied.results / "benchmark/train.csv").set_index("id")["accuracy"]
+    table = copied.folder / "table.csv"
+    pd.DataFrame({"architecture": archs["architecture"][accuracy.index], "accuracy": accuracy}).to_csv(
+        table, index=False
+    )
+    changes = {"benchmark": {"method": "table", "table": str(table)}}
+    planned = copied.planned("libra", changes=changes)
+    assert planned == {"sample": 1, "score": 2, "merge": 1, "layers": 1, "benchmark_table": 1, "libra": 1}
+    before = [p.read_bytes() for p in sorted(copied.results.glob("state/score/*.jsonl"))]
+    copied.succeed("libra", changes=changes)
+    taken = pd.read_csv(copied.results / "benchmark/table.csv").set_index("id")["accuracy"]
+    assert taken.to_dict() == accuracy.to_dict()
+    # The architectures of the table had been scored, so nothing is scored anew.
+    assert [p.read_bytes() for p in sorted(copied.results.glob("state/score/*.jsonl"))] == before
+    assert read_json(copied.results / "libra/choice.json")["n"] == 10
+
+
+def test_one_stage_can_be_asked_for_alone(fresh):
+    planned = fresh.planned("layers")
+    assert planned == {"prepare": 1, "sample": 1, "score": 2, "merge": 1, "layers": 1}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "snakemake", "--lint"],
+        [str(Path(sys.executable).with_name("snakefmt")), "--check", "Snakefile", "rules"],
+    ],
+    ids=["lint", "format"],
+)
+def test_the_rules_are_clean(command):
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

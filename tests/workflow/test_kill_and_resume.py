@@ -1,0 +1,183 @@
+"""``kill -9`` of the whole process tree in the middle of a stage, then the same command again."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ENVIRONMENT, Run, half_written
+from safetensors.torch import load_file
+
+from libranas import store
+from libranas.files import read_json
+
+
+def lines(path: Path) -> int:
+    """Complete records of a progress log."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def epochs(path: Path) -> int:
+    """Epochs of a checkpoint; it is replaced atomically, so it can be read at any moment."""
+    return len(torch.load(path, weights_only=True)["history"]) if path.exists() else 0
+
+
+def same_bytes(ours: Path, undisturbed: Path) -> bool:
+    return ours.read_bytes() == undisturbed.read_bytes()
+
+
+def same_scores(ours: Path, undisturbed: Path) -> bool:
+    return store.equal_values(store.read(ours), store.read(undisturbed)) == []
+
+
+def same_training(ours: Path, undisturbed: Path) -> bool:
+    a, b = read_json(ours), read_json(undisturbed)
+    for metrics in (a, b):
+        metrics.pop("facts")  # the time, among others
+    x, y = (load_file(path.with_name("model.safetensors")) for path in (ours, undisturbed))
+    return a == b and x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage to kill: the result asked for, what to delete before, its progress, records of an undisturbed run."""
+
+    target: str
+    results: tuple[str, ...]
+    progress: str
+    count: Callable[[Path], int]
+    total: int
+    same: Callable[[Path, Path], bool]
+
+    def forget(self, run: Run) -> None:
+        for name in (*self.results, self.progress):
+            path = run.results / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+STAGES = {
+    "score": Stage(
+        "scores/scores.h5", ("scores", "state/score/0.jsonl"), "state/score/1.jsonl", lines, 46, same_scores
+    ),
+    "benchmark": Stage(
+        "benchmark/train/1.csv", ("benchmark/train/1.csv",), "state/benchmark/train-1.jsonl", lines, 13, same_bytes
+    ),
+    "search": Stage(
+        "search/evolution.csv", ("search/evolution.csv",), "state/search/evolution.jsonl", lines, 60, same_bytes
+    ),
+    "train": Stage(
+        "train/winner/0/metrics.json", ("train/winner/0",), "state/train/winner-0.pt", epochs, 10, same_training
+    ),
+}
+
+
+def session(leader: int) -> list[int]:
+    """Living processes of the session that `leader` leads, itself first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            state, _, _, sid = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(sid) == leader and state != "Z":
+                found.append(int(entry.name))
+    return sorted(found, key=lambda pid: pid != leader)
+
+
+def signal_all(leader: int, number: int) -> None:
+    for pid in session(leader):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@contextmanager
+def started(command: list[str], run: Run):
+    """A command in a session of its own, with its output in a file; nothing of it survives this block."""
+    output = run.folder / "output.txt"
+    with open(output, "wb") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=run.product,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """``kill -9`` of the whole tree; returns when all of it is gone."""
+    while session(process.pid):
+        signal_all(process.pid, signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+
+
+def freeze_in_the_middle(process: subprocess.Popen, run: Run, stage: Stage, least: int) -> int:
+    """Stop the tree once the stage has `least` records; how many they are then."""
+    progress = run.results / stage.progress
+    while stage.count(progress) < least:
+        assert process.poll() is None, (run.folder / "output.txt").read_text()
+        time.sleep(0.002)
+    signal_all(process.pid, signal.SIGSTOP)
+    time.sleep(0.05)
+    done = stage.count(progress)
+    assert least <= done < stage.total, "the stage was over before it could be killed"
+    assert not (run.results / stage.target).exists()
+    return done
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_killed_stage_goes_on_where_it_was(finished, copied, name):
+    stage = STAGES[name]
+    assert stage.count(finished.results / stage.progress) == stage.total
+    stage.forget(copied)
+    command = copied.command(f"results/tiny/{stage.target}")
+    with started(command, copied) as process:
+        done = freeze_in_the_middle(process, copied, stage, least=2)
+        kill(process)
+    progress = copied.results / stage.progress
+    kept = progress.read_bytes()
+
+    with started(command, copied) as process:
+        process.wait(timeout=120)
+    assert process.returncode == 0, (copied.folder / "output.txt").read_text()
+    assert stage.same(copied.results / stage.target, finished.results / stage.target)
+    # Nothing that was finished is done again: at most the record being written was lost.
+    assert stage.count(progress) == stage.total
+    if stage.count is lines:
+        complete = kept[: kept.rfind(b"\n") + 1]
+        assert complete.count(b"\n") == done and progress.read_bytes().startswith(complete)
+    else:
+        log = (copied.results / "logs/train/winner-0.log").read_text().splitlines()
+        assert f"epoch {done + 1} of" in log[0]
+    assert half_written(copied.folder) == []
+
+
+def test_a_run_at_work_is_left_alone(finished, copied):
+    """A second Snakemake is refused while the first lives, and work that a killed Snakemake left behind is found."""
+    stage = STAGES["score"]
+    stage.forget(copied)
+    target = f"results/tiny/{stage.target}"
+    with started(copied.command(target), copied) as process:
+        freeze_in_the_middle(process, copied, stage, least=2)
+        output = copied.fail(target)
+        assert output.count("Another Snakemake is at work on results/tiny.") == 1
+        process.kill()  # Snakemake alone
+        process.wait()
+        assert session(process.pid)
+        output = copied.fail(target)
+        assert output.count("results/tiny/state/score/1.jsonl is being written by another process") == 1
+        kill(process)
+    copied.succeed(target)
+    assert stage.same(copied.results / stage.target, finished.results / stage.target)

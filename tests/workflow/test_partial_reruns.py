@@ -1,0 +1,144 @@
+"""What runs again after a change: no more than depends on it, and all of that."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, TINY, Run
+
+from libranas import store
+from libranas.provenance import STAGE_VERSIONS
+
+CONFIG = yaml.safe_load(TINY.read_text())
+ADDED = [*CONFIG["score"]["proxies"], "az_trainability"]
+
+REPORT = {"report": 1}
+COMPARED = {"compare": 1, "export": 1, **REPORT}
+TRAINED = {"train": 9, **COMPARED}
+SEARCHED = {"search": 3, "select": 1, **TRAINED}
+CHOSEN = {"libra": 1, **SEARCHED}
+LAYERED = {"layers": 1, **CHOSEN}
+MERGED = {"merge": 1, **LAYERED}
+SCORED = {"score": 2, **MERGED}
+LABELLED = {"benchmark_train_shard": 2, "benchmark_train": 1, **CHOSEN}
+SAMPLED = {"sample": 1, **SCORED, **LABELLED}
+EVERYTHING = {"prepare": 1, **SAMPLED}
+
+
+@pytest.mark.parametrize(
+    ("changes", "planned"),
+    [
+        ({}, {}),
+        ({"seed": 4}, EVERYTHING),
+        ({"run": "another"}, EVERYTHING),
+        ({"data": {"limit": {"train": 190}}}, EVERYTHING),
+        ({"space": {"init_std": 0.2}}, SAMPLED),
+        ({"budget": {"params": [5000, 12000]}}, SAMPLED),
+        ({"sample": {"count": 41}}, SAMPLED),
+        ({"score": {"proxies": ADDED}}, SCORED),
+        ({"score": {"proxies": CONFIG["score"]["proxies"][1:]}}, SCORED),
+        ({"score": {"seeds": 3}}, SCORED),
+        ({"score": {"options": {"pieces": 4}}}, SCORED),
+        ({"score": {"max_failed": 0.2}}, MERGED),
+        ({"layers": {"rule": "valley"}}, LAYERED),
+        ({"layers": {"psi": "all"}}, LAYERED),
+        ({"benchmark": {"recipe": {"lr": 0.02}}}, LABELLED),
+        ({"benchmark": {"count": 23}}, LABELLED),
+        ({"benchmark": {"supernet": {"lr": 0.02}}}, REPORT),  # not used; the report shows the configuration
+        ({"benchmark": {"method": "supernet"}}, {"benchmark_supernet": 1, **CHOSEN}),
+        ({"libra": {"mode": "literal"}}, CHOSEN),
+        ({"search": {"evaluations": 61}}, SEARCHED),
+        ({"search": {"parents": 3}}, SEARCHED),
+        ({"train": {"recipe": {"epochs": 11}}}, TRAINED),
+        ({"train": {"seeds": 4}}, {**TRAINED, "train": 3}),
+    ],
+    ids=lambda value: re.sub(r"[{}' ]", "", str(value))[:40] if value is not None else None,
+)
+def test_a_changed_configuration_reruns_what_depends_on_it(finished, changes, planned):
+    assert finished.planned(changes=changes) == planned
+
+
+DOWNSTREAM = {
+    "prepare": EVERYTHING,
+    "sample": SAMPLED,
+    "score": SCORED,
+    "layers": LAYERED,
+    "benchmark": LABELLED,
+    "libra": CHOSEN,
+    "search": SEARCHED,
+    "train": TRAINED,
+    "report": REPORT,
+}
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory):
+    """A copy of the checkout, to be changed."""
+    folder = tmp_path_factory.mktemp("product")
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy2(ROOT / name, folder)
+    for name in ("rules", "scripts", "libranas", "config", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("stage", [None, *STAGE_VERSIONS])
+def test_a_raised_stage_version_reruns_the_stage_and_what_follows(finished, product, stage):
+    source = (ROOT / "libranas/provenance.py").read_text()
+    entry = f'"{stage}": {STAGE_VERSIONS.get(stage)},'
+    raised = source.replace(entry, f'"{stage}": {STAGE_VERSIONS.get(stage, 0) + 1},')
+    assert (raised != source) == (stage is not None)
+    (product / "libranas/provenance.py").write_text(raised)
+    assert Run(finished.folder, product).planned() == ({} if stage is None else DOWNSTREAM[stage])
+
+
+def test_a_changed_script_reruns_its_stage(finished, product):
+    (product / "libranas/provenance.py").write_text((ROOT / "libranas/provenance.py").read_text())
+    script = product / "scripts/compare.py"
+    original = script.read_text()
+    script.write_text(original + "# a change\n")
+    try:
+        assert Run(finished.folder, product).planned() == COMPARED
+    finally:
+        script.write_text(original)
+
+
+def test_an_added_proxy_is_computed_alone(copied):
+    target = "results/tiny/scores/scores.h5"
+    before = store.read(copied.folder / target)
+    logs = {path: path.read_bytes() for path in copied.results.glob("state/score/*.jsonl")}
+    copied.succeed(target, changes={"score": {"proxies": ADDED}})
+    added = []
+    for path, old in logs.items():
+        assert path.read_bytes().startswith(old)
+        added += [json.loads(line) for line in path.read_bytes()[len(old) :].splitlines()]
+    assert {tuple(record["card"]["scores"]) for record in added} == {("az_trainability",)}
+    assert len(added) == len({(r["arch"], r["seed"]) for r in added}) == 40 * 2
+    after = store.read(copied.folder / target)
+    assert set(after.proxies) == set(ADDED)
+    assert np.isfinite(after.proxies["az_trainability"].value_AS).all()
+    for name, table in before.proxies.items():
+        assert table.value_AS.tobytes() == after.proxies[name].value_AS.tobytes()
+
+
+def test_a_removed_proxy_computes_nothing(copied):
+    target = "results/tiny/scores/shards/0.h5"
+    log = copied.results / "state/score/0.jsonl"
+    before = log.read_bytes()
+    copied.succeed(target, changes={"score": {"proxies": CONFIG["score"]["proxies"][1:]}})
+    assert log.read_bytes() == before
+    assert set(store.read(copied.folder / target).proxies) == set(CONFIG["score"]["proxies"][1:])
+
+
+def test_a_deleted_shard_is_rebuilt_alone(copied):
+    shard, other = (copied.results / f"scores/shards/{k}.h5" for k in (1, 0))
+    before, untouched = store.read(shard), other.stat().st_mtime_ns
+    shard.unlink()
+    assert copied.planned() == {**SCORED, "score": 1}
+    (copied.results / "state/score/1.jsonl").unlink()
+    copied.succeed("results/tiny/scores/shards/1.h5")
+    assert store.equal_values(store.read(shard), before) == []
+    assert other.stat().st_mtime_ns == untouched
