@@ -67,7 +67,7 @@ def train_supernet(
 
     Returns the supernet and its history. Resumes at the last epoch of `checkpoint`.
     """
-    supernet = Supernet(space, stream_seed(seed, "supernet", "init"), device)
+    supernet = Supernet(space, stream_seed(seed, "supernet", "init"), device, recipe.drop_path)
 
     def forward(step: int, inputs):
         return supernet.forward(space.sample(np.random.default_rng(stream_seed(seed, "supernet", step))), inputs)

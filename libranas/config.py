@@ -61,6 +61,13 @@ _KINDS = {
 }
 
 
+def _like_number(value) -> bool:
+    try:
+        return isinstance(value, str) and float(value) == float(value)
+    except ValueError:
+        return False
+
+
 def _sentence(error: jsonschema.ValidationError) -> str:
     """One problem in words: key, what was found, what was expected."""
     key = ".".join(map(str, error.absolute_path)) or "the top level"
@@ -78,7 +85,8 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         return f"{key}: {error.message.replace(' is a required property', '')} is missing"
     if rule == "type":
         kinds = [wanted] if isinstance(wanted, str) else wanted
-        return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}"
+        hint = "; YAML reads 1e-3 as text, write 1.0e-3" if _like_number(found) else ""
+        return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}{hint}"
     if rule == "enum":
         return f"{key}: expected one of {', '.join(map(str, wanted))}, got {found!r}"
     limits = {

@@ -22,6 +22,7 @@ from timm.utils import dispatch_clip_grad
 from torch import nn
 from torchvision.transforms import v2
 
+from libranas.errors import LibranasError
 from libranas.provenance import stream_seed
 
 
@@ -119,11 +120,11 @@ class Trainer:
         warmup = min(recipe.warmup_epochs * self.steps_per_epoch, total - 1)
         self.scheduler = CosineLRScheduler(
             self.optimizer,
-            t_initial=total,
+            t_initial=total - warmup,
             lr_min=recipe.min_lr,
             warmup_t=warmup,
             warmup_lr_init=recipe.lr / 100,
-            warmup_prefix=False,
+            warmup_prefix=True,
             t_in_epochs=False,
         )
         self.mixup = None
@@ -160,7 +161,7 @@ class Trainer:
 
         Raises
         ------
-        FloatingPointError
+        LibranasError
             If the loss is not finite.
         """
         self.model.train()
@@ -184,7 +185,10 @@ class Trainer:
             finally:
                 np.random.set_state(np_state)
         if not np.isfinite(total):
-            raise FloatingPointError(f"the training loss became {total} in epoch {epoch + 1}")
+            raise LibranasError(
+                f"The training loss became {total} in epoch {epoch + 1} of {self.recipe.epochs}.",
+                f"Lower the learning rate of this recipe (now {self.recipe.lr}) or warm up longer.",
+            )
         return {
             "epoch": epoch,
             "loss": total / self.steps_per_epoch,

@@ -27,18 +27,21 @@ class Supernet:
     ----------
     seed : int
         Seed of the initial weights.
+    drop_path : float
+        Stochastic depth of a sub-network's last block while the supernet is trained.
     """
 
-    def __init__(self, space: Space, seed: int, device="cpu"):
+    def __init__(self, space: Space, seed: int, device="cpu", drop_path: float = 0.0):
         self.space = space
         _, self.largest = space.extremes()
+        self.drop_path = drop_path
         self.model = build(space, self.largest, seed, fused=True).to(device)
         self._buffers = dict(self.model.named_buffers())
         self._skeleton = lru_cache(maxsize=512)(self._make_skeleton)
 
     def _make_skeleton(self, arch: Arch) -> nn.Module:
         with torch.device("meta"):
-            return build(self.space, arch, seed=0, fused=True)
+            return build(self.space, arch, 0, self.drop_path, fused=True)
 
     def slices(self, arch: Arch) -> dict[str, torch.Tensor]:
         """Views of the supernet's parameters with the names and shapes of `arch`'s own."""

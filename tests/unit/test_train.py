@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from libranas.benchmark import inherit, train_each, train_supernet
+from libranas.errors import LibranasError
 from libranas.nets import build
 from libranas.recipe import ImageSet, Recipe, Trainer, accuracy
 from libranas.spaces import AutoFormerSpace
@@ -142,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
     net = network()
     with torch.no_grad():
         net.head.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="the training loss became nan in epoch 1"):
+    with pytest.raises(LibranasError, match="the training loss became nan in epoch 1"):
         fit(net, images(), None, RECIPE, 1)
 
 
