@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
     net = network()
     with torch.no_grad():
         net.head.weight.fill_(float("nan"))
-    with pytest.raises(LibranasError, match="the training loss became nan in epoch 1"):
+    with pytest.raises(LibranasError, match="The training loss became nan in epoch 1"):
         fit(net, images(), None, RECIPE, 1)
 
 
