@@ -8,11 +8,11 @@ VENV := .venv
 READY := $(VENV)/.installed
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: run test lint report-path help clean
+.PHONY: run test lint help clean
 
 run: $(READY)
 	$(SNAKEMAKE)
-	@$(VENV)/bin/python -m libranas.config Snakefile $(CONFIG)
+	@sed -n 's|^run: *\([^ #]*\).*|Report: results/\1/report.html|p' $(lastword config.yaml $(CONFIG))
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest

@@ -36,9 +36,8 @@ def results_text(folder: Path) -> str:
     lines = ["| network | parameters | test accuracy, mean of 3 seeds (95 % interval) |", "|---|---|---|"]
     for role, r in summary["roles"].items():
         a = r["test_accuracy"]
-        lines.append(
-            f"| {NAMES[role]} | {r['params']:,} | {100 * a['mean']:.2f} % ({100 * a['low']:.2f} to {100 * a['high']:.2f}) |"
-        )
+        interval = "all equal" if a["low"] is None else f"{100 * a['low']:.2f} to {100 * a['high']:.2f}"
+        lines.append(f"| {NAMES[role]} | {r['params']:,} | {100 * a['mean']:.2f} % ({interval}) |")
     held = choice["held_out"]
     best = ", ".join(f"{m.method} {m.spearman:.2f}" for m in methods.itertuples())
     lines += [

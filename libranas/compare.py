@@ -35,7 +35,9 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
     roles = {}
     for role, members in by_role.items():
         values = [r["test_accuracy"] for r in members]
-        mean, low, high = mean_interval(values)[:3]
+        mean, low, high = mean_interval(values)
+        if len(set(values)) == 1:  # equal by the coarseness of a count of images, not by certainty
+            low = high = float("nan")
         roles[role] = {
             "name": NAMES[role],
             **selected[role],
@@ -53,7 +55,7 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
         if selected[role].get("same_as") == "winner":
             sentences.append(f"{NAMES[role].capitalize()} is the winner itself.")
             continue
-        difference, low, high, p = welch(ours, roles[role]["test_accuracy"]["values"])[:4]
+        difference, low, high, p = welch(ours, roles[role]["test_accuracy"]["values"])
         differences[role] = {"difference": difference, "low": low, "high": high, "p": p}
         sentences.append(_sentence(NAMES[role], difference, low, high, p))
     return {"roles": roles, "differences": differences, "verdict": " ".join(sentences)}
@@ -63,6 +65,8 @@ def _sentence(name: str, difference: float, low: float, high: float, p: float) -
     interval = (
         f"{100 * difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, Welch p = {p:.2g})"
     )
+    if low != low:
+        return f"Against {name}: {100 * difference:+.2f} points; without any spread there is nothing to judge it by."
     if low > 0:
         return f"It beats {name}: {interval}."
     if high < 0:

@@ -169,7 +169,7 @@ def _controls(axes, summary: dict) -> None:
     roles = list(summary["roles"])
     results = [summary["roles"][r]["test_accuracy"] for r in roles]
     colours = [COLOURS[r] for r in roles]
-    columns = [[100 * r[k] for r in results] for k in ("mean", "low", "high")]
+    columns = [[float("nan") if r[k] is None else 100 * r[k] for r in results] for k in ("mean", "low", "high")]
     _dots(axes, [SHORT[r] for r in roles], *columns, colours)
     for y, result, colour in zip(range(len(roles), 0, -1), results, colours, strict=True):
         values = [100 * v for v in result["values"]]

@@ -124,15 +124,6 @@ def test_an_added_proxy_is_computed_alone(copied):
         assert table.value_AS.tobytes() == after.proxies[name].value_AS.tobytes()
 
 
-def test_a_removed_proxy_computes_nothing(copied):
-    target = "results/tiny/scores/shards/0.h5"
-    log = copied.results / "state/score/0.jsonl"
-    before = log.read_bytes()
-    copied.succeed(target, changes={"score": {"proxies": CONFIG["score"]["proxies"][1:]}})
-    assert log.read_bytes() == before
-    assert set(store.read(copied.folder / target).proxies) == set(CONFIG["score"]["proxies"][1:])
-
-
 def test_a_deleted_shard_is_rebuilt_alone(copied):
     shard, other = (copied.results / f"scores/shards/{k}.h5" for k in (1, 0))
     before, untouched = store.read(shard), other.stat().st_mtime_ns
