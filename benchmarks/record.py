@@ -44,13 +44,14 @@ def results_text(folder: Path) -> str:
         "",
         summary["verdict"],
         "",
-        f"LIBRA chose {', '.join(choice['proxies'])} from {choice['n']} labels; on {held['n']} other architectures the "
-        f"combination has Spearman {held['spearman']:.2f} (95 % bootstrap interval {held['low']:.2f} to {held['high']:.2f}). "
-        f"Every method with {methods['n_calibration'].iloc[0]} labels, mean Spearman over {methods['splits'].iloc[0]} random "
-        f"splits: {best}.",
+        f"LIBRA chose {', '.join(choice['proxies'])} from {choice['n']} labels; on {held['n']} other architectures "
+        f"the combination has Spearman {held['spearman']:.2f} (95 % bootstrap interval {held['low']:.2f} to "
+        f"{held['high']:.2f}). Every method with {methods['n_calibration'].iloc[0]} labels, mean Spearman over "
+        f"{methods['splits'].iloc[0]} random splits: {best}.",
         "",
-        f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, torch "
-        f"{facts['packages']['torch']}, timm {facts['packages']['timm']}. Files: [benchmarks/{folder.name}](benchmarks/{folder.name}).",
+        f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, "
+        f"torch {facts['packages']['torch']}, timm {facts['packages']['timm']}. Files: "
+        f"[benchmarks/{folder.name}](benchmarks/{folder.name}).",
     ]
     return "\n".join(lines)
 
@@ -59,8 +60,9 @@ def agreement_text(folder: Path) -> str:
     """How well supernet and training agree, in a sentence."""
     a = json.loads((folder / "agreement.json").read_text())
     return (
-        f"On {a['n']} architectures of the default space its Spearman with training from scratch is {a['spearman']:.2f} "
-        f"(95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree with {a['between_seeds']:.2f}."
+        f"On {a['n']} architectures of the default space its Spearman with training from scratch is "
+        f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree with "
+        f"{a['between_seeds']:.2f}."
     )
 
 
