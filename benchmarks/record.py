@@ -61,8 +61,8 @@ def agreement_text(folder: Path) -> str:
     a = json.loads((folder / "agreement.json").read_text())
     return (
         f"On {a['n']} architectures of the default space its Spearman with training from scratch is "
-        f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree with "
-        f"{a['between_seeds']:.2f}."
+        f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree "
+        f"with {a['between_seeds']:.2f}."
     )
 
 
