@@ -188,3 +188,8 @@ def test_all_problems_are_named_at_once():
 )
 def test_what_is_wrong_together(key, value, sentence):
     assert f"* {sentence}" in problem(changed(key, value))
+
+
+def test_the_schema_names_every_proxy():
+    names = SCHEMA["properties"]["score"]["properties"]["proxies"]["items"]["enum"]
+    assert sorted(names) == sorted(proxies.list_proxies())
