@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "libranas"
 
+#: The table of floors in docs/architecture.md: floor, modules, whether they must import without torch ("all").
+ROWS = [
+    (int(floor), modules.split(), torch_free == "all")
+    for floor, modules, torch_free in re.findall(
+        r"^\| (\d) \| ([a-z_` ]+) \| (all|-) \|", (ROOT / "docs" / "architecture.md").read_text().replace("`", ""), re.M
+    )
+]
 #: A module may import from its own floor or below. Packages stand for their modules.
-FLOORS = {
-    1: "errors files arch provenance stats scorecard config progress",
-    2: "spaces nets data",
-    3: "probe proxies store layers libra ensemble recipe accuracy_table compare",
-    4: "engine search supernet scoring",
-    5: "train benchmark export report",
-}
-FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-WITHOUT_TORCH = [*FLOORS[1].split(), "spaces", "layers", "libra", "ensemble", "store", "accuracy_table", "compare"]
-WITHOUT_TORCH += ["search", "report"]
+FLOOR = {module: floor for floor, modules, _ in ROWS for module in modules}
+WITHOUT_TORCH = [module for _, modules, torch_free in ROWS if torch_free for module in modules]
 
 
 def sources() -> dict[str, Path]:
@@ -123,3 +123,14 @@ def test_scripts_and_rules_are_one_to_one():
     rules = "\n".join(p.read_text(encoding="utf-8") for p in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
     for path in (ROOT / "scripts").glob("[!_]*.py"):
         assert f"{path.name}" in rules, f"no rule runs scripts/{path.name}"
+
+
+def test_the_picture_of_the_architecture_shows_the_floors():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn: dict[int, set[str]] = {}
+    for floor, modules in re.findall(r'\["(\d)  ([a-z_ ·]+)"\]', text):
+        drawn.setdefault(int(floor), set()).update(modules.split(" · "))
+    table: dict[int, set[str]] = {}
+    for floor, modules, _ in ROWS:
+        table.setdefault(floor, set()).update(modules)
+    assert drawn == table
