@@ -46,8 +46,29 @@ def _fill(value: dict, schema: dict, root: dict) -> None:
         sub = _resolved(sub, root)
         if key not in value and "default" in sub:
             value[key] = copy.deepcopy(sub["default"])
+        if key in value:
+            value[key] = _typed(value[key], sub, root)
         if isinstance(value.get(key), dict):
             _fill(value[key], sub, root)
+
+
+def _typed(value, schema: dict, root: dict):
+    """A number, true, false or null that came as text, where the schema wants no text.
+
+    Snakemake hands over values nested in ``--config`` as text, and YAML reads ``1e-3`` as text.
+    """
+    schema = _resolved(schema, root)
+    if isinstance(value, list):
+        return [_typed(v, schema.get("items", {}), root) for v in value]
+    kinds = schema.get("type") or ["string" if isinstance(v, str) else "other" for v in schema.get("enum", ["text"])]
+    if not isinstance(value, str) or "string" in ([kinds] if isinstance(kinds, str) else kinds):
+        return value
+    try:
+        return (
+            float(value) if "e" in value.lower() and value.lower() not in ("true", "false") else yaml.safe_load(value)
+        )
+    except (ValueError, yaml.YAMLError):
+        return value
 
 
 _KINDS = {
@@ -59,13 +80,6 @@ _KINDS = {
     "boolean": "true or false",
     "null": "null",
 }
-
-
-def _like_number(value) -> bool:
-    try:
-        return isinstance(value, str) and float(value) == float(value)
-    except ValueError:
-        return False
 
 
 def _sentence(error: jsonschema.ValidationError) -> str:
@@ -85,8 +99,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         return f"{key}: {error.message.replace(' is a required property', '')} is missing"
     if rule == "type":
         kinds = [wanted] if isinstance(wanted, str) else wanted
-        hint = "; YAML reads 1e-3 as text, write 1.0e-3" if _like_number(found) else ""
-        return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}{hint}"
+        return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}"
     if rule == "enum":
         return f"{key}: expected one of {', '.join(map(str, wanted))}, got {found!r}"
     limits = {

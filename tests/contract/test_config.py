@@ -193,3 +193,25 @@ def test_what_is_wrong_together(key, value, sentence):
 def test_the_schema_names_every_proxy():
     names = SCHEMA["properties"]["score"]["properties"]["proxies"]["items"]["enum"]
     assert sorted(names) == sorted(proxies.list_proxies())
+
+
+def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["search"]["evaluations"] = "1000"
+    config["budget"] = {"params": ["60000", "1.2e5"], "macs": "null"}
+    config["train"]["recipe"] |= {"lr": "1e-3", "hflip": "true"}
+    config["data"]["channels"] = "1"
+    config["run"] = "2026"
+    done = checked(config, SCHEMA_PATH)
+    assert done["search"]["evaluations"] == 1000
+    assert done["budget"] == {"params": [60000, 120000], "macs": None}
+    assert done["train"]["recipe"]["lr"] == 1e-3 and done["train"]["recipe"]["hflip"] is True
+    assert done["data"]["channels"] == 1
+    assert done["run"] == "2026"
+
+
+def test_text_that_is_no_number_is_still_refused():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["search"]["evaluations"] = "many"
+    with pytest.raises(LibranasError, match=r"search.evaluations: expected a whole number, got 'many'"):
+        checked(config, SCHEMA_PATH)
