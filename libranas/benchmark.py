@@ -9,6 +9,7 @@ import pandas as pd
 from libranas.arch import Arch
 from libranas.files import AppendLog
 from libranas.nets import build
+from libranas.progress import silent
 from libranas.provenance import stream_seed
 from libranas.recipe import ImageSet, Recipe, accuracy
 from libranas.spaces import Space
@@ -27,7 +28,7 @@ def train_each(
     log_path: Path,
     key: str,
     device: str = "cpu",
-    progress: Callable = lambda iterable, total, label: iterable,
+    progress: Callable = silent,
 ) -> pd.DataFrame:
     """Validation accuracy of every architecture after training it from scratch, a row an architecture and seed.
 
@@ -87,9 +88,7 @@ def train_supernet(
     return supernet, history
 
 
-def inherit(
-    supernet: Supernet, archs: Sequence[Arch], val: ImageSet, progress=lambda iterable, total, label: iterable
-) -> pd.DataFrame:
+def inherit(supernet: Supernet, archs: Sequence[Arch], val: ImageSet, progress=silent) -> pd.DataFrame:
     """Validation accuracy of every architecture with the supernet's weights; columns as :func:`train_each`."""
     supernet.model.eval()
     device = next(supernet.model.parameters()).device

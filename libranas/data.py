@@ -26,7 +26,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +37,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from libranas.errors import LibranasError
 from libranas.files import atomic_path, write_json
+from libranas.progress import silent
 from libranas.provenance import stream_seed
 from libranas.sources import ADAPTERS, SPLITS, Item, Source, read_npz
 
@@ -260,12 +261,8 @@ class _SplitWriter:
         return np.array(mean_C), np.array(std_C)
 
 
-def _unchanged(iterable: Iterable, total: int, label: str) -> Iterable:
-    return iterable
-
-
 def prepare(
-    settings: dict, out_dir: str | os.PathLike, seed: int, workers: int = 2, progress: Callable = _unchanged
+    settings: dict, out_dir: str | os.PathLike, seed: int, workers: int = 2, progress: Callable = silent
 ) -> dict:
     """Write ``images.h5``, ``manifest.json`` and ``calibration.npz`` (see the module) into `out_dir`.
 

@@ -65,7 +65,7 @@ def score(
     Returns
     -------
     ScoreCard
-        Values, components in execution order with layer names, seconds a pass, warnings. A proxy that is
+        Values, components in execution order with layer names, seconds a pass. A proxy that is
         undefined for this network is NaN with the reason, never zero.
 
     Raises
@@ -96,7 +96,7 @@ def score(
     for proxy in records:
         if proxy.parts:
             scores[proxy.name] = _finish(proxy, {p: scores[p] for p in proxy.parts}, settings, costs)
-    return ScoreCard({name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded, tuple(run.warnings))
+    return ScoreCard({name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded)
 
 
 def _finish(proxy: Proxy, reduced, settings: Options, costs: dict[str, PassCost]) -> ProxyScore:
@@ -126,7 +126,7 @@ class _Run:
     def __init__(self, model, inputs, targets, seed, options: Options):
         self.model, self.inputs, self.targets, self.seed, self.options = model, inputs, targets, seed, options
         self.anatomy: Anatomy = examine(model, options.features)
-        self.axes, self.warnings = {}, []
+        self.axes = {}
         train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
         model.train(train)
         #: Whether the loss of a sample depends on the other samples of its batch.

@@ -6,6 +6,7 @@ Figures are inline SVG (matplotlib), the page is a Jinja template (``report.html
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,17 +139,10 @@ def _figure(draw: Callable, width: float, height: float) -> str:
     svg = svg[svg.index("<svg") :]
     # The page sets the size; ids must not clash between the figures of a page.
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', svg, count=1)
-    prefix = f"f{abs(hash_of(svg)):x}-"
+    prefix = f"f{zlib.crc32(svg.encode()):x}-"  # equal in every process, unlike hash()
     svg = re.sub(r'id="([^"]+)"', rf'id="{prefix}\1"', svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
     return jinja2.utils.markupsafe.Markup(re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg))
-
-
-def hash_of(text: str) -> int:
-    """A small number that names a text; equal in every process (unlike ``hash``)."""
-    import zlib
-
-    return zlib.crc32(text.encode())
 
 
 def _dots(axes, labels, values, lows, highs, colours) -> None:

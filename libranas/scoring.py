@@ -18,6 +18,7 @@ from libranas.files import AppendLog
 from libranas.layers import LayerWindow
 from libranas.libra import ReferenceRanks
 from libranas.nets import build
+from libranas.progress import silent
 from libranas.provenance import digest, facts, stage_version, stream_seed
 from libranas.scorecard import ScoreCard
 from libranas.spaces import Space
@@ -77,8 +78,10 @@ class Scorer:
             error.add_note(f"while scoring architecture {arch.id}, seed {seed_index}: {arch.json}")
             raise
 
-    def gather(self, archs: Sequence[Arch], seeds: Sequence[int], cards: dict, names: Sequence[str]) -> store.Scores:
-        """Score cards as the store's arrays, with their provenance."""
+    def gather(
+        self, archs: Sequence[Arch], seeds: Sequence[int], cards: dict, names: Sequence[str], facts: dict
+    ) -> store.Scores:
+        """Score cards as the store's arrays; `facts` go into the provenance beside the conditions."""
         info = {}
         for name in names:
             p = proxies.get(name)
@@ -96,7 +99,7 @@ class Scorer:
             seeds,
             cards,
             info,
-            {"conditions": self.conditions, **facts()},
+            {"conditions": self.conditions, **facts},
         )
 
     def table(self, arch: Arch, seeds: Sequence[int], names: Sequence[str], window: LayerWindow, psi: str):
@@ -110,7 +113,7 @@ class Scorer:
         # The window needs both parts, also where only one of them was chosen.
         names = proxies.with_parts([*names, "lswag"] if windowed else names)
         cards = {(arch.id, s): self.card(arch, s, names) for s in seeds}
-        scores = self.gather([arch], seeds, cards, names)
+        scores = self.gather([arch], seeds, cards, names, {})  # facts ask git: not for every candidate
         frame: pd.DataFrame = layers.table(scores, window, psi) if windowed else store.frame(scores)
         return frame.iloc[0]
 
@@ -121,7 +124,7 @@ def score_shard(
     seeds: int,
     names: Sequence[str],
     log_path: Path,
-    progress: Callable = lambda iterable, total, label: iterable,
+    progress: Callable = silent,
 ) -> store.Scores:
     """Score a shard, going on from what its progress log holds.
 
@@ -166,7 +169,7 @@ def score_shard(
             )
             cards[arch.id, s] = known.merged(card) if known else card
     wanted = {(a.id, s) for a, s in work}
-    return scorer.gather(archs, range(seeds), {k: c for k, c in cards.items() if k in wanted}, names)
+    return scorer.gather(archs, range(seeds), {k: c for k, c in cards.items() if k in wanted}, names, facts())
 
 
 @dataclass(frozen=True)

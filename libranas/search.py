@@ -20,6 +20,7 @@ import pandas as pd
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.files import AppendLog
+from libranas.progress import silent
 from libranas.provenance import stream_seed
 from libranas.spaces import Budget, Sampler, Space
 
@@ -95,7 +96,7 @@ def run(
     evaluations: int,
     log_path: str | Path,
     key: str,
-    progress: Callable = lambda iterable, total, label: iterable,
+    progress: Callable = silent,
 ) -> list[Evaluated]:
     """Evaluate `evaluations` proposals of `searcher`, going on from the log.
 
