@@ -1,18 +1,18 @@
 """Looks into a network: which modules count, and what passes through them.
 
 :func:`examine` sorts the modules of any ``nn.Module``; :class:`Recorder` captures one run of it through
-hooks that cannot leak. Gradients of a weight are reduced to moments over units inside the backward hook,
-so memory is one layer's working set and never samples x parameters.
+hooks that cannot leak. Gradients of a weight are reduced to moments over units inside the backward hook
+(``libranas.moments``), so memory is one layer's working set and never samples x parameters.
 
 The rule behind it: a linear layer with input A (samples x positions x in) and output gradient D has, for
 sample s, the weight gradient ``D_s^T A_s``; a convolution is the same after unfolding its input.
 
 Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, B images, P positions,
-D channels, S samples, V units of an activation layer.
+D channels, S samples, V units of an activation layer, W entries of a norm's weight.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import timm.layers
 import torch
@@ -20,16 +20,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from libranas.errors import LibranasError
-from libranas.proxies.base import Activation, Gradient
 from libranas.scorecard import Axis
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.Conv1d)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.GELU)
-
-#: Elements of one chunk of per-unit gradients (32 MiB in float32).
-CHUNK = 2**23
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class Anatomy:
     """
 
     layers: dict[str, nn.Module]
+    norms: dict[str, nn.Module]
     activations: dict[str, nn.Module]
     features: list[tuple[str, nn.Module, str]]
     excluded: tuple[str, ...]
@@ -61,7 +58,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
     LibranasError
         For a module that owns a weight of a type without a rule; it is named. Never a silent zero.
     """
-    layers, activations, counted = {}, {}, set()
+    layers, norms, activations, counted = {}, {}, {}, set()
     for name, module in model.named_modules():
         if isinstance(module, LAYERS):
             if not _ordinary(module):
@@ -74,7 +71,9 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
             counted.add(f"{name}.weight" if name else "weight")
         elif isinstance(module, ACTIVATIONS):
             activations[name] = module
-        elif not isinstance(module, (*NORMS, nn.Embedding)):
+        elif isinstance(module, NORMS):
+            norms[name] = module
+        elif not isinstance(module, nn.Embedding):
             unknown = [p for p, _ in module.named_parameters(recurse=False) if "weight" in p]
             if unknown:
                 raise LibranasError(
@@ -84,7 +83,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
                 )
     excluded = tuple(name for name, _ in model.named_parameters() if name not in counted)
     coupled = any(isinstance(m, BATCH_NORMS) for m in model.modules())
-    return Anatomy(layers, activations, feature_points(model, features), excluded, coupled)
+    return Anatomy(layers, norms, activations, feature_points(model, features), excluded, coupled)
 
 
 def _ordinary(module: nn.Module) -> bool:
@@ -116,48 +115,6 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
         points.append((f"blocks.{i}.after_attn", block.norm2, "input"))
         points.append((f"blocks.{i}.after_mlp", block, "output"))
     return points
-
-
-class Moments:
-    """Running moments of the gradient of one weight over units (Chan et al., 1979): no cancellation."""
-
-    def __init__(self, signed: bool, absolute: bool):
-        self.signed, self.absolute = signed, absolute
-        self.units = 0
-        self.mean_OI = self.m2_OI = self.abs_mean_OI = self.abs_m2_OI = None
-
-    def add(self, gradient_UOI: torch.Tensor) -> None:
-        before = self.units
-        self.units += len(gradient_UOI)
-        self.mean_OI, self.m2_OI = self._merge(gradient_UOI, before, self.mean_OI, self.m2_OI, self.signed)
-        if self.absolute:
-            self.abs_mean_OI, self.abs_m2_OI = self._merge(
-                gradient_UOI.abs(), before, self.abs_mean_OI, self.abs_m2_OI, True
-            )
-        elif self.signed:  # ZiCo's numerator is a mean of |g| even where its variance is of g
-            mean_OI = gradient_UOI.abs().mean(0)
-            self.abs_mean_OI, _ = self._combine_means(mean_OI, len(gradient_UOI), before, self.abs_mean_OI)
-
-    @staticmethod
-    def _combine_means(mean_OI, units, before, old_mean_OI):
-        if before == 0:
-            return mean_OI, None
-        delta_OI = mean_OI - old_mean_OI
-        return old_mean_OI + delta_OI * (units / (before + units)), delta_OI
-
-    def _merge(self, gradient_UOI, before, old_mean_OI, old_m2_OI, second: bool):
-        units = len(gradient_UOI)
-        chunk_mean_OI = gradient_UOI.mean(0)
-        mean_OI, delta_OI = self._combine_means(chunk_mean_OI, units, before, old_mean_OI)
-        if not second:
-            return mean_OI, None
-        m2_OI = (gradient_UOI - chunk_mean_OI).square_().sum(0)
-        if delta_OI is not None:
-            m2_OI += old_m2_OI + delta_OI.square_() * (before * units / (before + units))
-        return mean_OI, m2_OI
-
-    def gradient(self, weight_OI: torch.Tensor) -> Gradient:
-        return Gradient(weight_OI, self.units, self.mean_OI, self.m2_OI, self.abs_mean_OI, self.abs_m2_OI)
 
 
 def as_matrix(weight: torch.Tensor) -> torch.Tensor:
@@ -193,19 +150,15 @@ def unit_operands(
     return a.flatten(2, 3), d.flatten(2, 3)
 
 
-def add_gradients(moments: Moments, a_UGKI: torch.Tensor, d_UGKO: torch.Tensor) -> None:
-    """Add the weight gradients of all units to `moments`, a chunk of units at a time."""
-    units, groups, _, width = a_UGKI.shape
-    rows = groups * d_UGKO.shape[-1]
-    if not (moments.signed or moments.absolute):  # the mean alone: an ordinary weight gradient
-        a, d = a_UGKI.transpose(0, 1).flatten(1, 2), d_UGKO.transpose(0, 1).flatten(1, 2)
-        moments.add((d.transpose(1, 2) @ a).reshape(1, rows, width) / units)
-        moments.units = units
-        return
-    chunk = max(1, CHUNK // (rows * width))
-    for start in range(0, units, chunk):
-        a, d = a_UGKI[start : start + chunk], d_UGKO[start : start + chunk]
-        moments.add((d.transpose(2, 3) @ a).reshape(len(a), rows, width))
+def normalised(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """What a norm's weight multiplies; batch norm in evaluation mode only."""
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(inputs, module.normalized_shape, None, None, module.eps)
+    if isinstance(module, nn.RMSNorm):
+        return F.rms_norm(inputs, module.normalized_shape, None, module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(inputs, module.num_groups, None, None, module.eps)
+    return F.batch_norm(inputs, module.running_mean, module.running_var, None, None, False, 0.0, module.eps)
 
 
 @dataclass
@@ -213,10 +166,8 @@ class _Calls:
     """Uses of one weight in a run (more than one where it is shared), waiting for their gradients."""
 
     name: str
-    module: nn.Module
-    weight: torch.Tensor
     expected: int = 0
-    operands: list = None
+    received: list = field(default_factory=list)
 
 
 class Recorder:
@@ -225,12 +176,20 @@ class Recorder:
     Parameters
     ----------
     anatomy : Anatomy
+    watched : callable (axis, place name) -> bool, optional
+        Places that are looked at; default all. The order of execution is always recorded.
+    on_products : callable (layer name, weight, a_UGKI, d_UGKO), optional
+        Called in the backward pass as soon as a weight's gradient is complete, with the operands of
+        :func:`unit_operands`.
     units : int
-        Number of gradient units that the batch is cut into; contiguous and equal.
-    on_gradient : callable (layer name, module, weight, a_UGKI, d_UGKO), optional
-        Called in the backward pass as soon as a weight's gradient is complete. ``None`` watches no layer.
-    on_activation : callable (place name, Activation), optional
+        Number of gradient units that the batch is cut into for that; contiguous and equal.
+    on_norm : callable (norm name, gradient_BW), optional
+        The same for the weights of norms, a sample.
+    on_signal : callable (layer name, product_BPD, fan_in, whether positions are tokens), optional
+        Called in the backward pass with output x its gradient.
+    on_activation, on_output : callable (place name, values before the activation / of the layer), optional
         Called in the forward pass.
+    on_layer_norm : callable (input of a LayerNorm), optional
     keep_features : bool
         Keep the tensors at the primary blocks in ``features``.
 
@@ -238,33 +197,53 @@ class Recorder:
     ----------
     order : list of (axis, place name)
         Places in the order of their first execution.
+    anchors : list of tensors
+        Leaves that the gradient of a loss has to be asked for, so that it reaches every watched layer and no
+        earlier one: where no input of a layer needs a gradient, its output becomes a leaf.
     """
 
     def __init__(
         self,
         anatomy: Anatomy,
+        watched: Callable[[str, str], bool] = lambda axis, place: True,
+        *,
+        on_products: Callable | None = None,
         units: int = 1,
-        on_gradient: Callable | None = None,
+        on_norm: Callable | None = None,
+        on_signal: Callable | None = None,
         on_activation: Callable | None = None,
+        on_output: Callable | None = None,
+        on_layer_norm: Callable | None = None,
         keep_features: bool = False,
     ):
-        self.anatomy, self.units = anatomy, units
-        self.on_gradient, self.on_activation, self.keep_features = on_gradient, on_activation, keep_features
+        self.anatomy, self.watched, self.units = anatomy, watched, units
+        self.on_products, self.on_norm, self.on_signal = on_products, on_norm, on_signal
+        self.on_activation, self.on_output, self.on_layer_norm = on_activation, on_output, on_layer_norm
+        self.keep_features = keep_features
         self.order: list[tuple[str, str]] = []
+        self.anchors: list[torch.Tensor] = []
         self.features: dict[str, torch.Tensor] = {}
-        self._weights_seen: set[int] = set()
-        self._calls: dict[int, _Calls] = {}
+        self._names: dict[int, str] = {}  # of weights: a shared one is one layer
+        self._calls: dict[str, _Calls] = {}
         self._activation_calls: dict[str, int] = {}
         self._handles: list = []
 
     def __enter__(self):
         for name, module in self.anatomy.layers.items():
-            self._handles.append(module.register_forward_hook(self._layer_hook(name)))
+            self._hook(module, self._layer_hook(name))
         for name, module in self.anatomy.activations.items():
-            self._handles.append(module.register_forward_hook(self._activation_hook(name)))
+            self._hook(module, self._activation_hook(name))
         for name, module, side in self.anatomy.features:
-            self._handles.append(module.register_forward_hook(self._feature_hook(name, side)))
+            self._hook(module, self._feature_hook(name, side))
+        for name, module in self.anatomy.norms.items():
+            if self.on_norm is not None and module.weight is not None:
+                self._hook(module, self._norm_hook(name))
+            if self.on_layer_norm is not None and isinstance(module, nn.LayerNorm):
+                self._hook(module, lambda module, args, output: self.on_layer_norm(args[0].detach()))
         return self
+
+    def _hook(self, module: nn.Module, hook: Callable) -> None:
+        self._handles.append(module.register_forward_hook(hook))
 
     def __exit__(self, *_):
         for handle in self._handles:
@@ -284,37 +263,84 @@ class Recorder:
             depths[axis].append(max(0, layers - 1) / total)
         return {axis: Axis(tuple(names[axis]), tuple(depths[axis])) for axis in names}
 
+    def _anchored(self, output: torch.Tensor) -> torch.Tensor:
+        if output.requires_grad:
+            return output
+        anchor = output.detach().requires_grad_()
+        self.anchors.append(anchor)
+        return anchor.clone()  # what follows may work in place, which a leaf does not allow
+
     def _layer_hook(self, name: str):
         def hook(module, args, output):
-            if id(module.weight) not in self._weights_seen:  # a shared weight is one layer
-                self._weights_seen.add(id(module.weight))
-                self.order.append(("layer", name))
-            if self.on_gradient is None or not output.requires_grad:
-                return
-            inputs = args[0].detach()
-            version = args[0]._version
-            calls = self._calls.setdefault(id(module.weight), _Calls(name, module, module.weight, 0, []))
-            calls.expected += 1
+            key = id(module.weight)
+            first = key not in self._names
+            place = self._names.setdefault(key, name)
+            if first:
+                self.order.append(("layer", place))
+            if not self.watched("layer", place):
+                return None
+            if self.on_output is not None and first:
+                self.on_output(place, output.detach())
+            if self.on_products is None and self.on_signal is None:
+                return None
+            output = self._anchored(output)
+            seen = _Seen(place, module, args[0], output, keep_output=self.on_signal is not None)
+            if self.on_products is not None:
+                self._calls.setdefault(place, _Calls(place)).expected += 1
 
             def receive(out_grad):
-                if args[0]._version != version:
-                    raise LibranasError(
-                        f"The input of layer {name} was changed in place after the layer used it.",
-                        "Make the operation that follows it out-of-place (inplace=False).",
-                    )
-                if len(inputs) % self.units:
-                    raise LibranasError(
-                        f"Layer {name} got an input with {len(inputs)} rows, which the {self.units} units of the "
-                        "batch do not divide: its rows are not samples, so it has no gradient a sample.",
-                        "Score this network with unit='microbatch', or leave out proxies that need variances.",
-                    )
-                calls.operands.append(unit_operands(module, inputs, out_grad, self.units))
-                if len(calls.operands) == calls.expected:
-                    a, d = (torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*calls.operands, strict=True))
-                    calls.operands = None
-                    self.on_gradient(calls.name, calls.module, calls.weight, a, d)
+                if self.on_signal is not None:
+                    self._signal(seen, out_grad)
+                if self.on_products is not None:
+                    self._products(seen, out_grad)
+                seen.clear()
 
             output.register_hook(receive)
+            return output
+
+        return hook
+
+    def _signal(self, seen: "_Seen", out_grad: torch.Tensor) -> None:
+        product, module = seen.output() * out_grad, seen.module
+        if isinstance(module, nn.Linear):
+            tokens = product.dim() > 2
+            product = product.flatten(1, -2) if tokens else product.unsqueeze(1)
+        else:
+            tokens, product = False, product.flatten(2).transpose(1, 2)
+        self.on_signal(seen.name, product, module.weight[0].numel(), tokens)
+
+    def _products(self, seen: "_Seen", out_grad: torch.Tensor) -> None:
+        inputs = seen.inputs()
+        if len(inputs) % self.units:
+            raise LibranasError(
+                f"Layer {seen.name} got an input with {len(inputs)} rows, which the {self.units} units of the "
+                "batch do not divide: its rows are not samples, so it has no gradient a sample.",
+                "Score this network with unit='microbatch', or leave out proxies that need variances.",
+            )
+        calls = self._calls[seen.name]
+        calls.received.append(unit_operands(seen.module, inputs, out_grad, self.units))
+        if len(calls.received) == calls.expected:
+            received, calls.received = calls.received, []
+            a, d = (torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*received, strict=True))
+            self.on_products(seen.name, seen.parameters["weight"], a, d)
+
+    def _norm_hook(self, name: str):
+        def hook(module, args, output):
+            calls = self._calls.setdefault(f"norm {id(module.weight)}", _Calls(name))
+            calls.expected += 1
+            normal, output = normalised(module, args[0].detach()), self._anchored(output)
+            last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))  # else channels come second
+
+            def receive(out_grad):
+                product, size = normal * out_grad, module.weight.numel()
+                shape = (len(product), -1, size) if last else (len(product), size, -1)
+                calls.received.append(product.reshape(shape).sum(1 if last else 2))
+                if len(calls.received) == calls.expected:
+                    self.on_norm(name, sum(calls.received))
+                    calls.received = []
+
+            output.register_hook(receive)
+            return output
 
         return hook
 
@@ -326,8 +352,8 @@ class Recorder:
             self._activation_calls[name] = count
             place = name if count == 1 else f"{name}#{count}"
             self.order.append(("activation", place))
-            if self.on_activation is not None:
-                self.on_activation(place, Activation((args[0].detach() > 0).flatten(1)))
+            if self.on_activation is not None and self.watched("activation", place):
+                self.on_activation(place, args[0].detach())
 
         return hook
 
@@ -338,6 +364,62 @@ class Recorder:
                 self.features[name] = args[0] if side == "input" else output
 
         return hook
+
+
+class _Seen:
+    """Input and output of a layer's use, held until the gradient of its output arrives."""
+
+    def __init__(self, name, module, inputs, output, keep_output: bool):
+        self.name, self.module = name, module
+        #: As they are in this run, which need not be the module's own.
+        self.parameters = dict(module.named_parameters(recurse=False))
+        self._inputs, self._input_version = inputs.detach(), inputs._version
+        self._output = output.detach() if keep_output else None
+        self._output_version = output._version
+
+    def inputs(self) -> torch.Tensor:
+        if self._inputs._version != self._input_version:
+            raise LibranasError(
+                f"The input of layer {self.name} was changed in place after the layer used it.",
+                "Make the operation that follows it out-of-place (inplace=False).",
+            )
+        return self._inputs
+
+    def output(self) -> torch.Tensor:
+        if self._output._version != self._output_version:  # in-place ReLU after it, for instance
+            weight, bias = self.parameters["weight"], self.parameters.get("bias")
+            if isinstance(self.module, nn.Linear):
+                return F.linear(self.inputs(), weight, bias)
+            return self.module._conv_forward(self.inputs(), weight, bias)
+        return self._output
+
+    def clear(self) -> None:
+        """Free the tensors now; the hook that refers to them lives as long as the graph."""
+        self._inputs = self._output = None
+
+
+def choose_units(values: torch.Tensor, units: str | int, generator: torch.Generator) -> torch.Tensor:
+    """The units that activation patterns are made of (option ``psi_units``), as (samples, units) values.
+
+    Positions are tokens (images, tokens, channels) or pixels (images, channels, height, width); without
+    positions all channels are chosen.
+    """
+    if units == "all" or values.dim() < 3:
+        return values.flatten(1)
+    x_SPD = positions_last_channels(values)
+    if units == "cls":
+        return x_SPD[:, 0]
+    if units == "mean":
+        return x_SPD.mean(1)
+    chosen = torch.randperm(x_SPD.shape[1], generator=generator)[:units]
+    return x_SPD[:, chosen.to(x_SPD.device)].flatten(1)
+
+
+def kind_of(name: str, module: nn.Module) -> str:
+    """``attention``, ``linear`` or ``convolution``; of a linear layer by its name, as modules are called."""
+    if not isinstance(module, nn.Linear):
+        return "convolution"
+    return "attention" if "attn" in name or "attention" in name or "qkv" in name else "linear"
 
 
 def positions_last_channels(x: torch.Tensor) -> torch.Tensor:

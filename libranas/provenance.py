@@ -23,13 +23,13 @@ from pathlib import Path
 STAGE_VERSIONS = {
     "prepare": 1,
     "sample": 1,
-    "score": 1,
+    "score": 2,
     "layers": 1,
     "benchmark": 1,
     "libra": 1,
     "search": 1,
     "train": 1,
-    "report": 1,
+    "report": 2,
 }
 
 

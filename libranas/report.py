@@ -53,7 +53,8 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     choice, window = read_json(files["choice"]), read_json(files["window"])
     manifest = read_json(files["manifest"])
     histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
-    tables = {name: pd.read_csv(files[name]) for name in ("archs", "failures", "curve", "methods", "proxies", "curves")}
+    names = ("archs", "failures", "costs", "curve", "methods", "proxies", "curves")
+    tables = {name: pd.read_csv(files[name]) for name in names}
     scores = pd.read_csv(files["table"], index_col="id")
     accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
     figures = {
@@ -77,6 +78,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         "count": lambda v: f"{int(v):,}",
         "percent": lambda v: "n/a" if v is None or v != v else f"{100 * v:.2f} %",
         "number": lambda v: "n/a" if v is None or v != v else f"{v:.3f}",
+        "scaled": lambda v, factor: "n/a" if v != v else f"{factor * v:,.1f}",
     }
     html = environment.get_template("report.html.j2").render(
         config=config,
@@ -94,6 +96,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         failures=tables["failures"].to_dict("records"),
         methods=tables["methods"].to_dict("records"),
         proxies=tables["proxies"].to_dict("records"),
+        costs=worth(tables["proxies"], tables["costs"]).to_dict("records"),
         evaluations={name: len(t) for name, t in histories.items()},
         best={name: t["fitness"].max() for name, t in histories.items()},
         labelled=len(accuracy),
@@ -103,6 +106,22 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         colours=COLOURS,
     )
     write_text(path, html)
+
+
+def worth(proxies: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Each proxy's correlation with accuracy beside the cost of its pass, the best first.
+
+    Parameters
+    ----------
+    proxies : ``libra/proxies.csv``
+    costs : made by :func:`libranas.store.costs`
+
+    Returns
+    -------
+    DataFrame with the columns of both and ``others``, how many proxies the pass is shared with
+    """
+    table = proxies.merge(costs.assign(others=costs["shared"] - 1), on="proxy", validate="one_to_one")
+    return table.sort_values("spearman", ascending=False, kind="stable")
 
 
 # -- figures ---------------------------------------------------------------------------------------------

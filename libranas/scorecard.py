@@ -44,7 +44,11 @@ class ProxyScore:
 
 @dataclass(frozen=True)
 class PassCost:
-    """Wall-clock seconds and, on a GPU, peak bytes of one shared pass (NaN on a CPU)."""
+    """What one shared pass cost.
+
+    ``seconds`` are wall clock. ``peak_bytes`` is the largest memory held at any moment of the pass: what the
+    allocator handed out on a GPU, the resident memory of the whole process on a CPU (Linux; NaN elsewhere).
+    """
 
     seconds: float
     peak_bytes: float = float("nan")
@@ -73,11 +77,20 @@ class ScoreCard:
         return self.scores[proxy].value
 
     def merged(self, other: "ScoreCard") -> "ScoreCard":
-        """This card with `other`'s proxies added; `other` wins where both have one."""
+        """This card with `other`'s proxies added; `other` wins where both have one.
+
+        Of a pass that both ran, for different proxies, the larger seconds and bytes are kept: a lower bound
+        of what one run for all of them takes.
+        """
+        passes = {**self.passes, **other.passes}
+        for name in self.passes.keys() & other.passes.keys():
+            a, b = self.passes[name], other.passes[name]
+            costs = np.fmax((a.seconds, a.peak_bytes), (b.seconds, b.peak_bytes))  # a number before NaN
+            passes[name] = PassCost(*costs.tolist())
         return ScoreCard(
             {**self.scores, **other.scores},
             {**self.axes, **other.axes},
-            {**self.passes, **other.passes},
+            passes,
             other.excluded or self.excluded,
             tuple(dict.fromkeys(self.warnings + other.warnings)),
         )

@@ -5,8 +5,9 @@ so its scores do not depend on which others are scored, in which order, or on ho
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,13 @@ import torch
 
 from libranas import engine, layers, proxies, store
 from libranas.arch import Arch
-from libranas.files import AppendLog
+from libranas.files import AppendLog, plain
 from libranas.layers import LayerWindow
 from libranas.libra import ReferenceRanks
 from libranas.nets import build
 from libranas.progress import silent
 from libranas.provenance import digest, facts, stage_version, stream_seed
+from libranas.proxies.base import NEEDS, Pass
 from libranas.scorecard import ScoreCard
 from libranas.spaces import Space
 
@@ -50,14 +52,17 @@ class Scorer:
 
     @cached_property
     def conditions(self) -> dict:
-        """What every score depends on besides architecture, initialisation and proxy; JSON-ready."""
+        """What every score depends on besides architecture, initialisation and proxy; JSON-ready.
+
+        The options are all there, with their values: one that is left out and its default given are the same.
+        """
         return {
             "stage_version": stage_version("score"),
             "batch_sha256": self.batch_sha256,
             "batch_size": len(self.inputs),
             "space": repr(self.space),
             "seed": self.seed,
-            "options": {k: v for k, v in sorted(self.options.items())},
+            "options": plain(dict(sorted(asdict(proxies.Options(**self.options)).items()))),
             "device": self.device,
         }
 
@@ -82,15 +87,17 @@ class Scorer:
         self, archs: Sequence[Arch], seeds: Sequence[int], cards: dict, names: Sequence[str], facts: dict
     ) -> store.Scores:
         """Score cards as the store's arrays; `facts` go into the provenance beside the conditions."""
-        info = {}
+        info, options = {}, proxies.Options(**self.options)
         for name in names:
             p = proxies.get(name)
+            pass_ = _pass_of(p, options)
             info[name] = {
                 "version": p.version,
                 "orientation": p.orientation,
-                "pass": p.run.name,
+                "pass": pass_.name,
                 "equation": f"{p.title} ({p.source})",
                 "component_axes": p.components,
+                "precision": pass_.precision or options.precision,
             }
         return store.collect(
             archs,
@@ -118,6 +125,12 @@ class Scorer:
         return frame.iloc[0]
 
 
+def _pass_of(proxy: proxies.Proxy, options: proxies.Options) -> Pass:
+    """The pass whose cost is the proxy's: ``proxy.run``, unless the options have it run in another one."""
+    passes = [NEEDS[need][0] for need in proxy.captured(options)]
+    return proxy.run if proxy.parts or proxy.run in passes else passes[0]
+
+
 def score_shard(
     scorer: Scorer,
     archs: Sequence[Arch],
@@ -128,8 +141,8 @@ def score_shard(
 ) -> store.Scores:
     """Score a shard, going on from what its progress log holds.
 
-    The log is keyed by everything a value depends on, proxy versions included: adding a proxy computes
-    that proxy alone, and a record from other conditions is never used.
+    The log is keyed by everything a value depends on, versions of proxies and libraries included: adding a
+    proxy computes that proxy alone, and a record from other conditions is never used.
 
     Parameters
     ----------
@@ -139,10 +152,11 @@ def score_shard(
         Outside the outputs that Snakemake declares, since it deletes those before a rerun.
     """
     names = proxies.with_parts(names)
-    keys = {
-        name: digest(scorer.conditions, name, *(proxies.get(p).version for p in (*proxies.get(name).parts, name)))
-        for name in names
-    }
+    libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
+    keys = {}
+    for name in names:
+        versions = [proxies.get(p).version for p in (*proxies.get(name).parts, name)]
+        keys[name] = digest(scorer.conditions, libraries, name, *versions)
     cards: dict[tuple[str, int], ScoreCard] = {}
     with AppendLog(log_path) as log:
         for record in log.records:

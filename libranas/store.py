@@ -32,7 +32,7 @@ VERSION = 1
 ELEMENTS = {"group": 1, "axis": 1, "proxy": 1, "array": 1, "component": 1, "text": 1, "json": 1}
 #: Arrays (A, S) of a :class:`ProxyTable` and of a :class:`PassTable`; what is said about a proxy itself.
 ARRAYS, COSTS = ("value_AS", "reason_AS", "seconds_AS"), ("seconds_AS", "peak_bytes_AS")
-ABOUT = ("version", "orientation", "pass_name", "equation")
+ABOUT, MAYBE = ("version", "orientation", "pass_name", "equation"), ("precision",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class ProxyTable:
     """One proxy on all architectures: raw values, why a value is missing (``""``: it is not), seconds.
 
     ``value_AS`` is not oriented: multiply by ``orientation`` (+1 or -1) for "higher is better".
-    ``seconds_AS`` is the time of the pass that the proxy shared with others.
+    ``seconds_AS`` is the time of the pass that the proxy shared with others, ``precision`` what that pass was
+    computed in (``""``: not known, the file is older than the attribute).
     """
 
     value_AS: np.ndarray
@@ -59,11 +60,12 @@ class ProxyTable:
     orientation: int
     pass_name: str
     equation: str
+    precision: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class PassTable:
-    """Wall-clock seconds and peak bytes (NaN on a CPU) of one shared pass."""
+    """Wall-clock seconds and peak bytes of one shared pass; see :class:`libranas.scorecard.PassCost`."""
 
     seconds_AS: np.ndarray
     peak_bytes_AS: np.ndarray
@@ -115,8 +117,8 @@ def collect(
     Parameters
     ----------
     cards : (architecture id, seed index) to ScoreCard; one for every architecture and seed
-    proxy_info : proxy name to ``version`` (int), ``orientation`` (+1 or -1), ``pass``, ``equation`` and
-        ``component_axes`` (component name to a tuple of axis names)
+    proxy_info : proxy name to ``version`` (int), ``orientation`` (+1 or -1), ``pass``, ``equation``,
+        ``component_axes`` (component name to a tuple of axis names) and, if known, ``precision``
     provenance : JSON-ready; its ``conditions`` must agree between files that are merged later
 
     Raises
@@ -166,6 +168,7 @@ def _one(arch, params, macs, seeds, cards: Sequence[ScoreCard], proxy_info: Mapp
             np.array([[score.seconds for score in scores]], "f8"),
             components,
             *(int(info["version"]), int(info["orientation"]), str(info["pass"]), str(info["equation"])),
+            info.get("precision", ""),
         )
     for name in {name for card in cards for name in card.passes}:
         costs = [card.passes.get(name, PassCost(np.nan)) for card in cards]
@@ -242,7 +245,8 @@ def _encode(scores: Scores) -> dict[str, _Node]:
         nodes[f"axes/{name}/depth"] = _array([d for axis in row for d in axis.depth], "<f8")
     for name, t in scores.proxies.items():
         path = f"proxies/{name}"
-        nodes[path] = _node("proxy", **{key: getattr(t, key) for key in ABOUT})
+        known = [key for key in MAYBE if getattr(t, key)]
+        nodes[path] = _node("proxy", **{key: getattr(t, key) for key in (*ABOUT, *known)})
         nodes[f"{path}/value"] = _array(t.value_AS, "<f8")
         codes = [code[reason] for reason in t.reason_AS.ravel()]
         nodes[f"{path}/reason"] = _array(np.reshape(codes, (A, S)), "<i4")
@@ -282,6 +286,7 @@ def _decode(nodes: Mapping[str, _Node]) -> Scores:
                 for key, p in children(f"{path}/components").items()
             },
             **{key: nodes[path].attrs[key] for key in ABOUT},
+            **{key: nodes[path].attrs.get(key, "") for key in MAYBE},
         )
     passes = map(PassTable, array("passes/seconds"), array("passes/peak_bytes"))
     return Scores(
@@ -461,7 +466,7 @@ def _must_agree(scores: Scores) -> dict[str, str]:
     for key, value in scores.provenance.get("conditions", {}).items():
         facts[f"condition {key!r}"] = json.dumps(value, sort_keys=True)
     for name, table in scores.proxies.items():
-        facts |= {f"{key} of {name}": str(getattr(table, key)) for key in ABOUT}
+        facts |= {f"{key} of {name}": str(getattr(table, key)) for key in (*ABOUT, *MAYBE)}
         facts[f"components of {name}"] = str({key: c.axes for key, c in table.components.items()})
     return facts
 
@@ -558,6 +563,24 @@ def frame(scores: Scores) -> pd.DataFrame:
     out = pd.DataFrame(columns, index=pd.Index([arch.id for arch in scores.archs], name="id"))
     out.attrs["ignored_seeds"] = ignored
     return out
+
+
+def costs(scores: Scores) -> pd.DataFrame:
+    """What the pass of each proxy costs.
+
+    Returns
+    -------
+    DataFrame, a row a proxy: ``proxy``, ``pass``, ``seconds`` and ``peak_bytes`` (medians over networks and
+    seeds; NaN where nothing was measured), ``shared`` (number of proxies of these scores that share the pass
+    and so its cost, this one included)
+    """
+    names = [table.pass_name for table in scores.proxies.values()]
+    rows = []
+    for proxy, name in zip(scores.proxies, names, strict=True):
+        measured = [getattr(scores.passes[name], key) if name in scores.passes else np.array([]) for key in COSTS]
+        medians = [pd.Series(values_AS.ravel()).median() for values_AS in measured]
+        rows.append((proxy, name, *medians, names.count(name)))
+    return pd.DataFrame(rows, columns=["proxy", "pass", "seconds", "peak_bytes", "shared"])
 
 
 def nonfinite(scores: Scores) -> pd.DataFrame:

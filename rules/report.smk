@@ -4,6 +4,7 @@ rule report:
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
         failures=rules.merge.output.failures,
+        costs=rules.merge.output.costs,
         curve=rules.layers.output.curve,
         window=rules.layers.output.window,
         table=rules.layers.output.table,

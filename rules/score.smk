@@ -34,6 +34,7 @@ rule merge:
     output:
         scores=out("scores/scores.h5"),
         failures=out("scores/failures.csv"),
+        costs=out("scores/costs.csv"),
     log:
         out("logs/merge.log"),
     benchmark:

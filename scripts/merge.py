@@ -1,4 +1,4 @@
-"""Merge the shards into one score file and count what is not finite."""
+"""Merge the shards into one score file, count what is not finite, and tell what each proxy costs."""
 
 from _stage import archs_of, stage
 
@@ -12,4 +12,5 @@ with stage(snakemake) as log:
     failures = store.check_failures(scores, snakemake.params.max_failed)
     store.write(snakemake.output.scores, scores)
     write_text(snakemake.output.failures, failures.to_csv(index=False))
+    write_text(snakemake.output.costs, store.costs(scores).to_csv(index=False))
     log.info("%d architectures x %d seeds x %d proxies", len(scores.archs), len(scores.seeds), len(scores.proxies))

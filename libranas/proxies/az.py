@@ -1,38 +1,61 @@
-"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity and trainability of the primary blocks on N(0, 1) noise.
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity, progressivity and trainability of the primary blocks on
+N(0, 1) noise.
 
 The primary blocks of a vision transformer are its residual stream after every attention and after every
 MLP. Written from the paper; no code of the authors was used.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 
-from libranas.proxies.base import NOISE, Feature, Proxy, Vjp
+from libranas.proxies.base import NOISE, Feature, Proxy, Undefined, Vjp
+from libranas.proxies.common import numbers
 
 NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
 
 
 def _entropy(feature: Feature, _):
     """Entropy (nats) of the normalised eigenvalues of the channel covariance over images and positions."""
-    x = feature.x_BPD.flatten(0, 1).double()
-    x = x - x.mean(0)
-    covariance = x.T @ x / len(x)
-    if not covariance.isfinite().all():
-        return math.nan
-    eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0)
+    if not feature.covariance_DD.isfinite().all():
+        return {"entropy": math.nan}
+    eigenvalues = torch.linalg.eigvalsh(feature.covariance_DD).clamp(min=0)
     p = eigenvalues / eigenvalues.sum()
-    return (-p * torch.log(p + 1e-8)).sum().item()
+    return {"entropy": (-p * torch.log(p + 1e-8)).sum()}
+
+
+def _combine_expressivity(places, _):
+    entropies = numbers(places, "entropy")
+    return sum(entropies), {"per_feature": entropies}
+
+
+def _combine_progressivity(parts, _):
+    entropies = parts["az_expressivity"].components["per_feature"].tolist()
+    if len(entropies) < 2:
+        raise Undefined("the network has a single primary block, so there is no step between two")
+    steps = [after - before for before, after in pairwise(entropies)]
+    # The first block has no predecessor; its entry stays NaN so that the axis matches the others.
+    return min(steps), {"per_feature": [math.nan, *steps]}
 
 
 def _isometry(vjp: Vjp, _):
-    """2 - s - 1 / (s + 1e-6), s the largest singular value of g_in^T g_out / (images x positions)."""
-    g_out, g_in = vjp.g_out_BPD.flatten(0, 1), vjp.g_in_BPD.flatten(0, 1)
-    jacobian = (g_in.T @ g_out / len(g_out)).double()
-    if not jacobian.isfinite().all():
-        return math.nan
-    s = torch.linalg.matrix_norm(jacobian, ord=2).item()
-    return 2 - s - 1 / (s + 1e-6)
+    """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's mean Jacobian."""
+    jacobian = vjp.jacobian_DD
+    if vjp.same or not jacobian.isfinite().all():
+        return {"isometry": math.nan, "same": vjp.same}
+    # The largest eigenvalue of the smaller Gram matrix is as accurate as a singular value, and faster.
+    gram = jacobian @ jacobian.T if jacobian.shape[0] <= jacobian.shape[1] else jacobian.T @ jacobian
+    s = torch.linalg.eigvalsh(gram)[-1].clamp(min=0).sqrt()
+    return {"isometry": 2 - s - 1 / (s + 1e-6), "same": False}
+
+
+def _combine_trainability(places, _):
+    isometries = numbers(places, "isometry")
+    counted = [value for value, place in zip(isometries, places, strict=True) if not place["same"]]
+    if not counted:
+        raise Undefined("every block hands the backward signal on as it is")
+    return sum(counted) / len(counted), {"per_feature": [math.nan, *isometries]}
 
 
 AZ_EXPRESSIVITY = Proxy(
@@ -41,25 +64,34 @@ AZ_EXPRESSIVITY = Proxy(
     title="sum over the primary blocks of the entropy of the feature covariance spectrum",
     source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 3",
     run=NOISE,
-    need="feature",
-    reduce=_entropy,
-    combine=lambda places, _: (sum(places), {"per_feature": places}),
+    captures={"feature": _entropy},
+    combine=_combine_expressivity,
+    components={"per_feature": ("feature",)},
+    undefined_for=NO_BLOCKS,
+)
+
+AZ_PROGRESSIVITY = Proxy(
+    name="az_progressivity",
+    version=1,
+    title="smallest increase of that entropy from one primary block to the next",
+    source="Lee and Ham, AZ-NAS (CVPR 2024); its released code leaves it out for vision transformers",
+    run=NOISE,
+    parts=("az_expressivity",),
+    combine=_combine_progressivity,
     components={"per_feature": ("feature",)},
     undefined_for=NO_BLOCKS,
 )
 
 AZ_TRAINABILITY = Proxy(
     name="az_trainability",
-    version=1,
+    version=2,
     title="mean over the primary blocks of 2 - s - 1/s, s the spectral norm of the block's mean Jacobian",
-    source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 8",
+    source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 8; blocks that are the identity do not count",
     run=NOISE,
-    need="vjp",
-    reduce=_isometry,
-    # The first block has no predecessor; its entry stays NaN so that the axis matches the others.
-    combine=lambda places, _: (sum(places) / len(places), {"per_feature": [float("nan"), *places]}),
+    captures={"vjp": _isometry},
+    combine=_combine_trainability,
     components={"per_feature": ("feature",)},
     undefined_for=NO_BLOCKS,
 )
 
-PROXIES = (AZ_EXPRESSIVITY, AZ_TRAINABILITY)
+PROXIES = (AZ_EXPRESSIVITY, AZ_PROGRESSIVITY, AZ_TRAINABILITY)

@@ -1,44 +1,72 @@
-"""What a proxy is: a frozen record that says what it needs, and a formula. A proxy never calls the model.
+"""What a proxy is: a frozen record that says what it captures, and formulas. A proxy never calls the model.
 
-A proxy names a :class:`Pass` (which batch, which weights, which loss) and a need (what it wants to see at
-each place of the network). The engine runs every pass once for all proxies that share it. At each place
-the proxy's ``reduce`` turns what is captured there into a few numbers at once, so nothing large outlives
-its layer; at the end ``combine`` makes the value and the components from those numbers.
+A proxy names what it wants to see at each place of the network (a :data:`NEED`); every need belongs to one
+:class:`Pass`, and the engine runs each pass once for all proxies that share it. At each place the proxy's
+``reduce`` turns what is captured there into a few numbers at once, so nothing large outlives its layer; at
+the end ``combine`` makes the value and the components from those numbers.
 
 Legend: U gradient units (samples or micro-batches), S samples, V units of an activation layer,
-O x I a weight as a matrix (convolutions: I = channels x kernel), B images, P positions, D channels.
+O x I a weight as a matrix (convolutions: I = channels x kernel), B images, P positions, D channels,
+X pixels of an image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
 import torch
 
-Need = Literal["network", "gradient", "abs_moments", "signed_moments", "activation", "saliency", "feature", "vjp"]
-
 
 @dataclass(frozen=True)
 class Pass:
     """One way of running the network. Proxies with equal passes share a single run.
 
-    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones or
-    their absolute values. ``loss``: mean cross-entropy, the sum of the logits, or none (forward only).
-    ``precision``: what the pass is computed in; None takes the caller's.
+    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones,
+    their absolute values, or drawn anew from N(0, 1). ``loss``: mean cross-entropy, the sum of the logits,
+    or none (forward only). ``precision``: what the pass is computed in; None takes the caller's.
     """
 
     name: str
     batch: Literal["none", "data", "noise", "ones"]
-    weights: Literal["initial", "absolute"] = "initial"
+    weights: Literal["initial", "absolute", "gaussian"] = "initial"
     loss: Literal["cross_entropy", "logit_sum", "none"] = "none"
     precision: Literal["float32", "float64"] | None = None
 
 
 ANALYTIC = Pass("analytic", "none")
 DATA = Pass("data", "data", loss="cross_entropy")
+JACOBIAN = Pass("jacobian", "data", loss="logit_sum")
+HESSIAN = Pass("hessian", "data", loss="cross_entropy")
 NOISE = Pass("noise", "noise")
+GAUSSIAN = Pass("gaussian", "noise", weights="gaussian")
 SYNAPTIC = Pass("synaptic", "ones", weights="absolute", loss="logit_sum", precision="float64")
+#: The synaptic pass with every LayerNorm replaced by the identity.
+SYNAPTIC_BARE = Pass("synaptic_bare", "ones", weights="absolute", loss="logit_sum", precision="float64")
+
+#: What can be captured -> the pass that shows it, and the axis of its places (None: one place, the network).
+NEEDS: dict[str, tuple[Pass, str | None]] = {
+    "network": (ANALYTIC, None),  # Network
+    "weight": (ANALYTIC, "layer"),  # Weight
+    "gradient": (DATA, "layer"),  # Gradient: mean_OI
+    "abs_spread": (DATA, "layer"),  # Gradient: abs_mean_OI, abs_std_OI
+    "spread": (DATA, "layer"),  # Gradient: these, mean_OI and std_OI
+    "signs": (DATA, "layer"),  # Gradient: sign_sum_OI
+    "accumulated": (DATA, "layer"),  # Gradient: mean_OI and std_OI of running sums over the units
+    "signal": (DATA, "layer"),  # Signal
+    "output": (DATA, "layer"),  # Activation: signs of the layer's output, network in evaluation mode
+    "activation": (DATA, "activation"),  # Activation
+    "input_gradient": (JACOBIAN, None),  # InputGradient
+    "kernel": (JACOBIAN, None),  # TangentKernel
+    "curvature": (HESSIAN, "layer"),  # Curvature
+    "feature": (NOISE, "feature"),  # Feature
+    "vjp": (NOISE, "feature"),  # Vjp; none at the first feature
+    "maps": (NOISE, None),  # Maps
+    "perturbation": (GAUSSIAN, None),  # Perturbation
+    "saliency": (SYNAPTIC, "layer"),  # Saliency
+    "bare_saliency": (SYNAPTIC_BARE, "layer"),  # Saliency
+}
+NEED = str
 
 
 @dataclass(frozen=True)
@@ -48,38 +76,104 @@ class Options:
     Attributes
     ----------
     unit : ``auto``, ``sample`` or ``microbatch``
-        What the variance of a gradient runs over. ``auto``: samples, but micro-batches where batch
+        What statistics of a gradient run over. ``auto``: samples, but micro-batches where batch
         normalisation in training mode couples the samples.
     pieces : int
-        Number of micro-batches (at least 2; below 4 the estimate is heavy-tailed).
+        Number of micro-batches.
+    few_units : bool
+        Allow fewer than 4 units; with 2 the standard deviation of a layer's Lambda over draws is 0.6.
     mode : ``auto``, ``train`` or ``eval``
         Mode of the network. ``auto``: ``train`` if it has batch normalisation, else ``eval``.
     precision : ``float32`` or ``float64``
         Of passes that do not fix their own.
-    lambda_variance : ``abs`` or ``signed``
-        Var|g| as Eq. 1 of L-SWAG prints it, or Var g as ZiCo's code and Theorem 1 have it.
-    zico_variance : ``signed`` or ``abs``
-        ZiCo's released code, or its paper.
-    psi_samples : int or None
-        Samples that make up an activation pattern; None: the whole batch.
-    synflow_ln : ``keep`` or ``identity``
-        What happens to LayerNorm in the synaptic pass (batch normalisation is always the identity there).
-    noise_batch : int or None
-        Images of noise for the AZ-NAS proxies; None: as many as in the batch.
+    labels : ``true`` or ``random``
+        Classes of the images, or uniform random ones (an ablation).
+    window : (low, high) or None
+        Relative depths low <= depth < high outside of which no layer or activation is looked at; the work
+        there is not done and the entries of the components are NaN.
     features : tuple of module names
         Outputs that count as primary blocks, for networks that the engine does not know.
+    lambda_variance : ``abs`` or ``signed``
+        Var|g| as Eq. 1 of L-SWAG prints it, or Var g as ZiCo's code and Theorem 1 have it.
+    lambda_ddof : 0 or 1
+        Delta degrees of freedom of that variance.
+    lambda_floor : ``drop``, ``epsilon``, ``clip`` or ``trim``
+        Weights that hardly vary: left out if sigma is at most 1e-12 of the layer's median; 1e-8 added to
+        every sigma; sigma clipped below at its 0.1 % quantile; weights below that quantile left out.
+    lambda_exclude : tuple of ``first``, ``last`` and layer names
+        Layers that do not count in Lambda (their components stay).
+    lambda_split_qkv : bool
+        Query, key and value thirds of a layer called qkv count as three layers.
+    lambda_pool : ``layer`` or ``block``
+        Sum over layers of the log, or over blocks of the log of the sum over all weights of the block.
+    zico_variance : ``signed`` or ``abs``
+        ZiCo's released code, or its paper.
+    gsnr_accumulate : bool
+        Let gradients accumulate over the units, as the released code does by mistake.
+    gradsign : ``sum`` or ``mean``
+        Over the weights. The paper sums; one of the released scripts takes the mean.
+    fisher_axis : ``channel`` or ``token``
+        Of outputs (images, tokens, channels): sum over tokens and keep channels, or the released code's
+        axes, which are the other way round.
+    fisher_fan_in : bool
+        Weight each channel by its fan-in, as NASLib does.
+    psi_samples : int or None
+        Samples that make up an activation pattern; None: the whole batch.
+    psi_units : ``all``, ``cls``, ``mean`` or int
+        Which positions are units: all, the first token, one unit a channel (the sign of the mean), or that
+        many random ones.
+    psi_merge : ``union``, ``sum`` or ``log_sum``
+        Distinct patterns over all layers; the sum of each layer's, or of its logarithm.
+    lswag_form : ``product``, ``log`` or ``per_layer``
+        Lambda x Psi; Lambda + log Psi; Lambda / number of layers x Psi.
+    reg_swap : (mu, sigma) or None
+        Target and width of reg-SWAP in thousands of parameters; sigma is not squared (as published).
+    tcet_saliency : ``snip`` or ``synflow``
+    meco_modules : ``leaves`` or ``all``
+        Feature maps of layers, norms and activations; or of every module, containers too, as released.
+    meco_channels : int or None
+        MeCo_opt: that many random channels, scaled up; None: all.
+    zen_repeats : int
+        Draws of weights and noise.
+    zen_ln_compensation : bool
+        Add the log of the standard deviation at each LayerNorm's input, as batch norms have it.
+    synflow_ln : ``keep`` or ``identity``
+        What happens to LayerNorm in synflow (batch normalisation is always the identity there).
+    noise_batch : int or None
+        Images of noise for the AZ-NAS proxies and zen; None: as many as in the batch.
     """
 
     unit: Literal["auto", "sample", "microbatch"] = "auto"
     pieces: int = 8
+    few_units: bool = False
     mode: Literal["auto", "train", "eval"] = "auto"
     precision: Literal["float32", "float64"] = "float32"
+    labels: Literal["true", "random"] = "true"
+    window: tuple[float, float] | None = None
+    features: tuple[str, ...] = ()
     lambda_variance: Literal["abs", "signed"] = "abs"
+    lambda_ddof: int = 0
+    lambda_floor: Literal["drop", "epsilon", "clip", "trim"] = "drop"
+    lambda_exclude: tuple[str, ...] = ()
+    lambda_split_qkv: bool = False
+    lambda_pool: Literal["layer", "block"] = "layer"
     zico_variance: Literal["signed", "abs"] = "signed"
+    gsnr_accumulate: bool = False
+    gradsign: Literal["sum", "mean"] = "sum"
+    fisher_axis: Literal["channel", "token"] = "channel"
+    fisher_fan_in: bool = True
     psi_samples: int | None = None
+    psi_units: Literal["all", "cls", "mean"] | int = "all"
+    psi_merge: Literal["union", "sum", "log_sum"] = "union"
+    lswag_form: Literal["product", "log", "per_layer"] = "product"
+    reg_swap: tuple[float, float] | None = None
+    tcet_saliency: Literal["snip", "synflow"] = "snip"
+    meco_modules: Literal["leaves", "all"] = "leaves"
+    meco_channels: int | None = None
+    zen_repeats: int = 4
+    zen_ln_compensation: bool = False
     synflow_ln: Literal["keep", "identity"] = "keep"
     noise_batch: int | None = None
-    features: tuple[str, ...] = ()
 
     def __post_init__(self):
         for f in fields(self):
@@ -87,8 +181,20 @@ class Options:
             value = getattr(self, f.name)
             if choices and all(isinstance(c, str) for c in choices) and value not in choices:
                 raise ValueError(f"option {f.name} must be one of {', '.join(choices)}, got {value!r}")
-        if self.pieces < 2:
-            raise ValueError(f"option pieces must be at least 2, got {self.pieces}")
+            if isinstance(value, list):
+                object.__setattr__(self, f.name, tuple(value))
+        least = 2 if self.few_units else 4
+        if self.pieces < least:
+            raise ValueError(
+                f"option pieces must be at least {least}, got {self.pieces}"
+                + ("" if self.few_units else ": with fewer the estimate is heavy-tailed (few_units=True allows it)")
+            )
+        if self.lambda_ddof not in (0, 1):
+            raise ValueError(f"option lambda_ddof must be 0 or 1, got {self.lambda_ddof!r}")
+        if isinstance(self.psi_units, str) and self.psi_units not in ("all", "cls", "mean"):
+            raise ValueError(f"option psi_units must be all, cls, mean or a number, got {self.psi_units!r}")
+        if self.window is not None and not 0 <= self.window[0] < self.window[1]:
+            raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
 
 
 # -- what is captured at a place -------------------------------------------------------------------------
@@ -96,102 +202,199 @@ class Options:
 
 @dataclass(frozen=True)
 class Network:
-    """The network as a whole: counts."""
+    """The network as a whole: trainable parameters, and multiply-accumulates of one image."""
 
     params: int
     macs: int
 
 
-@dataclass
-class Gradient:
-    """Gradient of one weight, over units: everything that the gradient proxies reduce.
-
-    ``mean_OI`` is the mean over the units, which for equal units is the gradient of the mean loss.
-    ``*_m2_OI`` are sums of squared deviations from the mean; they exist only where a proxy needs them.
-    """
+@dataclass(frozen=True)
+class Weight:
+    """One weight, before any run."""
 
     weight_OI: torch.Tensor
+
+
+@dataclass
+class Gradient:
+    """Gradient of one weight over units: everything that the gradient proxies reduce.
+
+    ``mean_OI`` is the mean over the units, which for equal units is the gradient of the mean loss (for the
+    need ``gradient`` it is that of the whole batch, also where units are coupled). ``sign_sum_OI`` is the
+    sum over the units of sign(g). What no proxy of the call needs is None.
+    """
+
+    name: str
+    weight_OI: torch.Tensor
     units: int
-    mean_OI: torch.Tensor
-    m2_OI: torch.Tensor | None = None
+    mean_OI: torch.Tensor | None = None
     abs_mean_OI: torch.Tensor | None = None
-    abs_m2_OI: torch.Tensor | None = None
+    std_OI: torch.Tensor | None = None  # ddof 0
+    abs_std_OI: torch.Tensor | None = None  # of |g|, ddof 0
+    sign_sum_OI: torch.Tensor | None = None
 
     @cached_property
-    def std_OI(self) -> torch.Tensor:
-        """Standard deviation of g over the units, ddof 0."""
-        return (self.m2_OI / self.units).sqrt()
+    def saliency_OI(self) -> torch.Tensor:
+        """W * dL/dW."""
+        return self.weight_OI * self.mean_OI
 
-    @cached_property
-    def abs_std_OI(self) -> torch.Tensor:
-        """Standard deviation of \\|g\\| over the units, ddof 0."""
-        return (self.abs_m2_OI / self.units).sqrt()
+
+@dataclass(frozen=True)
+class Signal:
+    """Output of a layer times the gradient of the mean loss at it: ``product_BPD``, for this part of the batch.
+
+    Outputs (images, channels, pixels) come with positions P = pixels; outputs (images, tokens, channels)
+    with P = tokens and ``tokens`` set; (images, channels) with one position. What ``reduce`` returns is
+    added up over the parts of the batch, so means are taken over ``batch`` images, its whole size.
+    """
+
+    product_BPD: torch.Tensor
+    fan_in: int
+    batch: int
+    tokens: bool
 
 
 @dataclass
 class Activation:
-    """Signs of one activation layer: ``bits_SV[s, v]`` is whether unit v fires (pre-activation > 0) on sample s.
+    """Signs at one place: ``bits_SV[s, v]`` is 1.0 where unit v fires (value > 0) on sample s, else 0.0.
 
-    A unit is one position (token, pixel) of one channel.
+    A unit is one position (token, pixel) of one channel. ``chosen_SV`` are those units that patterns are
+    made of (option ``psi_units``).
     """
 
+    name: str
     bits_SV: torch.Tensor
+    chosen_SV: torch.Tensor
+
+    @cached_property
+    def agreement_SS(self) -> torch.Tensor:
+        """Number of units on which two samples agree: V less the Hamming distance; exact, float64."""
+        size = len(self.bits_SV)
+        both_SS = torch.zeros(size, size, dtype=torch.float64, device=self.bits_SV.device)
+        for bits in self.bits_SV.split(EXACT, dim=1):
+            both_SS += (bits @ bits.T).double()
+        fires_S = both_SS.diagonal()
+        return self.bits_SV.shape[1] - fires_S[:, None] - fires_S + 2 * both_SS
 
     def patterns(self, samples: int | None = None) -> torch.Tensor:
-        """The distinct sample-wise patterns of the layer's units, 64 samples packed in an integer; exact.
+        """The distinct sample-wise patterns of the chosen units, 64 samples packed in an integer; exact.
 
         Returns
         -------
         int64 tensor, shape (patterns,) for up to 64 samples, else (patterns, ceil(S / 64))
         """
-        samples = samples or len(self.bits_SV)
+        samples = samples or len(self.chosen_SV)
         if samples not in self._patterns:
-            words_VW = pack_bits(self.bits_SV[:samples])
-            self._patterns[samples] = (
-                torch.unique(words_VW[:, 0]) if words_VW.shape[1] == 1 else torch.unique(words_VW, dim=0)
-            )
+            words_VW = pack_bits(self.chosen_SV[:samples])
+            one = words_VW.shape[1] == 1
+            self._patterns[samples] = torch.unique(words_VW[:, 0]) if one else torch.unique(words_VW, dim=0)
         return self._patterns[samples]
 
     _patterns: dict = field(default_factory=dict)
 
 
+#: Sums of that many zeros and ones are exact in float32.
+EXACT = 2**24
+
+
 def pack_bits(bits_SV: torch.Tensor) -> torch.Tensor:
-    """Columns of a boolean matrix as 64-bit words: shape (V, ceil(S / 64)), int64."""
+    """Columns of a matrix of zeros and ones as 64-bit words: shape (V, ceil(S / 64)), int64.
+
+    Sixteen bits at a time are one dot product with powers of two, which a float32 holds exactly.
+    """
+    bits_SV = bits_SV.to(torch.float32)
     words = []
     for chunk in bits_SV.split(64):
-        shift = torch.arange(len(chunk), device=bits_SV.device)
-        words.append((chunk.long() << shift[:, None]).sum(0))
+        word = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
+        for k, part in enumerate(chunk.split(16)):
+            powers = 2.0 ** torch.arange(len(part), device=part.device, dtype=torch.float32)
+            word |= (powers @ part).to(torch.int64) << (16 * k)
+        words.append(word)
     return torch.stack(words, dim=1)
 
 
 @dataclass(frozen=True)
-class Saliency:
-    """|W * dR/dW| of one weight in the synaptic pass."""
+class InputGradient:
+    """Gradient of the sum of an image's logits at its pixels, and the classes that the images have."""
 
-    saliency_OI: torch.Tensor
+    gradient_BX: torch.Tensor
+    targets_B: torch.Tensor
+    classes: int
+
+
+@dataclass(frozen=True)
+class TangentKernel:
+    """Inner products between images of the gradient of the sum of their logits at all weights, float64."""
+
+    kernel_BB: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A weight and its part of the Hessian of the mean loss times the gradient (over all layers' weights)."""
+
+    weight_OI: torch.Tensor
+    product_OI: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Feature:
-    """Output of one primary block; positions are tokens or pixels."""
+    """Covariance of the channels at one primary block over images and positions, float64."""
 
-    x_BPD: torch.Tensor
+    covariance_DD: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Vjp:
-    """One step of the backward signal: random signs at a block's output and what arrives at its input."""
+    """One step of the backward signal, float64: ``g_in^T g_out / (images x positions)``, where g_out are
+    random signs at a block's output and g_in what arrives at its input. ``same``: the two are equal."""
 
-    g_out_BPD: torch.Tensor
-    g_in_BPD: torch.Tensor
+    jacobian_DD: torch.Tensor
+    same: bool
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Feature maps of one image: per module the rows of channels over positions."""
+
+    maps: dict[str, torch.Tensor]
+    options_seed: int
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One draw of Zen: E_x ||f(x) - f(x + 0.01 eps)||_1 before the pooling, the running variances of the
+    batch norms after the two forwards (each the mean over channels), and the standard deviations that enter
+    the layer norms (each the mean over tokens)."""
+
+    difference: float
+    batch_norm_variances: tuple[float, ...]
+    layer_norm_stds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """One weight in a synaptic pass and dR/dW. ``kind``: whether it is a linear layer of an attention, another
+    linear layer or a convolution."""
+
+    weight_OI: torch.Tensor
+    gradient_OI: torch.Tensor
+    kind: Literal["attention", "linear", "convolution"]
+
+    @cached_property
+    def saliency_OI(self) -> torch.Tensor:
+        """|W * dR/dW|."""
+        return (self.weight_OI * self.gradient_OI).abs()
 
 
 # -- the record ------------------------------------------------------------------------------------------
 
+Captures = Mapping[NEED, Callable]
+
 
 @dataclass(frozen=True)
 class Proxy:
-    """A zero-cost proxy: a frozen record and its formula.
+    """A zero-cost proxy: a frozen record and its formulas.
 
     Attributes
     ----------
@@ -201,15 +404,15 @@ class Proxy:
     title, source : str
         In words, with the equation; paper.
     run : Pass
-    need : Need or tuple of them given options
-        What ``reduce`` wants to see; a callable when it depends on the options.
-    reduce : callable (what is captured, Options) -> dict of numbers, tensors
-        Called at each place, while the place's data are alive.
-    combine : callable (list of what reduce returned, in execution order, Options) -> (value, components)
+        The (most expensive) pass that it needs; its cost is the proxy's.
+    captures : need -> reduce, or a callable (Options) -> such a mapping
+        ``reduce`` (what is captured, Options) -> dict of numbers or small tensors is called at each place,
+        while the place's data are alive. The dicts of one place are joined.
+    combine : callable (list of these dicts in execution order, Options) -> (value, components)
+        With ``parts``: (their :class:`~libranas.scorecard.ProxyScore` by name, Options) instead.
     components : component name to its axes (of :data:`libranas.scorecard.AXES`)
     orientation : +1 if higher predicts a better network, else -1
-    parts : names of proxies whose values this one is made from; then ``combine`` gets their
-        values and components, and nothing is captured for it.
+    parts : names of proxies whose values this one is made from; nothing is captured for it.
     undefined_for : str
         Where it has no value; the reason recorded with the NaN.
     """
@@ -220,12 +423,15 @@ class Proxy:
     source: str
     run: Pass
     combine: Callable
-    need: Need | Callable[[Options], Need] | None = None
-    reduce: Callable | None = None
+    captures: Captures | Callable[[Options], Captures] = field(default_factory=dict)
     components: dict[str, tuple[str, ...]] = field(default_factory=dict)
     orientation: int = 1
     parts: tuple[str, ...] = ()
     undefined_for: str = ""
 
-    def needs(self, options: Options) -> Need | None:
-        return self.need(options) if callable(self.need) else self.need
+    def captured(self, options: Options) -> Captures:
+        return self.captures(options) if callable(self.captures) else self.captures
+
+
+class Undefined(Exception):
+    """Raised by a reduce or combine where the proxy has no value for this network: the reason."""

@@ -1,6 +1,14 @@
-"""Size: #params and MACs. No forward values, no data; the baselines that every proxy has to beat."""
+"""Size: #params, MACs and norm of the weights. No forward values, no data; the baselines to beat."""
 
-from libranas.proxies.base import ANALYTIC, Proxy
+import torch
+
+from libranas.proxies.base import ANALYTIC, Proxy, Weight
+from libranas.proxies.common import sum_over_layers
+
+
+def _l2_norm(weight: Weight, _):
+    return {"per_layer": torch.linalg.vector_norm(weight.weight_OI, dtype=torch.float64)}
+
 
 PARAMS = Proxy(
     name="params",
@@ -8,9 +16,8 @@ PARAMS = Proxy(
     title="number of trainable parameters",
     source="baseline",
     run=ANALYTIC,
-    need="network",
-    reduce=lambda network, _: network.params,
-    combine=lambda places, _: (float(places[0]), {}),
+    captures={"network": lambda network, _: {"params": network.params}},
+    combine=lambda places, _: (float(places[0]["params"]), {}),
 )
 
 FLOPS = Proxy(
@@ -19,9 +26,19 @@ FLOPS = Proxy(
     title="multiply-accumulates of one image: convolutions and all matrix products, attention included",
     source="baseline",
     run=ANALYTIC,
-    need="network",
-    reduce=lambda network, _: network.macs,
-    combine=lambda places, _: (float(places[0]), {}),
+    captures={"network": lambda network, _: {"macs": network.macs}},
+    combine=lambda places, _: (float(places[0]["macs"]), {}),
 )
 
-PROXIES = (PARAMS, FLOPS)
+L2_NORM = Proxy(
+    name="l2_norm",
+    version=1,
+    title="sum over layers of ||W||_2",
+    source="Krishnakumar et al., NAS-Bench-Suite-Zero (NeurIPS 2022)",
+    run=ANALYTIC,
+    captures={"weight": _l2_norm},
+    combine=sum_over_layers,
+    components={"per_layer": ("layer",)},
+)
+
+PROXIES = (PARAMS, FLOPS, L2_NORM)

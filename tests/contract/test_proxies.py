@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from libranas import engine, probe, proxies
+from libranas import engine, moments, passes, proxies
 from libranas.errors import LibranasError
 from libranas.nets import build
+from libranas.proxies.base import NEEDS, Options
 from libranas.scorecard import AXES, ScoreCard
 from libranas.spaces import AutoFormerSpace
 
@@ -58,6 +59,11 @@ def cnn(groups: int = 1) -> nn.Module:
         )
 
 
+def score(model, inputs, targets, names=None, **options) -> ScoreCard:
+    """Like the engine, with the one option that has no default that makes sense."""
+    return engine.score(model, inputs, targets, names, **{"reg_swap": (20.0, 400.0), **options})
+
+
 def assert_same(card: ScoreCard, other: ScoreCard, name: str, rel: float = 0.0):
     """Value and components of one proxy agree; bit for bit if `rel` is 0."""
     a, b = card.scores[name], other.scores[name]
@@ -68,7 +74,7 @@ def assert_same(card: ScoreCard, other: ScoreCard, name: str, rel: float = 0.0):
 
 
 def sharp(model, batch, names, **options) -> ScoreCard:
-    return engine.score(model, *batch, names, seed=1, precision="float64", **options)
+    return score(model, *batch, names, seed=1, precision="float64", **options)
 
 
 # -- records -------------------------------------------------------------------------------------------------
@@ -80,14 +86,15 @@ def test_the_record_is_complete(name):
     assert proxy.name == name and proxy.title and proxy.source and proxy.version >= 1
     assert proxy.orientation in (1, -1)
     assert all(axis in AXES for axes in proxy.components.values() for axis in axes)
-    for part in proxy.parts:
-        assert proxies.get(part).run == proxy.run and not proxies.get(part).parts
-    assert bool(proxy.parts) != (proxy.reduce is not None)
+    assert bool(proxy.parts) != bool(proxy.captured(Options()))
+    assert not any(proxies.get(part).parts for part in proxy.parts)
+    runs = {NEEDS[need][0] for need in proxy.captured(Options())} or {proxies.get(p).run for p in proxy.parts}
+    assert proxy.run in runs
 
 
 def test_an_unknown_proxy_is_named_and_the_known_ones_listed(model, batch):
     with pytest.raises(LibranasError, match="Unknown proxy 'zicoo'") as caught:
-        engine.score(model, *batch, ["zicoo"])
+        score(model, *batch, ["zicoo"])
     assert all(name in str(caught.value) for name in NAMES)
 
 
@@ -96,19 +103,19 @@ def test_an_unknown_proxy_is_named_and_the_known_ones_listed(model, batch):
 
 @each
 def test_finite_with_the_declared_components(model, batch, name):
-    card = engine.score(model, *batch, [name])
-    score = card.scores[name]
-    assert math.isfinite(score.value) and score.reason == ""
-    assert math.isfinite(score.seconds) and score.pass_name in card.passes
+    card = score(model, *batch, [name])
+    found = card.scores[name]
+    assert math.isfinite(found.value) and found.reason == ""
+    assert math.isfinite(found.seconds) and found.pass_name in card.passes
     declared = proxies.get(name).components
-    assert score.components.keys() == declared.keys()
+    assert found.components.keys() == declared.keys()
     for key, axes in declared.items():
-        assert score.components[key].shape == tuple(len(card.axes[axis].names) for axis in axes)
-        assert np.isfinite(score.components[key]).any()
+        assert found.components[key].shape == tuple(len(card.axes[axis].names) for axis in axes)
+        assert np.isfinite(found.components[key]).any()
 
 
 def test_axes_name_the_places_with_rising_depth(model, batch):
-    axes = engine.score(model, *batch).axes
+    axes = score(model, *batch).axes
     assert axes["layer"].names[0] == "patch_embed.proj" and axes["layer"].names[-1] == "head"
     assert len(axes["layer"].names) == 2 + 4 * 3
     assert axes["activation"].names == tuple(f"blocks.{i}.mlp.act" for i in range(3))
@@ -120,14 +127,14 @@ def test_axes_name_the_places_with_rising_depth(model, batch):
 
 
 def test_every_parameter_is_a_layer_or_is_named_as_excluded(model, batch):
-    card = engine.score(model, *batch, ["snip"])
+    card = score(model, *batch, ["snip"])
     counted = {f"{n}.weight" for n in card.axes["layer"].names}
     assert counted | set(card.excluded) == {n for n, _ in model.named_parameters()}
     assert not counted & set(card.excluded)
 
 
 def test_a_record_of_the_card_keeps_every_bit(model, batch):
-    card = engine.score(model, *batch)
+    card = score(model, *batch)
     again = ScoreCard.from_record(card.to_record())
     assert again.axes == card.axes and again.excluded == card.excluded
     for name in NAMES:
@@ -144,7 +151,7 @@ def all_of_it(batch):
 
 @each
 def test_deterministic(model, batch, name):
-    assert_same(engine.score(model, *batch, [name]), engine.score(model, *batch, [name]), name)
+    assert_same(score(model, *batch, [name]), score(model, *batch, [name]), name)
 
 
 @each
@@ -167,7 +174,8 @@ def test_the_order_of_samples_changes_nothing(model, batch, all_of_it, name):
 
 @each
 def test_the_size_of_chunks_changes_nothing(model, batch, all_of_it, monkeypatch, name):
-    monkeypatch.setattr(probe, "CHUNK", 4000)  # one, two or more samples at a time
+    monkeypatch.setattr(moments, "TILE", 3000)  # some rows of a weight at a time
+    monkeypatch.setattr(moments, "COLUMNS", 20)
     assert_same(sharp(model, batch, [name]), all_of_it, name, rel=1e-9)
 
 
@@ -176,17 +184,17 @@ def test_the_callers_grad_mode_changes_nothing(model, batch, all_of_it, context)
     with context():
         inputs = batch[0] * 1  # made here, so that it is an inference tensor
         card = sharp(model, (inputs, batch[1]), NAMES)
-        single = engine.score(model, inputs, batch[1], seed=1)
+        single = score(model, inputs, batch[1], seed=1)
     for name in NAMES:
         assert_same(card, all_of_it, name)
-        assert_same(single, engine.score(model, *batch, seed=1), name)
+        assert_same(single, score(model, *batch, seed=1), name)
 
 
 def test_frozen_parameters_change_nothing_but_their_count(model, batch, all_of_it):
     model.requires_grad_(False)
     card = sharp(model, batch, NAMES)
     for name in NAMES:
-        if name != "params":  # the number of *trainable* parameters
+        if name not in ("params", "reg_swap"):  # the number of *trainable* parameters
             assert_same(card, all_of_it, name)
     assert not any(p.requires_grad for p in model.parameters())
 
@@ -201,7 +209,7 @@ def test_old_gradients_change_nothing(model, batch, all_of_it):
 
 def test_the_global_random_state_and_other_seeds_matter_only_where_noise_is_drawn(model, batch, all_of_it):
     torch.manual_seed(99)
-    card = engine.score(model, *batch, seed=2, precision="float64")
+    card = score(model, *batch, seed=2, precision="float64")
     for name in NAMES:
         if proxies.get(name).run.batch == "noise":
             assert card[name] != all_of_it[name]
@@ -265,7 +273,7 @@ def test_the_model_is_exactly_as_before(batch, kind):
     linear = next(m for m in net.modules() if isinstance(m, nn.Linear))
     handle = linear.register_forward_hook(lambda *_: seen.append(1))
     before, states = snapshot(net), random_states()
-    engine.score(net, *batch, pieces=4)
+    score(net, *batch, pieces=4)
     assert_untouched(net, before)
     assert random_states() == states
     assert seen  # the user's hook took part
@@ -282,21 +290,28 @@ def test_the_model_is_exactly_as_before_after_an_error(batch, kind, monkeypatch)
     net.register_forward_hook(lambda *_: 1 / 0)
     before["hooks"] = snapshot(net)["hooks"]
     with pytest.raises(ZeroDivisionError):
-        engine.score(net, *batch, ["zico", "nwot"], pieces=4)
+        score(net, *batch, ["zico", "nwot"], pieces=4)
     assert_untouched(net, before)
     with pytest.raises(ZeroDivisionError):
-        engine.score(net, *batch, ["synflow"], pieces=4)
+        score(net, *batch, ["synflow"], pieces=4)
     with pytest.raises(ZeroDivisionError):
-        engine.score(net, *batch, ["flops"], pieces=4)
+        score(net, *batch, ["flops"], pieces=4)
     assert_untouched(net, before)
     assert random_states() == states
 
 
 def test_the_batch_is_left_alone(model, batch):
     before = batch[0].clone()
-    engine.score(cnn(), *batch, pieces=4)
-    engine.score(model, *batch)
+    score(cnn(), *batch, pieces=4)
+    score(model, *batch)
     assert torch.equal(batch[0], before) and not batch[0].requires_grad
+
+
+def test_costs_are_measured(model, batch):
+    card = score(model, *batch)
+    for name, cost in card.passes.items():
+        assert cost.seconds > 0, name
+        assert cost.peak_bytes > 2**20 or math.isnan(cost.peak_bytes), name
 
 
 # -- errors and undefined values -----------------------------------------------------------------------------
@@ -315,13 +330,13 @@ class Odd(nn.Module):
 def test_a_layer_without_a_rule_is_named(batch, odd):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), odd)
     with pytest.raises(LibranasError, match=rf"No rule for layer 2 of type {type(odd).__name__}"):
-        engine.score(net, *batch)
+        score(net, *batch)
 
 
 def test_a_weight_that_is_computed_is_named(batch):
     net = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))
     with pytest.raises(LibranasError, match="layer 1 "):
-        engine.score(net, *batch, ["snip"])
+        score(net, *batch, ["snip"])
 
 
 def test_a_convolution_with_its_own_arithmetic_is_named(batch):
@@ -330,7 +345,7 @@ def test_a_convolution_with_its_own_arithmetic_is_named(batch):
     for conv in (StdConv2d(1, 2, 3), Conv2dSame(1, 2, 3, stride=2)):
         net = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10))
         with pytest.raises(LibranasError, match=type(conv).__name__):
-            engine.score(net, *batch, ["snip"])
+            score(net, *batch, ["snip"])
 
 
 def test_timms_linear_layer_is_a_linear_layer(batch):
@@ -339,7 +354,7 @@ def test_timms_linear_layer_is_a_linear_layer(batch):
     cards = []
     for kind in (nn.Linear, Linear):
         torch.manual_seed(1)
-        cards.append(engine.score(nn.Sequential(nn.Flatten(), kind(64, 10)), *batch))
+        cards.append(score(nn.Sequential(nn.Flatten(), kind(64, 10)), *batch))
     assert_same(*cards, "zico")
     assert_same(*cards, "synflow")
 
@@ -347,13 +362,16 @@ def test_timms_linear_layer_is_a_linear_layer(batch):
 @each
 def test_undefined_is_nan_with_a_reason_and_never_zero(batch, name):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    score = engine.score(net, *batch, [name]).scores[name]
-    if math.isfinite(score.value):
-        assert score.reason == "" and score.value != 0
+    found = score(net, *batch, [name]).scores[name]
+    if math.isfinite(found.value):
+        assert found.reason == "" and found.value != 0
     else:
-        assert math.isnan(score.value) and len(score.reason) > 20
-    undefined = {"nwot", "swap", "lswag_psi", "lswag", "az_expressivity", "az_trainability"}
-    assert math.isnan(score.value) == (name in undefined)
+        assert math.isnan(found.value) and len(found.reason) > 20
+    no_activation = {"nwot", "swap", "reg_swap", "linear_regions", "lswag_psi", "lswag"}
+    no_blocks = {"az_expressivity", "az_progressivity", "az_trainability", "zen"}
+    # No positions, no attention, and 10 outputs cannot tell 12 images apart.
+    undefined = no_activation | no_blocks | {"meco", "dss", "tcet"}
+    assert math.isnan(found.value) == (name in undefined)
 
 
 @each
@@ -361,8 +379,8 @@ def test_a_value_that_is_not_finite_has_a_reason(batch, name):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
     with torch.no_grad():
         net[1].weight.fill_(float("nan"))
-    score = engine.score(net, *batch, [name]).scores[name]
-    assert math.isfinite(score.value) == (score.reason == "")
+    found = score(net, *batch, [name]).scores[name]
+    assert math.isfinite(found.value) == (found.reason == "")
 
 
 def test_a_layer_that_the_loss_does_not_reach_is_named(batch):
@@ -376,7 +394,7 @@ def test_a_layer_that_the_loss_does_not_reach_is_named(batch):
             self.aside(x)
             return self.used(x)
 
-    card = engine.score(Aside(), *batch, ["snip", "zico", "synflow"])
+    card = score(Aside(), *batch, ["snip", "zico", "synflow"])
     for name in ("snip", "zico", "synflow"):
         assert math.isnan(card[name]) and "aside" in card.scores[name].reason
 
@@ -392,7 +410,7 @@ def test_activations_whose_rows_are_no_samples_are_undefined(batch):
         def forward(self, x):
             return self.head(self.act(x.reshape(-1, 16)).reshape(len(x), 64))
 
-    card = engine.score(Windows(), *batch, ["snip", "nwot", "swap", "lswag"])
+    card = score(Windows(), *batch, ["snip", "nwot", "swap", "lswag"])
     assert math.isfinite(card["snip"])
     for name in ("nwot", "swap", "lswag"):
         assert math.isnan(card[name]) and "activation act has 48 rows for 12 images" in card.scores[name].reason
@@ -401,25 +419,107 @@ def test_activations_whose_rows_are_no_samples_are_undefined(batch):
 @each
 def test_a_network_that_is_a_single_layer(batch, name):
     inputs = batch[0].flatten(1)
-    score = engine.score(nn.Linear(64, 10), inputs, batch[1], [name]).scores[name]
-    assert math.isfinite(score.value) == (score.reason == "")
+    found = score(nn.Linear(64, 10), inputs, batch[1], [name]).scores[name]
+    assert math.isfinite(found.value) == (found.reason == "")
 
 
 def test_a_batch_that_cannot_be_cut_is_an_error_for_the_reader(batch):
     with pytest.raises(LibranasError, match="batch of 12 cannot be cut into 5"):
-        engine.score(cnn(), *batch, ["zico"], pieces=5)
+        score(cnn(), *batch, ["zico"], pieces=5)
 
 
 def test_batch_norm_in_training_mode_means_micro_batches(batch):
     """A sample alone says nothing about a loss that its batch takes part in; the choice is made by itself."""
     auto, pieces, samples = (
-        engine.score(cnn(), *batch, ["zico"], pieces=4, unit=unit) for unit in ("auto", "microbatch", "sample")
+        score(cnn(), *batch, ["zico"], pieces=4, unit=unit) for unit in ("auto", "microbatch", "sample")
     )
     assert_same(auto, pieces, "zico")
     assert auto["zico"] != samples["zico"]
 
 
+# -- memory and windows --------------------------------------------------------------------------------------
+
+
+def short_of_memory(monkeypatch, images: int) -> None:
+    """Let every forward pass over more than `images` images fail as an allocator does."""
+    forward = passes.functional_call
+
+    def failing(model, tensors, args):
+        if len(args[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
+        return forward(model, tensors, args)
+
+    monkeypatch.setattr(passes, "functional_call", failing)
+
+
+@each
+@pytest.mark.parametrize("images", [6, 4, 1])
+def test_a_batch_that_does_not_fit_is_split_and_gives_the_same_value(
+    model, batch, all_of_it, monkeypatch, name, images
+):
+    short_of_memory(monkeypatch, images)
+    if name == "ntk_cond" and images == 1:
+        with pytest.raises(LibranasError, match="does not fit in the memory"):  # it needs two images at once
+            sharp(model, batch, [name])
+        return
+    card = sharp(model, batch, [name])
+    assert_same(card, all_of_it, name, rel=1e-9)
+    split = any("did not fit in memory" in warning for warning in card.warnings)
+    assert split == (proxies.get(name).run.batch in ("data", "noise") and name != "meco")
+
+
+def test_a_network_that_does_not_fit_is_named(batch, monkeypatch):
+    short_of_memory(monkeypatch, 6)
+    with pytest.raises(LibranasError, match=r"data pass does not fit in the memory of cpu: network with 5\d\d param"):
+        score(cnn(), *batch, ["snip"], pieces=4)
+    assert math.isfinite(score(cnn(), *batch, ["zico"], pieces=4)["zico"])  # micro-batches of 3 do fit
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(model, batch):
+    model.head.register_forward_hook(lambda *_: torch.ones(2, 3) @ torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        score(model, *batch, ["snip"])
+
+
+WINDOWED = [
+    n for n in NAMES if {"layer", "activation"} & {a for axes in proxies.get(n).components.values() for a in axes}
+]
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_a_window_gives_the_same_components_inside_and_none_outside(model, batch, all_of_it, name):
+    low, high = 0.35, 0.8
+    card = sharp(model, batch, [name], window=(low, high))
+    found, whole = card.scores[name], all_of_it.scores[name]
+    assert card.axes == all_of_it.axes and math.isfinite(found.value)
+    for key, axes in proxies.get(name).components.items():
+        inside = [(low <= np.array(card.axes[a].depth)) & (np.array(card.axes[a].depth) < high) for a in axes]
+        mask = np.logical_and.outer(*inside) if len(axes) == 2 else inside[0]
+        np.testing.assert_allclose(found.components[key][mask], whole.components[key][mask], rtol=1e-9, atol=1e-13)
+        assert np.isnan(found.components[key][~mask]).all()
+
+
+def test_no_work_is_done_before_a_window(model, batch):
+    """The backward pass stops at the earliest layer that is looked at."""
+    reached = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_full_backward_hook(lambda m, before, after, name=name: reached.append(name))
+    axis = score(model, *batch, ["lswag"], window=(0.7, 1.0)).axes["layer"]
+    first = next(i for i, depth in enumerate(axis.depth) if depth >= 0.7)
+    assert set(reached) <= set(axis.names[first:]) and axis.names[-1] in reached
+    reached.clear()
+    score(model, *batch, ["lswag"])
+    assert len(set(reached)) >= len(axis.names) - 2
+
+
 def test_options_are_checked(model, batch):
-    for wrong in ({"unit": "image"}, {"pieces": 1}, {"precision": "bfloat16"}):
+    for wrong in (
+        {"unit": "image"},
+        {"pieces": 3},
+        {"precision": "bfloat16"},
+        {"psi_units": "pixel"},
+        {"window": (1, 0)},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            engine.score(model, *batch, ["snip"], **wrong)
+            score(model, *batch, ["snip"], **wrong)

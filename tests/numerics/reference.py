@@ -1,100 +1,232 @@
 """A slow scorer of our own that is easy to believe: loops over samples, plain autograd, float64.
 
-Nothing here is taken from the engine but its random numbers (noise images and signs): no hooks for gradients,
-no moments, no packed words. Every unit's gradient is held in memory, every activation pattern is a tuple.
+Nothing here is taken from the engine but its random numbers (noise images, signs, weights that are drawn anew):
+no hooks for gradients, no moments, no packed words. Every unit's gradient is held in memory, every activation
+pattern is a tuple. Options that draw at random within a formula (``psi_units`` or ``meco_channels`` as a number,
+``labels='random'``) and ``window`` are not covered: what depends on the first two is left out of the values.
 """
 
 import copy
 import math
+import re
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from libranas import engine
+from libranas import passes
 from libranas.proxies import Options
 from libranas.proxies.base import NOISE
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+ACTIVATIONS = (nn.ReLU, nn.GELU)
+NAN = math.nan
+#: Proxies whose value is the sum over layers of their component ``per_layer``.
+LAYERWISE = ("l2_norm", "plain", "snip", "grad_norm", "fisher", "grasp", "gsnr", "zico", "tcet")
 
 
 def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]:
     """Values by proxy, and components by ``(proxy, component)``; the interface of ``engine.score`` otherwise."""
-    options = Options(**options)
-    net = copy.deepcopy(model).double()
-    for p in net.parameters():
-        p.requires_grad_(True)
-    has_norm = any(isinstance(m, NORMS) for m in net.modules())
+    options = Options(**options, precision="float64")
+    has_norm = any(isinstance(m, BATCH_NORMS) for m in model.modules())
     train = has_norm if options.mode == "auto" else options.mode == "train"
-    net.train(train)
-    x, y = inputs.double(), targets
+    net, x, y = prepared(model, train), inputs.double(), targets
     by_sample = options.unit == "sample" or (options.unit == "auto" and not (train and has_norm))
     size = 1 if by_sample else len(x) // options.pieces
     units = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+    # For its random numbers only.
+    run = passes.Run(copy.deepcopy(net), x, y, seed, options, passes.Collected([], options))
+    noise = run._batch(NOISE).double()
 
-    values, parts = {}, {}
-    weights = weights_in_order(net, x)
-    whole = gradients(net, x, y, weights)
-    each = [gradients(net, a, b, weights) for a, b in units]  # units x layers
-    parts["snip", "per_layer"] = [(w * g).abs().sum().item() for w, g in zip(weights, whole, strict=True)]
-    parts["grad_norm", "per_layer"] = [g.pow(2).sum().sqrt().item() for g in whole]
-    parts["zico", "per_layer"], parts["lswag_lambda", "lambda"], parts["lswag_lambda", "log_sigma"] = [], [], []
-    for layer in range(len(weights)):
-        g = torch.stack([unit[layer] for unit in each]).flatten(1)
-        spread = {"signed": deviation(g), "abs": deviation(g.abs())}
-        parts["zico", "per_layer"].append(log_sum_over(g.abs().mean(0), spread[options.zico_variance]))
-        sigma = spread[options.lambda_variance]
-        parts["lswag_lambda", "lambda"].append(log_sum_over(torch.ones_like(sigma), sigma))
-        kept = [s for s in sigma.tolist() if varies(s, sigma)]
-        parts["lswag_lambda", "log_sigma"].append(sum(map(math.log, kept)) / len(kept) if kept else math.nan)
-    for name, component in (
-        ("snip", "per_layer"),
-        ("grad_norm", "per_layer"),
-        ("zico", "per_layer"),
-        ("lswag_lambda", "lambda"),
-    ):
-        values[name] = sum(parts[name, component])
-
-    layers = pre_activations(net, x)
-    if layers:
-        values["nwot"] = nwot(layers)
-        values["swap"] = float(len(set().union(*[patterns(z) for z in layers])))
-        found = [patterns(z[: options.psi_samples]) for z in layers]
-        values["lswag_psi"] = float(len(set().union(*found)))
-        parts["lswag_psi", "words"] = [len(f) for f in found]
-        parts["lswag_psi", "union"] = unions(found)
-        values["lswag"] = values["lswag_lambda"] * values["lswag_psi"]
-    parts["synflow", "per_layer"] = synflow(model, inputs, options)
-    total = sum(parts["synflow", "per_layer"])
-    values["synflow"] = math.log(total) if total > 0 else -math.inf
-    values |= az(net, inputs, targets, seed, options)
-    return values, parts
-
-
-# -- gradients ---------------------------------------------------------------------------------------------
+    layers = layers_in_order(net, x)
+    values = {"params": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+    values["flops"] = multiplications(prepared(model, False), x[:1])
+    parts = of_the_batch(net, x, y, layers, options) | of_units(net, units, layers, options)
+    kept = synflow(model, x, "keep")
+    chosen = synflow(model, x, options.synflow_ln)
+    saliency = parts["snip", "entries"] if options.tcet_saliency == "snip" else kept
+    parts["tcet", "per_layer"], parts["tcet", "nu"] = tcet(prepared(model, False), x, layers, saliency)
+    parts["synflow", "per_layer"] = [entries.sum().item() for entries in chosen]
+    for name in LAYERWISE:
+        values[name] = sum(parts[name, "per_layer"])
+    if not any(parts["tcet", "nu"]):  # all kernels are singular
+        values["tcet"] = NAN
+    values["synflow"] = log(sum(parts["synflow", "per_layer"]))
+    values["dss"], parts["dss", "per_layer"] = dss(model, x, layers, kept)
+    weights = sum(m.weight.numel() for m in layers.values()) if options.gradsign == "mean" else 1
+    values["gradsign"] = sum(parts["gradsign", "per_layer"]) / weights
+    values["lswag_lambda"] = lambda_total(parts["lswag_lambda", "sums"], parts["lswag_lambda", "lambda"], options)
+    if not any(parts["zico", "sums"]):  # nothing varies
+        values["zico"] = NAN
+    if not any(map(any, parts["lswag_lambda", "sums"].values())):
+        values["lswag_lambda"] = NAN
+    if len(units) == 1:
+        values |= dict.fromkeys(("zico", "gsnr", "lswag_lambda"), NAN)
+    found, more = of_activations(net, x, values["params"], options)
+    values, parts = values | found, parts | more
+    if "lswag_psi" in values:
+        values["lswag"] = lswag(values["lswag_lambda"], values["lswag_psi"], len(layers), options.lswag_form)
+    values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
+    values["ntk_cond"] = ntk_cond(net, x)
+    if options.meco_channels is None:
+        values["meco"] = meco(net, noise[:1], options.meco_modules)
+    found, more = az(net, noise, run._signs, options.features)
+    values, parts = values | found, parts | more
+    draws = [run._zen_draw(repeat) for repeat in range(options.zen_repeats)]
+    values["zen"] = zen(prepared(model, has_norm), draws, options)
+    return values, {key: value for key, value in parts.items() if key[1] not in ("entries", "sums")}
 
 
-def weights_in_order(net, x) -> list[torch.Tensor]:
-    """Weights of linear and convolution layers, by first execution; a shared one once."""
-    found, handles = [], []
-
-    def note(module, args, output):
-        if not any(module.weight is w for w in found):
-            found.append(module.weight)
-
+def prepared(model, train: bool) -> nn.Module:
+    """A copy in float64, with plain attention, whose parameters all ask for a gradient."""
+    net = copy.deepcopy(model).double().train(train)
+    for p in net.parameters():
+        p.requires_grad_(True)
     for m in net.modules():
-        if isinstance(m, WEIGHTS):
-            handles.append(m.register_forward_hook(note))
-    net(x)
-    for handle in handles:
-        handle.remove()
+        if hasattr(m, "fused_attn"):
+            m.fused_attn = False
+    return net
+
+
+def watch(net, x, hook, kinds=nn.Module) -> torch.Tensor:
+    """Run with ``hook(name, module, input, output)`` at every use of a module of `kinds`; what the network gives."""
+    handles = [
+        m.register_forward_hook(lambda module, args, output, name=name: hook(name, module, args[0], output))
+        for name, m in net.named_modules()
+        if isinstance(m, kinds)
+    ]
+    try:
+        return net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers_in_order(net, x) -> dict[str, nn.Module]:
+    """Linear and convolution layers, by first execution; those with a shared weight once."""
+    found = {}
+
+    def note(name, module, before, output):
+        if not any(module.weight is m.weight for m in found.values()):
+            found[name] = module
+
+    watch(net, x, note, WEIGHTS)
     return found
 
 
-def gradients(net, x, y, weights) -> list[torch.Tensor]:
-    loss = nn.functional.cross_entropy(net(x), y)
-    return [g.detach() for g in torch.autograd.grad(loss, weights)]
+def name_of(module, layers: dict[str, nn.Module]) -> str:
+    return next(name for name, m in layers.items() if m.weight is module.weight)
+
+
+def log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+# -- size ----------------------------------------------------------------------------------------------------
+
+
+class Products(TorchDispatchMode):
+    """Counts the multiply-accumulates of matrix products and convolutions."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        if name in ("mm", "bmm"):
+            self.count += output.numel() * args[0].shape[-1]
+        elif name in ("addmm", "baddbmm"):
+            self.count += output.numel() * args[1].shape[-1]
+        elif name == "convolution":
+            self.count += output.numel() * args[1][0].numel()
+        return output
+
+
+def multiplications(net, image) -> int:
+    with torch.no_grad(), Products() as products:
+        net(image)
+    return products.count
+
+
+# -- gradients of the whole batch ----------------------------------------------------------------------------
+
+
+def gradients(net, x, y, layers, **how) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(cross_entropy(net(x), y), [m.weight for m in layers.values()], **how))
+
+
+def of_the_batch(net, x, y, layers, options: Options) -> dict:
+    """Components of proxies that are made of the gradient of the mean loss; the entries of snip as well."""
+    weights, slopes = [m.weight for m in layers.values()], gradients(net, x, y, layers, create_graph=True)
+    along = sum((g.detach() * g).sum() for g in slopes)
+    curvature = torch.autograd.grad(along, weights)  # of every layer: the Hessian times the gradient
+    weights, slopes = [w.detach() for w in weights], [g.detach() for g in slopes]
+    pairs = list(zip(weights, slopes, strict=True))
+    entries = [(w * g).abs() for w, g in pairs]
+    return {
+        ("l2_norm", "per_layer"): [w.pow(2).sum().sqrt().item() for w in weights],
+        ("plain", "per_layer"): [(w * g).sum().item() for w, g in pairs],
+        ("snip", "per_layer"): [e.sum().item() for e in entries],
+        ("snip", "entries"): entries,
+        ("grad_norm", "per_layer"): [g.pow(2).sum().sqrt().item() for g in slopes],
+        ("grasp", "per_layer"): [-(w * h).sum().item() for w, h in zip(weights, curvature, strict=True)],
+        ("fisher", "per_layer"): fisher(net, x, y, layers, options),
+    }
+
+
+def fisher(net, x, y, layers, options: Options) -> list[float]:
+    """Half the mean over images of (output x its gradient, summed over positions) squared, a channel."""
+    seen = []
+
+    def keep(name, module, before, output):
+        seen.append((module, output))
+        return output.clone()  # what follows may work in place
+
+    loss = cross_entropy(watch(net, x, keep, WEIGHTS), y)
+    slopes = torch.autograd.grad(loss, [output for _, output in seen])
+    total = dict.fromkeys(layers, 0.0)
+    for (module, output), slope in zip(seen, slopes, strict=True):
+        product = (output * slope).detach()
+        if isinstance(module, nn.Linear) and options.fisher_axis == "channel":
+            product = product.reshape(len(x), -1, product.shape[-1]).sum(1)
+        else:
+            product = product.reshape(*product.shape[:2], -1).sum(2)
+        fan_in = module.weight[0].numel() if options.fisher_fan_in else 1
+        total[name_of(module, layers)] += fan_in * 0.5 * sum(p**2 for p in product).sum().item() / len(x)
+    return list(total.values())
+
+
+# -- gradients of units --------------------------------------------------------------------------------------
+
+
+def of_units(net, units, layers, options: Options) -> dict:
+    """Components of proxies that are statistics over units (samples or micro-batches)."""
+    each = [gradients(net, a, b, layers) for a, b in units]
+    components = ("lambda", "log_sigma", "dropped", "sums")
+    parts = {(p, "per_layer"): [] for p in ("zico", "gsnr", "gradsign")} | {("lswag_lambda", c): [] for c in components}
+    parts["zico", "sums"] = []
+    for layer, name in enumerate(layers):
+        g_UW = torch.stack([unit[layer] for unit in each]).flatten(1)
+        spread = {"signed": deviation(g_UW), "abs": deviation(g_UW.abs())}
+        sigma = spread[options.zico_variance]
+        pairs = zip(g_UW.abs().mean(0).tolist(), sigma.tolist(), strict=True)
+        ratios = sum(mean / s for mean, s in pairs if varies(s, sigma))
+        parts["zico", "sums"].append(ratios)
+        parts["zico", "per_layer"].append(math.log(ratios) if ratios else 0.0)
+        steps = torch.stack([g_UW[: u + 1].sum(0) for u in range(len(g_UW))]) if options.gsnr_accumulate else g_UW
+        mean = steps.mean(0)
+        parts["gsnr", "per_layer"].append((mean**2 / (deviation(steps) ** 2 + 1e-8)).sum().item())
+        parts["gradsign", "per_layer"].append(sum(g.sign() for g in g_UW).abs().sum().item())
+        found = lambda_of(name, spread[options.lambda_variance], len(units), options)
+        for component, value in zip(components, found, strict=True):
+            parts["lswag_lambda", component].append(value)
+    parts["lswag_lambda", "sums"] = dict(zip(layers, parts["lswag_lambda", "sums"], strict=True))
+    return parts
 
 
 def deviation(g_UW: torch.Tensor) -> torch.Tensor:
@@ -106,24 +238,93 @@ def varies(s: float, sigma: torch.Tensor) -> bool:
     return s > 1e-12 * sigma.median().item()
 
 
-def log_sum_over(numerator: torch.Tensor, sigma: torch.Tensor) -> float:
-    terms = [n / s for n, s in zip(numerator.tolist(), sigma.tolist(), strict=True) if varies(s, sigma)]
-    return math.log(sum(terms)) if terms else 0.0
+def lambda_of(name: str, sigma: torch.Tensor, units: int, options: Options) -> tuple:
+    """Lambda, mean log sigma and number of weights left out of a layer, and sum of 1 / sigma of its thirds."""
+    if options.lambda_ddof:
+        sigma = sigma * math.sqrt(units / (units - 1)) if units > 1 else sigma * NAN
+    split = options.lambda_split_qkv and name.split(".")[-1] == "qkv"
+    counted = [floored(part, options.lambda_floor) for part in sigma.chunk(3 if split else 1)]
+    every = [s for part in counted for s in part]
+    sums = [sum(1 / s for s in part) for part in counted]
+    value = sum(math.log(total) if total else 0.0 for total in sums)
+    return value, sum(map(math.log, every)) / len(every) if every else NAN, sigma.numel() - len(every), sums
 
 
-# -- activations -------------------------------------------------------------------------------------------
+def floored(sigma: torch.Tensor, floor: str) -> list[float]:
+    """The standard deviations that count, as they count."""
+    if floor == "epsilon":
+        return [s + 1e-8 for s in sigma.tolist()]
+    each = [s for s in sigma.tolist() if varies(s, sigma)]
+    if floor == "drop" or not each:
+        return each
+    low = np.quantile(each, 0.001)
+    return [max(s, low) for s in each] if floor == "clip" else [s for s in each if s >= low]
 
 
-def pre_activations(net, x) -> list[torch.Tensor]:
-    """What enters every ReLU and GELU, in order of execution; samples x units."""
-    seen, handles = [], []
-    for m in net.modules():
-        if isinstance(m, (nn.ReLU, nn.GELU)):
-            handles.append(m.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone())))
+def lambda_total(sums: dict[str, list[float]], per_layer: list[float], options: Options) -> float:
+    names = list(sums)
+    ends = {"first": names[0], "last": names[-1]}
+    excluded = {ends.get(name, name) for name in options.lambda_exclude}
+    if options.lambda_pool == "layer":
+        return sum(v for name, v in zip(names, per_layer, strict=True) if name not in excluded)
+    blocks: dict[str, float] = {}
+    for name in names:
+        if name not in excluded:
+            blocks[block_of(name)] = blocks.get(block_of(name), 0.0) + sum(sums[name])
+    return sum(math.log(total) for total in blocks.values() if total)
+
+
+def block_of(name: str) -> str:
+    """The name up to its first number (``blocks.0`` of ``blocks.0.mlp.fc1``), or the layer alone."""
+    return re.sub(r"^(.*?\b\d+)\..*", r"\1", name)
+
+
+# -- activations ---------------------------------------------------------------------------------------------
+
+
+def of_activations(net, x, params: int, options: Options) -> tuple[dict, dict]:
+    before = []  # cloned on the way in: an in-place ReLU overwrites it
+    handles = [
+        m.register_forward_pre_hook(lambda module, args: before.append(args[0].detach().clone()))
+        for m in net.modules()
+        if isinstance(m, ACTIVATIONS)
+    ]
     net(x)
     for handle in handles:
         handle.remove()
-    return [z.reshape(len(z), -1) for z in seen]
+    if not before:
+        return dict.fromkeys(("nwot", "swap", "reg_swap", "linear_regions", "lswag_psi", "lswag"), NAN), {}
+    layers = [z.flatten(1) for z in before]
+    kernel = sum(agreement(z) for z in layers)
+    words = [patterns(z) for z in layers]
+    values = {"nwot": log_det(kernel, -math.inf), "swap": float(len(set().union(*words)))}
+    values["reg_swap"] = NAN
+    if options.reg_swap:
+        mu, sigma = options.reg_swap
+        values["reg_swap"] = values["swap"] * math.exp(-((params / 1000 - mu) ** 2) / sigma)
+    codes = [tuple(code) for code in (torch.cat(layers, 1) > 0).tolist()]
+    values["linear_regions"] = float(len(set(codes)))
+    parts = {("swap", "words"): [len(w) for w in words]}
+    if not isinstance(options.psi_units, int):
+        chosen = [units_of(z, options.psi_units) for z in before]
+        found = [patterns(z[: options.psi_samples]) for z in chosen]
+        counts = [len(f) for f in found]
+        values["lswag_psi"] = {
+            "union": float(len(set().union(*found))),
+            "sum": float(sum(counts)),
+            "log_sum": sum(map(math.log, counts)),
+        }[options.psi_merge]
+        parts["lswag_psi", "words"], parts["lswag_psi", "union"] = counts, unions(found)
+        parts["lswag_psi", "units"] = [z.shape[1] for z in chosen]
+    return values, parts
+
+
+def units_of(z: torch.Tensor, units: str) -> torch.Tensor:
+    """Samples x units. Positions are pixels (images, channels, height, width) or tokens (images, tokens, channels)."""
+    if units == "all" or z.dim() == 2:
+        return z.flatten(1)
+    positions = z.flatten(2).transpose(1, 2) if z.dim() == 4 else z
+    return positions[:, 0] if units == "cls" else positions.mean(1)
 
 
 def patterns(z_SV: torch.Tensor) -> set[tuple[bool, ...]]:
@@ -139,54 +340,173 @@ def unions(found: list[set]) -> np.ndarray:
     return table
 
 
-def nwot(layers: list[torch.Tensor]) -> float:
-    codes = [[c for z in layers for c in (z[s] > 0).tolist()] for s in range(len(layers[0]))]
-    kernel = np.array([[sum(a == b for a, b in zip(u, v, strict=True)) for v in codes] for u in codes], float)
+def agreement(z_SV: torch.Tensor) -> np.ndarray:
+    """Number of units on which two samples agree."""
+    codes = (z_SV > 0).tolist()
+    return np.array([[sum(a == b for a, b in zip(u, v, strict=True)) for v in codes] for u in codes], float)
+
+
+def log_det(kernel: np.ndarray, singular: float) -> float:
     if np.linalg.matrix_rank(kernel) < len(kernel):
-        return -math.inf
+        return singular
     return float(np.linalg.slogdet(kernel)[1])
+
+
+def lswag(slope: float, psi: float, layers: int, form: str) -> float:
+    if form == "log":
+        return slope + log(psi)
+    if slope <= 0:  # the product would fall as Psi grows
+        return NAN
+    return slope * psi / (layers if form == "per_layer" else 1)
+
+
+def tcet(net, x, layers, saliency) -> tuple[list[float], list[float]]:
+    """log(SNR) x nu by layer, and nu: log det of the kernel of the signs of the layer's (first) output."""
+    signs = {}
+
+    def keep(name, module, before, output):
+        signs.setdefault(name, output.detach().flatten(1).clone())
+
+    watch(net, x, keep, WEIGHTS)
+    nu = [log_det(agreement(signs[name]), 0.0) for name in layers]
+    per_layer = []
+    for entries, weight in zip(saliency, nu, strict=True):
+        equal = entries.max() - entries.min() <= 1e-14 * entries.max()
+        ratio = entries.sum().item() / (1.0 if equal else entries.numpy().std(ddof=1).item())
+        per_layer.append(weight * (math.log(ratio) if ratio > 0 else ratio))
+    return per_layer, nu
+
+
+# -- gradients of logits -------------------------------------------------------------------------------------
+
+
+def correlation(rows: np.ndarray) -> np.ndarray:
+    """Of rows with each other; NaN at constant ones."""
+    centred = rows - rows.mean(1, keepdims=True)
+    centred[rows.max(1) == rows.min(1)] = 0.0
+    lengths = np.sqrt((centred**2).sum(1))
+    with np.errstate(invalid="ignore"):
+        return centred @ centred.T / lengths[:, None] / lengths
+
+
+def of_input_gradients(net, x, y) -> tuple[float, float]:
+    """jacov and epe_nas."""
+    x = x.clone().requires_grad_()
+    logits = net(x)
+    rows = torch.autograd.grad(logits.sum(), x)[0].flatten(1).numpy()
+    whole, k, many = correlation(rows), 1e-5, logits.shape[1] > 100
+    jacov = NAN
+    if np.isfinite(whole).all():
+        values = np.linalg.eigvalsh(whole) + k
+        jacov = float(-(np.log(values) + 1 / values).sum())
+    classes = [correlation(rows[(y == c).numpy()]) for c in y.unique().tolist()]
+    if all(len(members) == 1 for members in classes):
+        return jacov, NAN
+    if many:  # means instead of sums; a class with one image has none
+        scores = [np.log(np.abs(members) + k).sum() / len(members) for members in classes if len(members) > 1]
+        return jacov, float(sum(abs(a - b) for a in scores for b in scores) / len(scores))
+    return jacov, float(sum(abs(np.log(np.abs(members) + k).sum()) for members in classes))
+
+
+def ntk_cond(net, x) -> float:
+    owners = [m for m in net.modules() if isinstance(m, WEIGHTS + NORMS) and m.weight is not None]
+    weights = list({id(m.weight): m.weight for m in owners}.values())
+    logits, rows = net(x), []
+    for i in range(len(x)):
+        found = torch.autograd.grad(logits[i].sum(), weights, retain_graph=True)
+        rows.append(torch.cat([g.flatten() for g in found]))
+    values = np.linalg.eigvalsh(np.array([[float(a @ b) for b in rows] for a in rows]))
+    singular = values[0] <= values[-1] * len(values) * np.finfo(float).eps
+    return NAN if singular else float(values[-1] / values[0])
 
 
 # -- the synaptic pass ---------------------------------------------------------------------------------------
 
 
-def synflow(model, inputs, options: Options) -> list[float]:
-    net = copy.deepcopy(model).double().eval()
+def synaptic(model, x, identity: tuple) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """|weights| of the layers in order, and the gradient of the sum of the logits of an image of ones."""
+    net = prepared(model, False)
     for p in net.parameters():
         p.data.abs_()
-        p.requires_grad_(True)
-    identity = NORMS + ((nn.LayerNorm,) if options.synflow_ln == "identity" else ())
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, identity):
                 setattr(parent, name, nn.Identity())
-    ones = torch.ones_like(inputs[:1]).double()
-    weights = weights_in_order(net, ones)
-    grads = torch.autograd.grad(net(ones).sum(), weights)
-    return [(w * g).abs().sum().item() for w, g in zip(weights, grads, strict=True)]
+    ones = torch.ones_like(x[:1])
+    weights = [m.weight for m in layers_in_order(net, ones).values()]
+    slopes = torch.autograd.grad(net(ones).sum(), weights)
+    return [w.detach() for w in weights], list(slopes)
 
 
-# -- AZ-NAS --------------------------------------------------------------------------------------------------
+def synflow(model, x, layer_norm: str) -> list[torch.Tensor]:
+    identity = BATCH_NORMS + ((nn.LayerNorm,) if layer_norm == "identity" else ())
+    return [(w * g).abs() for w, g in zip(*synaptic(model, x, identity), strict=True)]
 
 
-def az(net, inputs, targets, seed, options: Options) -> dict[str, float]:
-    run = engine._Run(copy.deepcopy(net), inputs.double(), targets, seed, options)  # for its random numbers only
-    names, tensors = primary_blocks(net, run._batch(NOISE).double().requires_grad_(), options.features)
+def dss(model, x, layers, kept) -> tuple[float, list[float]]:
+    """Nuclear norms at an attention's linear layers, synflow at the other ones."""
+    weights, slopes = synaptic(model, x, BATCH_NORMS)
+    per_layer, attention = [], False
+    for (name, module), w, g, entries in zip(layers.items(), weights, slopes, kept, strict=True):
+        if not isinstance(module, nn.Linear):
+            per_layer.append(NAN)
+        elif "attn" in name:
+            attention = True
+            nuclear = [np.linalg.svd(t.numpy(), compute_uv=False).sum() for t in (w, g)]
+            per_layer.append(float(nuclear[0] * nuclear[1]))
+        else:
+            per_layer.append(entries.sum().item())
+    return float(np.nansum(per_layer)) if attention else NAN, per_layer
+
+
+# -- feature maps of noise -----------------------------------------------------------------------------------
+
+
+def meco(net, image, modules: str) -> float:
+    """Sum over feature maps of the smallest eigenvalue of the correlation of their rows."""
+    found = []
+
+    def keep(name, module, before, output):
+        if torch.is_tensor(output) and output.dim() > 2:
+            rows = np.nan_to_num(correlation(output[0].detach().flatten(1).numpy()))
+            found.append(float(np.linalg.eigvalsh(rows)[0]))
+
+    try:
+        with torch.no_grad():
+            watch(net, image, keep, nn.Module if modules == "all" else WEIGHTS + NORMS + ACTIVATIONS)
+    except ValueError:  # batch norm in training mode over one value a channel
+        return NAN
+    return sum(found) if found else NAN
+
+
+def az(net, noise, signs_of, features) -> tuple[dict[str, float], dict]:
+    names, tensors = primary_blocks(net, noise.requires_grad_(), features)
     if not names:
-        return {"az_expressivity": math.nan, "az_trainability": math.nan}
-    expressivity = sum(entropy(channels_last(t.detach())) for t in tensors)
+        return {f"az_{kind}": NAN for kind in ("expressivity", "progressivity", "trainability")}, {}
+    entropies = [entropy(channels_last(t.detach())) for t in tensors]
+    steps = [b - a for a, b in pairwise(entropies)]
     terms = []
     for i in range(1, len(tensors)):
-        signs = run._signs(names[i], tensors[i]).double()
+        signs = signs_of(names[i], tensors[i]).double()
         (g_in,) = torch.autograd.grad(tensors[i], tensors[i - 1], signs, retain_graph=True)
-        while g_in.dim() == 4 and g_in.shape[-1] > signs.shape[-1]:
+        if g_in.shape == signs.shape and (g_in == signs).all():
+            terms.append(NAN)  # the block changes nothing
+            continue
+        if g_in.dim() == 4 and g_in.shape[-1] > signs.shape[-1]:
             r = g_in.shape[-1] // signs.shape[-1]
             g_in = torch.stack([g_in[:, :, a::r, b::r] for a in range(r) for b in range(r)], 2).flatten(1, 2)
         a, b = channels_last(g_in), channels_last(signs)
         jacobian = sum(torch.outer(u, v) for u, v in zip(a, b, strict=True)) / len(b)
-        s = np.linalg.svd(jacobian.numpy(), compute_uv=False)[0]
+        s = float(np.linalg.svd(jacobian.numpy(), compute_uv=False)[0])
         terms.append(2 - s - 1 / (s + 1e-6))
-    return {"az_expressivity": expressivity, "az_trainability": sum(terms) / len(terms) if terms else math.nan}
+    counted = [t for t in terms if not math.isnan(t)]
+    values = {
+        "az_expressivity": sum(entropies),
+        "az_progressivity": min(steps) if steps else NAN,
+        "az_trainability": sum(counted) / len(counted) if counted else NAN,
+    }
+    each = {"az_expressivity": entropies, "az_progressivity": [NAN, *steps], "az_trainability": [NAN, *terms]}
+    return values, {(name, "per_feature"): found for name, found in each.items()}
 
 
 def primary_blocks(net, x, features) -> tuple[list[str], list[torch.Tensor]]:
@@ -220,3 +540,48 @@ def entropy(rows: torch.Tensor) -> float:
     rows = rows.numpy()
     values = np.linalg.eigvalsh(np.cov(rows.T, bias=True).reshape(rows.shape[1], rows.shape[1])).clip(0)
     return float(-sum(p * math.log(p + 1e-8) for p in values / values.sum()))
+
+
+# -- Zen -----------------------------------------------------------------------------------------------------
+
+
+def zen(net, draws, options: Options) -> float:
+    """Mean over draws of (state dict, images, noise) of the log of how far the last feature map moves."""
+    values = []
+    for tensors, x, epsilon in draws:
+        net.load_state_dict(tensors, strict=False)  # some buffers are not kept in a state dict
+        before, after = (last_map(net, images, options.features) for images in (x, x + 0.01 * epsilon))
+        if before is None:
+            return NAN
+        value = log(sum((a - b).abs().sum().item() for a, b in zip(before[0], after[0], strict=True)) / len(x))
+        for m in net.modules():  # after both runs: their running variances are a blend of the initial ones and theirs
+            if isinstance(m, BATCH_NORMS) and m.running_var is not None:
+                value += 0.5 * log(m.running_var.mean().item())
+        if options.zen_ln_compensation:
+            value += sum(log(deviations.mean().item()) for deviations in before[1])
+        values.append(value)
+    return sum(values) / len(values)
+
+
+def last_map(net, x, features) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
+    """The feature map before the pooling, and the standard deviations over channels that enter the layer norms."""
+    names = [name for name, m in net.named_modules() if isinstance(m, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d))]
+    if features:
+        wanted, side = features[-1], "output"
+    elif len(getattr(net, "blocks", [])):
+        wanted, side = f"blocks.{len(net.blocks) - 1}", "output"
+    elif names:
+        wanted, side = names[-1], "input"
+    else:
+        return None
+    maps, deviations = [], []
+
+    def keep(name, module, before, output):
+        if name == wanted:
+            maps.append(before if side == "input" else output)
+        if isinstance(module, nn.LayerNorm):
+            deviations.append(before.std(-1, correction=0))
+
+    with torch.no_grad():
+        watch(net, x, keep)
+    return maps[-1], deviations

@@ -1,6 +1,7 @@
 """Scoring of architectures: what a score depends on, progress that survives, and the fitness of a search."""
 
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -69,10 +70,65 @@ def test_another_proxy_is_computed_alone(scorer, tmp_path, calls):
 
 def test_records_from_other_conditions_are_not_used(scorer, tmp_path, calls):
     score_shard(scorer, ARCHS, 1, ["snip"], tmp_path / "log")
-    for changed in (replace(scorer, seed=2), replace(scorer, batch_sha256="x"), replace(scorer, options={"pieces": 2})):
+    for changed in (replace(scorer, seed=2), replace(scorer, batch_sha256="x"), replace(scorer, options={"pieces": 4})):
         calls.clear()
         score_shard(changed, ARCHS, 1, ["snip"], tmp_path / "log")
         assert len(calls) == 4
+
+
+def test_records_of_another_version_of_a_library_are_not_used(scorer, tmp_path, calls, monkeypatch):
+    score_shard(scorer, ARCHS, 1, ["snip"], tmp_path / "log")
+    calls.clear()
+    monkeypatch.setattr(scoring, "version", lambda package: "0")
+    score_shard(scorer, ARCHS, 1, ["snip"], tmp_path / "log")
+    assert len(calls) == 4
+
+
+def test_a_default_given_explicitly_changes_nothing(scorer, tmp_path, calls):
+    score_shard(scorer, ARCHS, 1, ["snip"], tmp_path / "log")
+    calls.clear()
+    same = replace(scorer, options={"psi_samples": None, "precision": "float32", "lambda_exclude": []})
+    assert same.conditions == scorer.conditions and repr(same.conditions) == repr(scorer.conditions)
+    score_shard(same, ARCHS, 1, ["snip"], tmp_path / "log")
+    assert calls == []
+
+
+def test_conditions_hold_every_option_and_survive_the_file(scorer, tmp_path):
+    scorer = replace(scorer, options={"window": (0.25, 1.0), "labels": "random"})
+    store.write(tmp_path / "s.h5", score_shard(scorer, ARCHS[:1], 1, ["snip"], tmp_path / "log"))
+    stored = store.read(tmp_path / "s.h5").provenance
+    assert stored["conditions"] == scorer.conditions
+    options = stored["conditions"]["options"]
+    assert options.keys() == {field.name for field in fields(proxies.Options)}
+    assert (options["window"], options["labels"], options["precision"]) == ([0.25, 1.0], "random", "float32")
+    assert {"torch", "timm"} <= stored["packages"].keys()
+
+
+def test_every_score_is_stored_with_cost_and_precision(scorer, tmp_path):
+    names = [*NAMES, "synflow"]
+    scores = score_shard(scorer, ARCHS[:2], 2, names, tmp_path / "log")
+    precisions = {name: "float32" for name in NAMES}
+    assert {name: table.precision for name, table in scores.proxies.items()} == {**precisions, "synflow": "float64"}
+    double = score_shard(replace(scorer, options={"precision": "float64"}), ARCHS[:1], 1, ["snip"], tmp_path / "64")
+    assert double.proxies["snip"].precision == "float64"
+    identity = score_shard(
+        replace(scorer, options={"synflow_ln": "identity"}), ARCHS[:2], 2, ["synflow", "dss"], tmp_path / "identity"
+    )
+    assert {name: table.pass_name for name, table in identity.proxies.items()} == {
+        "dss": "synaptic",
+        "synflow": "synaptic_bare",
+    }
+    for scores, table in ((s, table) for s in (scores, identity) for table in s.proxies.values()):
+        cost = scores.passes[table.pass_name]
+        np.testing.assert_array_equal(cost.seconds_AS, table.seconds_AS)
+        assert (cost.seconds_AS > 0).all()
+        if sys.platform == "linux":
+            assert (cost.peak_bytes_AS > 1e6).all()
+    assert dict(store.costs(scores)[["proxy", "shared"]].to_numpy()) == {
+        **{name: 4 for name in names},
+        "params": 1,
+        "synflow": 1,
+    }
 
 
 def test_a_new_version_of_a_part_makes_the_whole_stale(scorer, tmp_path, calls, monkeypatch):

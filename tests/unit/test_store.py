@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,6 +161,18 @@ def test_collect_refuses_components_that_are_not_as_declared(component, expected
         store.collect(ARCHS[:1], [1], [1], [0], {(ARCHS[0].id, 0): wrong}, INFO, {})
 
 
+def test_a_card_completed_later_keeps_the_larger_cost_of_a_pass():
+    """A pass that is run again for one more proxy alone says little about what it costs with all of them."""
+    axes = card(ARCHS[0], 0).axes
+    first = ScoreCard({"zico": ProxyScore(1.0, seconds=3.0)}, axes, {"data": PassCost(3.0, 50.0), "a": PassCost(1.0)})
+    added = {"data": PassCost(2.0, 70.0), "a": PassCost(0.5, 9.0), "noise": PassCost(4.0)}
+    merged = first.merged(ScoreCard({"psi": ProxyScore(2.0, seconds=2.0)}, axes, added))
+    assert {name: score.seconds for name, score in merged.scores.items()} == {"zico": 3.0, "psi": 2.0}
+    assert merged.passes.keys() == {"data", "a", "noise"}
+    assert (merged.passes["data"], merged.passes["a"]) == (PassCost(3.0, 70.0), PassCost(1.0, 9.0))
+    assert merged.passes["noise"].seconds == 4.0
+
+
 def test_a_failed_proxy_needs_no_components_but_gets_a_reason():
     failed = card(ARCHS[0], 0)
     failed.scores["zico"] = ProxyScore(NAN)
@@ -271,6 +284,22 @@ def test_large_arrays_are_compressed(tmp_path):
     with h5py.File(tmp_path / "s.h5") as f:
         assert f["proxies/zico/components/per_layer"].compression == "gzip"
     assert same(store.read(tmp_path / "s.h5"), collected(archs))
+
+
+def test_the_precision_of_a_proxy_is_an_attribute_that_old_files_lack(tmp_path):
+    known = collected(ARCHS, info=changed_info("psi", precision="float64"))
+    store.write(tmp_path / "s.h5", known)
+    with h5py.File(tmp_path / "s.h5") as f:
+        assert f["proxies/psi"].attrs["precision"] == b"float64" and "precision" not in f["proxies/zico"].attrs
+    again = store.read(tmp_path / "s.h5")
+    assert same(again, known)
+    assert {name: table.precision for name, table in again.proxies.items()} == {
+        "loss": "",
+        "psi": "float64",
+        "zico": "",
+    }
+    assert store.read(FIXTURE).proxies["loss"].precision == ""
+    assert store.content_sha256(known) != store.content_sha256(collected(ARCHS))
 
 
 # ------------------------------------------------------------------------------------------ damaged files
@@ -441,6 +470,7 @@ def changed_info(proxy: str, **changes) -> dict:
         (lambda: collected(ARCHS[1:], seeds=(0, 2)), "the seeds: (0, 1) in one.h5 but (0, 2) in two.h5"),
         (lambda: collected(ARCHS[1:], info=changed_info("zico", version=3)), "version of zico: 2 in one.h5 but 3"),
         (lambda: collected(ARCHS[1:], info=changed_info("loss", orientation=1)), "orientation of loss: -1"),
+        (lambda: collected(ARCHS[1:], info=changed_info("loss", precision="float64")), "precision of loss:  in one.h5"),
         (
             lambda: collected(ARCHS[1:], info={k: v for k, v in INFO.items() if k != "psi"}),
             "the proxies: loss, psi, zico in one.h5 but loss, zico in two.h5",
@@ -497,6 +527,34 @@ def test_the_frame_is_the_oriented_mean_over_finite_seeds():
     np.testing.assert_array_equal(frame["zico"], scores.proxies["zico"].value_AS.sum(1) / 2)
     assert frame.attrs["ignored_seeds"] == {"loss": 1, "psi": 0, "zico": 0}
     assert set(frame.dtypes) == {np.dtype("f8")}
+
+
+def test_costs_are_medians_of_the_pass_of_each_proxy():
+    scores = collected(ARCHS, info=changed_info("loss", **{"pass": "noise/eval"}))
+    seconds_AS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 600.0], [7.0, NAN]])  # median 4: NaN was not measured
+    passes = {
+        "data": store.PassTable(seconds_AS, np.full((4, 2), NAN)),
+        "noise/eval": store.PassTable(seconds_AS / 2, 10 * np.nan_to_num(seconds_AS, nan=0.0)),
+        "left over": store.PassTable(seconds_AS, seconds_AS),  # of a proxy that is no longer asked for
+    }
+    table = store.costs(replace(scores, passes=passes))
+    expected = pd.DataFrame(
+        {
+            "proxy": ["loss", "psi", "zico"],
+            "pass": ["noise/eval", "data", "data"],
+            "seconds": [2.0, 4.0, 4.0],
+            "peak_bytes": [35.0, NAN, NAN],
+            "shared": [1, 2, 2],
+        }
+    )
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def test_costs_that_were_not_measured_are_nan():
+    for scores in (replace(collected(ARCHS), passes={}), collected([])):
+        table = store.costs(scores)
+        assert list(table["proxy"]) == ["loss", "psi", "zico"] and list(table["shared"]) == [1, 2, 2]
+        assert table[["seconds", "peak_bytes"]].isna().all(axis=None)
 
 
 def test_values_that_are_not_finite_are_counted_by_reason():

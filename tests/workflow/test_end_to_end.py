@@ -1,5 +1,6 @@
 """The whole workflow, from images to the report, and each way of getting accuracies."""
 
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,7 +19,8 @@ from libranas.files import read_json
 
 OUTPUTS = [
     *("data/images.h5", "data/manifest.json", "data/calibration.npz", "sample/archs.csv"),
-    *("scores/shards/0.h5", "scores/shards/1.h5", "scores/scores.h5", "scores/failures.csv"),
+    *("scores/shards/0.h5", "scores/shards/1.h5", "scores/scores.h5"),
+    *("scores/failures.csv", "scores/costs.csv"),
     *("layers/curve.csv", "layers/window.json", "layers/table.csv", "benchmark/train.csv"),
     *("libra/choice.json", "libra/methods.csv", "libra/proxies.csv"),
     *("search/evolution.csv", "search/random.csv", "search/params.csv", "search/selected.json"),
@@ -89,6 +91,19 @@ def test_the_report_tells_what_was_run_and_found(finished):
     assert torch.__version__.split("+")[0] in page
     for role in summary["roles"].values():
         assert f"{100 * role['test_accuracy']['mean']:.2f} %" in page
+
+
+def test_the_report_tells_what_each_proxy_costs(finished):
+    costs = pd.read_csv(finished.results / "scores/costs.csv").set_index("proxy")
+    correlations = pd.read_csv(finished.results / "libra/proxies.csv").set_index("proxy")["spearman"]
+    assert set(costs.index) == set(correlations.index) and (costs["seconds"] > 0).all()
+    page = (finished.results / "report.html").read_text(encoding="utf-8")
+    table = page.split("What a proxy costs and what it is worth")[1].split("</table>")[0]
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in table.split("<tr")[2:]]
+    assert [row[0] for row in rows] == list(correlations.sort_values(ascending=False, kind="stable").index)
+    for proxy, _, _, pass_, milliseconds, _, shared in rows:
+        assert (pass_, milliseconds) == (costs["pass"][proxy], f"{1000 * costs['seconds'][proxy]:,.1f}")
+        assert shared.split(" ")[0].replace("–", "0") == str(costs["shared"][proxy] - 1)
 
 
 def test_the_export_loads_back_bit_equal(finished):

@@ -1,0 +1,745 @@
+"""The runs of a network: one method a pass, which shows every proxy of the pass what it wants to see.
+
+A pass whose batch does not fit in memory is repeated in parts. Where the loss of an image does not depend on
+the others the parts give the same values: sums over images are added up, activation signs put together, and
+inner products between images made from pairs of parts. In training mode batch normalisation forbids that.
+"""
+
+import gc
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from libranas.errors import LibranasError
+from libranas.moments import Moments, Running, Scratch, Wanted, tiles
+from libranas.probe import (
+    ACTIVATIONS,
+    BATCH_NORMS,
+    LAYERS,
+    NORMS,
+    Anatomy,
+    Recorder,
+    as_matrix,
+    choose_units,
+    examine,
+    kind_of,
+    positions_last_channels,
+)
+from libranas.provenance import stream_seed
+from libranas.proxies.base import (
+    DATA,
+    GAUSSIAN,
+    NEEDS,
+    Activation,
+    Curvature,
+    Feature,
+    InputGradient,
+    Maps,
+    Network,
+    Options,
+    Pass,
+    Perturbation,
+    Proxy,
+    Saliency,
+    Signal,
+    TangentKernel,
+    Undefined,
+    Vjp,
+    Weight,
+)
+from libranas.scorecard import Axis
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Size of Zen's perturbation.
+ZEN_ALPHA = 1e-2
+
+
+class Collected:
+    """What the reduces of the proxies returned, by proxy, need and place."""
+
+    def __init__(self, proxies: Iterable[Proxy], options: Options):
+        self.options = options
+        self.captures = {p.name: p.captured(options) for p in proxies}
+        self.undefined: dict[str, str] = {}
+        self._found: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
+
+    def wants(self, *needs: str) -> bool:
+        return any(need in captures for captures in self.captures.values() for need in needs)
+
+    def give(self, need: str, place: str, captured) -> None:
+        """Let every proxy with `need` reduce what was captured at `place`; numbers of parts of a batch add up."""
+        for name, captures in self.captures.items():
+            if need not in captures or name in self.undefined:
+                continue
+            try:
+                numbers = captures[need](captured, self.options)
+            except Undefined as reason:
+                self.undefined[name] = str(reason)
+                continue
+            places = self._found[name, need]
+            if place in places:
+                numbers = {key: places[place][key] + number for key, number in numbers.items()}
+            places[place] = numbers
+
+    def refuse(self, need: str, reason: str) -> None:
+        """All proxies with `need` are undefined for this network."""
+        for name, captures in self.captures.items():
+            if need in captures:
+                self.undefined.setdefault(name, reason)
+
+    def forget(self, pass_: Pass) -> None:
+        """Drop what a pass has given so far, since it is repeated."""
+        for name, need in list(self._found):
+            if NEEDS[need][0] == pass_:
+                del self._found[name, need]
+
+    def of(self, proxy: Proxy, watched: dict[str, tuple[str, ...]]) -> list[dict]:
+        """The joined dicts of each place, in the order of execution.
+
+        `watched` are the places that were looked at along each axis.
+
+        Raises
+        ------
+        Undefined
+            With the reason why there is no value.
+        """
+        if proxy.name in self.undefined:
+            raise Undefined(self.undefined[proxy.name])
+        joined: dict[str, dict] = {}
+        for need in self.captures[proxy.name]:
+            axis, found = NEEDS[need][1], self._found[proxy.name, need]
+            places = list(found) if axis is None else list(watched[axis][need == "vjp" :])
+            missing = [place for place in places if place not in found]
+            if missing:
+                raise Undefined(
+                    f"no {need} at {len(missing)} places, e.g. {missing[0]}: the output does not depend on them, "
+                    "or they do not depend on the images"
+                )
+            for place in places:
+                joined.setdefault(place, {}).update(found[place])
+        if not joined:
+            raise Undefined(proxy.undefined_for or "nothing of what it needs is in this network")
+        return list(joined.values())
+
+
+class Run:
+    """One scoring call: the tensors of the model by precision, and one method a pass."""
+
+    def __init__(self, model, inputs, targets, seed, options: Options, collected: Collected):
+        self.model, self.inputs, self.seed, self.options = model, inputs, seed, options
+        self.collected = collected
+        self.anatomy: Anatomy = examine(model, options.features)
+        self.axes: dict[str, Axis] = {}
+        self.warnings: list[str] = []
+        self.parts = 1
+        train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
+        model.train(train)
+        #: Whether the loss of a sample depends on the other samples of its batch.
+        self.coupled = train and self.anatomy.coupled
+        sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
+        self.units = len(inputs) if sample else options.pieces
+        if len(inputs) % self.units:
+            raise LibranasError(
+                f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
+                "Choose a batch size that the option pieces divides.",
+            )
+        self.targets = targets
+        if options.labels == "random":
+            generator = self._generator("labels")
+            self.targets = torch.randint(0, int(targets.max()) + 1, targets.shape, generator=generator).to(targets)
+        if options.window is not None:
+            self._dry_run()
+
+    def capture(self, pass_: Pass) -> None:
+        """Run `pass_`, in as many parts as memory allows."""
+        method = getattr(self, f"_{pass_.name}")
+        while True:
+            failure = self._attempt(method, pass_)
+            if failure is None:
+                return
+            if self.coupled or pass_.batch in ("none", "ones") or self.parts >= len(self.inputs):
+                raise LibranasError(
+                    f"The {pass_.name} pass does not fit in the memory of {self.inputs.device}: network with "
+                    f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.inputs)} images of "
+                    f"{tuple(self.inputs.shape[1:])}. {failure}",
+                    "Batch normalisation in training mode does not allow to split the batch; use a smaller one, or "
+                    "mode='eval'."
+                    if self.coupled
+                    else "Use smaller images, or a device with more memory.",
+                )
+            self.parts *= 2
+            self.collected.forget(pass_)
+            gc.collect()
+            if self.inputs.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _attempt(self, method, pass_: Pass) -> str | None:
+        """Run a pass; what the allocator said if it did not fit. (Here, so that the traceback's tensors die.)"""
+        try:
+            method(pass_)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            return str(error).splitlines()[0]
+        return None
+
+    # -- what the passes share ---------------------------------------------------------------------------
+
+    def _generator(self, *names) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(self.seed, *names))
+
+    def _tensors(self, pass_: Pass) -> dict[str, torch.Tensor]:
+        """Detached parameters and copied buffers (batch norm writes into them) in the pass's precision."""
+        dtype = _DTYPES[pass_.precision or self.options.precision]
+
+        def prepared(tensor):
+            if not tensor.is_floating_point():
+                return tensor.clone()
+            tensor = tensor.detach().to(dtype)
+            return tensor.abs() if pass_.weights == "absolute" else tensor
+
+        # A parameter that two modules share must stay one tensor.
+        own = {id(p): prepared(p) for p in self.model.parameters()}
+        tensors = {n: own[id(p)] for n, p in self.model.named_parameters(remove_duplicate=False)}
+        buffers = {n: prepared(b).clone() for n, b in self.model.named_buffers(remove_duplicate=False)}
+        return tensors | buffers
+
+    def _batch(self, pass_: Pass) -> torch.Tensor:
+        dtype = _DTYPES[pass_.precision or self.options.precision]
+        if pass_.batch == "noise":
+            return self._noise_images("noise")
+        if pass_.batch == "ones":
+            return torch.ones_like(self.inputs[:1], dtype=dtype)
+        return self.inputs.to(dtype)
+
+    def _noise_images(self, *stream) -> torch.Tensor:
+        size = (self.options.noise_batch or len(self.inputs), *self.inputs.shape[1:])
+        noise = torch.randn(size, generator=self._generator(*stream))
+        return noise.to(self.inputs.device, _DTYPES[self.options.precision])
+
+    def _slices(self, count: int, parts: int | None = None) -> Iterator[slice]:
+        """Contiguous parts of `count` things."""
+        size = -(-count // (parts or self.parts))
+        return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+    def _watched(self, axis: str, place: str) -> bool:
+        if self.options.window is None or axis == "feature":
+            return True
+        names, depths = self.axes[axis].names, self.axes[axis].depth
+        low, high = self.options.window
+        return low <= depths[names.index(place)] < high
+
+    def watched(self) -> dict[str, tuple[str, ...]]:
+        """The places along each axis that are looked at."""
+        return {axis: tuple(n for n in a.names if self._watched(axis, n)) for axis, a in self.axes.items()}
+
+    def _recorder(self, **callbacks) -> Recorder:
+        return Recorder(self.anatomy, self._watched, **callbacks)
+
+    def _forward(self, recorder: Recorder, tensors, inputs) -> torch.Tensor:
+        """One forward pass under `recorder`; logits (B, K)."""
+        logits = functional_call(self.model, tensors, (inputs,))
+        self.axes = self.axes or recorder.axes()
+        return logits
+
+    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """This part's share of the mean cross-entropy of the whole batch."""
+        return F.cross_entropy(logits, targets, reduction="sum") / len(self.inputs)
+
+    def _leaves(self, tensors, everywhere: bool = False) -> dict[str, torch.Tensor]:
+        """The (watched) layers' weights in `tensors` as leaves of autograd, by layer name."""
+        if not self.axes:
+            self._dry_run()
+        names = self.axes["layer"].names if everywhere else self.watched()["layer"]
+        return {name: tensors[_key(name)].requires_grad_() for name in names}
+
+    @contextmanager
+    def _mode(self, train: bool, fused: bool = True, identity: tuple = ()):
+        """Another mode for a while; without fused attention (which has no second derivative and whose products
+        are not counted), and with some types of modules as the identity."""
+        before = {m: m.training for m in self.model.modules()}
+        off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
+        handles = [
+            m.register_forward_hook(lambda module, args, output: args[0])
+            for m in self.model.modules()
+            if isinstance(m, identity)
+        ]
+        self.model.train(train)
+        for m in off:
+            m.fused_attn = False
+        try:
+            yield
+        finally:
+            for m in off:
+                m.fused_attn = True
+            for handle in handles:
+                handle.remove()
+            for m, mode in before.items():
+                m.training = mode
+
+    # -- analytic ----------------------------------------------------------------------------------------
+
+    def _dry_run(self) -> None:
+        """Only to know the order of the layers."""
+        with self._mode(train=False), torch.no_grad(), Recorder(self.anatomy) as recorder:
+            self._forward(recorder, self._tensors(DATA), self._batch(DATA)[:1])
+
+    def _analytic(self, pass_: Pass) -> None:
+        tensors = self._tensors(pass_)
+        # One image through train-mode batch norm would be refused.
+        counter, recorder = FlopCounterMode(display=False), Recorder(self.anatomy)
+        with self._mode(train=False, fused=False), torch.no_grad(), counter, recorder:
+            self._forward(recorder, tensors, self.inputs[:1].to(next(iter(tensors.values())).dtype))
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.collected.give("network", "", Network(trainable, counter.get_total_flops() // 2))
+        if self.collected.wants("weight"):
+            for name in self.watched()["layer"]:
+                weight = tensors[_key(name)]
+                self.collected.give("weight", name, Weight(as_matrix(weight)))
+
+    # -- data --------------------------------------------------------------------------------------------
+
+    def _data(self, pass_: Pass) -> None:
+        wants, tensors, inputs = self.collected.wants, self._tensors(pass_), self._batch(pass_)
+        of_units = Wanted(
+            mean=wants("spread") or (not self.coupled and wants("gradient")),
+            spread=wants("abs_spread", "spread"),
+            signs=wants("signs"),
+            accumulated=wants("accumulated"),
+        )
+        if of_units.of_units and self.units < 4 and not self.options.few_units:
+            reason = f"only {self.units} gradient units, at least 4 are needed (few_units=True allows fewer)"
+            for need in ("spread", "abs_spread", "accumulated"):
+                self.collected.refuse(need, reason)
+        if wants("output") and self.model.training:
+            # Before any run in training mode, which changes the running statistics.
+            signs = _Signs(self, "output")
+            for part in self._slices(len(inputs)):
+                with self._mode(train=False), torch.no_grad(), self._recorder(on_output=signs.see) as recorder:
+                    self._forward(recorder, tensors, inputs[part])
+            signs.give()
+        if self.coupled:
+            self._whole_batch(tensors, inputs)
+            if of_units.of_units:
+                self._pieces(tensors, inputs, of_units)
+        else:
+            self._all_units(tensors, inputs, of_units)
+
+    def _all_units(self, tensors, inputs, wanted: Wanted) -> None:
+        """Uncoupled: one run shows everything, since the batch's gradient is the mean over the units."""
+        wants = self.collected.wants
+        activations, outputs = _Signs(self, "activation"), _Signs(self, "output")
+        products, signals = wanted.mean or wanted.of_units, wants("signal")
+        parts = list(self._slices(self.units))
+        scratch, kept = Scratch(), {}
+
+        def on_products(name, weight, a_UGKI, d_UGKO):
+            moments = kept.pop(name, None) or Moments(wanted, scratch)
+            moments.add_products(a_UGKI, d_UGKO)
+            if moments.units < self.units:
+                kept[name] = moments
+            else:
+                self._give_moments(name, weight, moments)
+
+        size = len(inputs) // self.units
+        for part in parts:
+            images = slice(part.start * size, part.stop * size)
+            recorder = self._recorder(
+                on_products=on_products if products else None,
+                units=part.stop - part.start,
+                on_signal=self._give_signal if signals else None,
+                on_activation=activations.see if wants("activation") else None,
+                on_output=outputs.see if wants("output") and not self.model.training else None,
+            )
+            with recorder, torch.set_grad_enabled(products or signals):
+                logits = self._forward(recorder, tensors, inputs[images])
+                if recorder.anchors:
+                    torch.autograd.grad(self._loss(logits, self.targets[images]), recorder.anchors, allow_unused=True)
+        activations.give()
+        outputs.give()
+
+    def _whole_batch(self, tensors, inputs) -> None:
+        """Coupled: gradient and signs of the batch as a whole; autograd's own weight gradients."""
+        wants = self.collected.wants
+        activations = _Signs(self, "activation")
+        leaves = self._leaves(tensors) if wants("gradient") else {}
+        if not (leaves or wants("signal", "activation")):
+            return
+        recorder = self._recorder(
+            on_signal=self._give_signal if wants("signal") else None,
+            on_activation=activations.see if wants("activation") else None,
+        )
+        with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
+            logits = self._forward(recorder, tensors, inputs)
+            targets = [*leaves.values(), *recorder.anchors]
+            if targets:
+                found = torch.autograd.grad(self._loss(logits, self.targets), targets, allow_unused=True)
+                for (name, weight), gradient in zip(leaves.items(), found, strict=False):
+                    if gradient is not None:
+                        moments = Moments(Wanted(mean=True))
+                        moments.add_unit(as_matrix(gradient))
+                        self._give(("gradient",), name, moments.gradient(name, as_matrix(weight.detach())))
+        for weight in leaves.values():
+            weight.requires_grad_(False)
+        activations.give()
+
+    def _pieces(self, tensors, inputs, wanted: Wanted) -> None:
+        """Coupled: micro-batches, each by itself."""
+        leaves = self._leaves(tensors)
+        moments = {name: Moments(wanted) for name in leaves}
+        for piece in self._slices(len(inputs), self.units):
+            with Recorder(self.anatomy) as recorder:
+                logits = self._forward(recorder, tensors, inputs[piece])
+                loss = self._loss(logits, self.targets[piece])
+                found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+            for name, gradient in zip(leaves, found, strict=True):
+                if gradient is not None:
+                    moments[name].add_unit(as_matrix(gradient))
+        for name, weight in leaves.items():
+            if moments[name].units:
+                self._give_moments(name, weight.detach(), moments[name])
+
+    def _give_moments(self, name: str, weight: torch.Tensor, moments: Moments) -> None:
+        # The loss is a mean over the batch, so a unit's own mean loss has `units` times its gradient.
+        gradient = moments.gradient(name, as_matrix(weight), self.units)
+        self._give(("spread", "abs_spread", "signs") + (() if self.coupled else ("gradient",)), name, gradient)
+        if moments.wanted.accumulated:
+            sums = moments.gradient(name, as_matrix(weight), self.units, sums=True)
+            self._give(("accumulated",), name, sums)
+
+    def _give(self, needs: Iterable[str], name: str, captured) -> None:
+        for need in needs:
+            self.collected.give(need, name, captured)
+
+    def _give_signal(self, name: str, product_BPD, fan_in: int, tokens: bool) -> None:
+        self.collected.give("signal", name, Signal(product_BPD, fan_in, len(self.inputs), tokens))
+
+    # -- jacobian ----------------------------------------------------------------------------------------
+
+    def _jacobian(self, pass_: Pass) -> None:
+        tensors, inputs = self._tensors(pass_), self._batch(pass_)
+        kernel_BB = None
+        if self.collected.wants("kernel") and not self.coupled:
+            kernel_BB, gradient_BX, classes = self._kernel(tensors, inputs)
+        elif self.collected.wants("input_gradient"):
+            rows = []
+            for part in self._slices(len(inputs)):
+                x = inputs[part].detach().clone().requires_grad_()
+                with Recorder(self.anatomy) as recorder:
+                    logits = self._forward(recorder, tensors, x)
+                rows.append(torch.autograd.grad(logits.sum(), x)[0].flatten(1))
+            gradient_BX, classes = torch.cat(rows), logits.shape[1]
+        if self.collected.wants("input_gradient"):
+            self.collected.give("input_gradient", "", InputGradient(gradient_BX, self.targets, classes))
+        if self.collected.wants("kernel"):
+            kernel_BB = self._coupled_kernel(tensors, inputs) if kernel_BB is None else kernel_BB
+            self.collected.give("kernel", "", TangentKernel(kernel_BB))
+
+    def _kernel(self, tensors, inputs) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Inner products of the images' gradients, a layer at a time; in pairs of parts if memory is short.
+
+        Also the gradients at the images and the number of logits, which come with it.
+        """
+        size = len(inputs)
+        kernel_BB = torch.zeros(size, size, dtype=torch.float64, device=inputs.device)
+        gradient_BX = torch.zeros_like(inputs).flatten(1)
+        blocks = list(self._slices(size, 2 * self.parts)) if self.parts > 1 else [slice(0, size)]
+        pairs = combinations(range(len(blocks)), 2) if len(blocks) > 1 else [(0,)]
+        scratch = Scratch()
+        for pair in pairs:
+            rows = torch.cat([torch.arange(blocks[b].start, blocks[b].stop) for b in pair]).to(inputs.device)
+            part_BB = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=inputs.device)
+
+            def on_norm(name, gradient_BW, part_BB=part_BB):
+                part_BB += (gradient_BW @ gradient_BW.T).double()
+
+            def on_products(name, weight, a_BGKI, d_BGKO, part_BB=part_BB):
+                for _, g_BX in tiles(a_BGKI, d_BGKO, scratch):
+                    part_BB.add_((g_BX @ g_BX.T).double())
+
+            # Every weight counts, also outside of a window.
+            recorder = Recorder(self.anatomy, on_products=on_products, units=len(rows), on_norm=on_norm)
+            x = inputs[rows].detach().clone().requires_grad_()
+            with recorder:
+                logits = self._forward(recorder, tensors, x)
+                gradient_BX[rows] = torch.autograd.grad(logits.sum(), x)[0].flatten(1)
+            kernel_BB[rows[:, None], rows] = part_BB
+        return kernel_BB, gradient_BX, logits.shape[1]
+
+    def _coupled_kernel(self, tensors, inputs) -> torch.Tensor:
+        """Through batch norm in training mode every image's logits depend on all images: one backward an image."""
+        owners = {**self.anatomy.layers, **self.anatomy.norms}
+        names = [_key(n) for n, m in owners.items() if m.weight is not None]
+        leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())
+        with Recorder(self.anatomy) as recorder:
+            logits = self._forward(recorder, tensors, inputs)
+        rows = []
+        for i in range(len(inputs)):
+            found = torch.autograd.grad(logits[i].sum(), leaves, retain_graph=True, allow_unused=True)
+            rows.append(torch.cat([g.flatten() for g in found if g is not None]))
+        gradient_BW = torch.stack(rows)
+        for leaf in leaves:
+            leaf.requires_grad_(False)
+        return (gradient_BW @ gradient_BW.T).double()
+
+    # -- hessian -----------------------------------------------------------------------------------------
+
+    def _hessian(self, pass_: Pass) -> None:
+        tensors, inputs = self._tensors(pass_), self._batch(pass_)
+        leaves = self._leaves(tensors, everywhere=True)
+        weights, parts = list(leaves.values()), list(self._slices(len(inputs)))
+        with self._mode(self.model.training, fused=False):
+            gradient = None
+            if len(parts) > 1:
+                gradient = [torch.zeros_like(w) for w in weights]
+                for part in parts:
+                    loss = self._loss(functional_call(self.model, tensors, (inputs[part],)), self.targets[part])
+                    for total, g in zip(gradient, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                        if g is not None:
+                            total += g
+            products = [None] * len(weights)
+            for part in parts:
+                loss = self._loss(functional_call(self.model, tensors, (inputs[part],)), self.targets[part])
+                slope = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+                fixed = gradient or [None if g is None else g.detach() for g in slope]
+                along = sum((g * v).sum() for g, v in zip(slope, fixed, strict=True) if g is not None)
+                if not (torch.is_tensor(along) and along.requires_grad):
+                    continue
+                for i, product in enumerate(torch.autograd.grad(along, weights, allow_unused=True)):
+                    if product is not None:
+                        products[i] = product if products[i] is None else products[i] + product
+        for (name, weight), product in zip(leaves.items(), products, strict=True):
+            if product is not None and self._watched("layer", name):
+                captured = Curvature(as_matrix(weight.detach()), as_matrix(product.detach()))
+                self.collected.give("curvature", name, captured)
+
+    # -- noise -------------------------------------------------------------------------------------------
+
+    def _noise(self, pass_: Pass) -> None:
+        tensors, inputs, wants = self._tensors(pass_), self._batch(pass_), self.collected.wants
+        if wants("maps"):
+            self._maps(tensors, inputs[:1])
+        if not wants("feature", "vjp"):
+            return
+        if not self.anatomy.features:
+            reason = "the primary blocks of this network are unknown; name them with the option `features`"
+            self.collected.refuse("feature", reason)
+            self.collected.refuse("vjp", reason)
+            return
+        covariances: dict[str, Running] = {}
+        jacobians: dict[str, list] = {}
+        for part in self._slices(len(inputs)):
+            x = inputs[part].detach().clone().requires_grad_(wants("vjp"))
+            with Recorder(self.anatomy, keep_features=True) as recorder, torch.set_grad_enabled(wants("vjp")):
+                self._forward(recorder, tensors, x)
+            names, outputs = list(recorder.features), list(recorder.features.values())
+            for name, feature in recorder.features.items() if wants("feature") else ():
+                rows = positions_last_channels(feature.detach()).flatten(0, 1)
+                middle = rows.mean(0, dtype=torch.float64)
+                rows = rows - middle.to(rows.dtype)
+                running = covariances.setdefault(name, _Covariance())
+                running.merge(len(rows), middle, (rows.T @ rows).double())
+            for i in range(1, len(names) if wants("vjp") else 0):
+                signs = self._signs(names[i], outputs[i], len(inputs))[part].to(outputs[i])
+                (g_in,) = torch.autograd.grad(outputs[i], outputs[i - 1], signs, retain_graph=True)
+                g_out_RD, g_in_RD = (t.flatten(0, 1) for t in _aligned(signs, g_in))
+                total = jacobians.setdefault(names[i], [0, 0.0, True])
+                total[0] += len(g_out_RD)
+                total[1] = total[1] + (g_in_RD.T @ g_out_RD).double()
+                total[2] &= torch.equal(g_in_RD, g_out_RD)
+        for name, running in covariances.items():
+            self.collected.give("feature", name, Feature(running.m2 / running.units))
+        for name, (rows, jacobian_DD, same) in jacobians.items():
+            self.collected.give("vjp", name, Vjp(jacobian_DD / rows, same))
+
+    def _signs(self, name: str, like: torch.Tensor, images: int | None = None) -> torch.Tensor:
+        """Random signs for a batch of `images` outputs like those at a primary block."""
+        size = (images or len(like), *like.shape[1:])
+        return torch.randint(0, 2, size, generator=self._generator("signs", name)) * 2 - 1
+
+    def _maps(self, tensors, image: torch.Tensor) -> None:
+        """Every module's output for one image."""
+        maps: dict[str, torch.Tensor] = {}
+        every = self.options.meco_modules == "all"
+
+        def keep(name):
+            def hook(module, args, output):
+                output = output[0] if isinstance(output, tuple) else output
+                if torch.is_tensor(output) and output.dim() > 2:
+                    maps[name] = output[0].detach().flatten(1)
+
+            return hook
+
+        handles = [
+            module.register_forward_hook(keep(name))
+            for name, module in self.model.named_modules()
+            if every or isinstance(module, (*LAYERS, *NORMS, *ACTIVATIONS))
+        ]
+        try:
+            with torch.no_grad(), Recorder(self.anatomy) as recorder:
+                self._forward(recorder, tensors, image)
+        except ValueError as error:  # batch norm in training mode over one value a channel
+            self.collected.refuse("maps", f"one image is too little for this network: {error}")
+            return
+        finally:
+            for handle in handles:
+                handle.remove()
+        if maps:
+            self.collected.give("maps", "", Maps(maps, stream_seed(self.seed, "meco")))
+
+    # -- gaussian ----------------------------------------------------------------------------------------
+
+    def _gaussian(self, pass_: Pass) -> None:
+        point = self._before_pooling()
+        if point is None:
+            self.collected.refuse(
+                "perturbation", "the feature map before the pooling is unknown; name it with the option `features`"
+            )
+            return
+        module, side = point
+        for repeat in range(self.options.zen_repeats):
+            tensors, x, epsilon = self._zen_draw(repeat)
+            difference, stds = 0.0, defaultdict(float)
+            seen: list[torch.Tensor] = []
+            handle = module.register_forward_hook(
+                lambda m, args, output, seen=seen: seen.append(args[0] if side == "input" else output)
+            )
+            try:
+                with torch.no_grad():
+                    for part in self._slices(len(x)):
+                        seen.clear()
+                        inner: list[torch.Tensor] = []
+                        with Recorder(self.anatomy, on_layer_norm=inner.append) as recorder:
+                            self._forward(recorder, tensors, x[part])
+                        functional_call(self.model, tensors, (x[part] + ZEN_ALPHA * epsilon[part],))
+                        difference += (seen[0] - seen[1]).abs().sum(dtype=torch.float64).item()
+                        for i, v in enumerate(inner):
+                            stds[i] += v.std(-1, unbiased=False).mean(dtype=torch.float64).item() * len(v)
+            finally:
+                handle.remove()
+            variances = tuple(
+                tensors[_key(name, "running_var")].double().mean().item()
+                for name, m in self.anatomy.norms.items()
+                if isinstance(m, BATCH_NORMS) and m.running_var is not None
+            )
+            stds = tuple(total / len(x) for total in stds.values())
+            self.collected.give("perturbation", str(repeat), Perturbation(difference / len(x), variances, stds))
+
+    def _before_pooling(self) -> tuple[nn.Module, str] | None:
+        """The module whose input or output is the last feature map."""
+        if self.anatomy.features:
+            _, module, side = self.anatomy.features[-1]
+            return module, side
+        pools = [m for m in self.model.modules() if isinstance(m, (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d))]
+        return (pools[-1], "input") if pools else None
+
+    def _zen_draw(self, repeat: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Weights of layers from N(0, 1), their biases 0, norms 1 and 0; images and their perturbation."""
+        tensors = self._tensors(GAUSSIAN)
+        generator, drawn = self._generator("zen", str(repeat)), {}
+        for name, module in {**self.anatomy.layers, **self.anatomy.norms}.items():
+            for key, value in module.named_parameters(recurse=False):
+                old = tensors[_key(name, key)]
+                if id(old) not in drawn and name in self.anatomy.layers and key == "weight":
+                    drawn[id(old)] = torch.randn(value.shape, generator=generator).to(old)
+                elif id(old) not in drawn:
+                    drawn[id(old)] = torch.full_like(old, float(key == "weight"))
+        tensors = {name: drawn.get(id(tensor), tensor) for name, tensor in tensors.items()}
+        x, epsilon = (self._noise_images("zen", what, str(repeat)) for what in ("x", "epsilon"))
+        return tensors, x, epsilon
+
+    # -- synaptic ----------------------------------------------------------------------------------------
+
+    def _synaptic(self, pass_: Pass) -> None:
+        self._saliencies(pass_, "saliency", BATCH_NORMS)
+
+    def _synaptic_bare(self, pass_: Pass) -> None:
+        self._saliencies(pass_, "bare_saliency", (*BATCH_NORMS, nn.LayerNorm))
+
+    def _saliencies(self, pass_: Pass, need: str, identity: tuple) -> None:
+        tensors = self._tensors(pass_)
+        leaves = self._leaves(tensors)
+        with self._mode(train=False, identity=identity), Recorder(self.anatomy) as recorder:
+            logits = self._forward(recorder, tensors, self._batch(pass_))
+        gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
+        for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
+            if gradient is not None:
+                kind = kind_of(name, self.anatomy.layers[name])
+                captured = Saliency(as_matrix(weight.detach()), as_matrix(gradient), kind)
+                self.collected.give(need, name, captured)
+
+
+class _Signs:
+    """Signs at the places of an axis, put together from the parts of a batch."""
+
+    def __init__(self, run: Run, need: str):
+        self.run, self.need = run, need
+        self.parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
+
+    def see(self, place: str, values: torch.Tensor) -> None:
+        run, units = self.run, self.run.options.psi_units
+        bits_SV = (values > 0).flatten(1)
+        chosen_SV = bits_SV
+        if units != "all":
+            chosen_SV = choose_units(values, units, run._generator("psi_units", place)) > 0
+        if run.parts == 1:
+            self._give(place, bits_SV, chosen_SV)
+        else:
+            self.parts[place].append((bits_SV.cpu(), chosen_SV.cpu()))
+
+    def give(self) -> None:
+        """Hand on what the parts have shown."""
+        device = self.run.inputs.device
+        for place, parts in self.parts.items():
+            self._give(place, *(torch.cat(bits).to(device) for bits in zip(*parts, strict=True)))
+
+    def _give(self, place: str, bits_SV: torch.Tensor, chosen_SV: torch.Tensor) -> None:
+        rows, images = len(bits_SV), len(self.run.inputs)
+        if rows != images:
+            self.run.collected.refuse(
+                self.need, f"{self.need} {place} has {rows} rows for {images} images: they are not samples"
+            )
+            return
+        bits = bits_SV.float()
+        chosen = bits if chosen_SV is bits_SV else chosen_SV.float()
+        self.run.collected.give(self.need, place, Activation(place, bits, chosen))
+
+
+class _Covariance(Running):
+    """Mean and scatter matrix over rows, merged part by part."""
+
+    def merge(self, units: int, mean_D: torch.Tensor, m2_DD: torch.Tensor) -> None:
+        if self.units == 0:
+            self.units, self.mean, self.m2 = units, mean_D, m2_DD
+            return
+        total = self.units + units
+        delta_D = mean_D - self.mean
+        self.m2 = self.m2 + m2_DD + torch.outer(delta_D, delta_D) * (self.units * units / total)
+        self.mean = self.mean + delta_D * (units / total)
+        self.units = total
+
+
+def _key(module: str, parameter: str = "weight") -> str:
+    """Name of a module's parameter in the state of the network."""
+    return f"{module}.{parameter}" if module else parameter
+
+
+def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as (images, positions, channels); where a block halves the resolution, the finer side's pixels
+    are folded into its channels."""
+    if g_out.dim() == 4 and g_in.shape[-2:] != g_out.shape[-2:]:
+        g_in = F.pixel_unshuffle(g_in, g_in.shape[-1] // g_out.shape[-1])
+    return positions_last_channels(g_out), positions_last_channels(g_in)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -1,0 +1,488 @@
+"""The command line: what it prints and writes, and that every mistake is one message and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import libranas
+from libranas import cli, proxies
+from libranas.provenance import file_sha256
+from libranas.scorecard import ScoreCard
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("cat", "cow", "dog")
+#: Cheap proxies of three passes.
+FEW = ["--proxies", "params,grad_norm,nwot,synflow"]
+TINY_VIT = "timm:test_vit,img_size=16,patch_size=8,embed_dim=16,depth=2,num_heads=2"
+NETWORKS = """
+import functools
+from pathlib import Path
+
+from torch import nn
+
+from neighbour import WIDTH
+
+
+def tiny(classes):
+    return nn.Sequential(nn.Conv2d(3, WIDTH, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         nn.Linear(4 * WIDTH, classes))
+
+
+def fixed():
+    return tiny(7)
+
+
+def by_name(width=3, num_classes=2):
+    assert width == 3
+    return tiny(num_classes)
+
+
+def by_keywords(*, pretrained=False, **rest):
+    return tiny(**{"classes": rest.pop("num_classes"), **rest})
+
+
+class Tokens(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layer = nn.Linear(16, classes)
+
+    def forward(self, images):
+        return self.layer(images).mean(2)
+
+
+class Pair(Tokens):
+    def forward(self, images):
+        return super().forward(images).mean(1), None
+
+
+def grey(classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, classes))
+
+
+def few():
+    return tiny(2)
+
+
+def no_module():
+    return "a network"
+
+
+def no_weights():
+    return nn.Flatten()
+
+
+def fails(classes):
+    raise KeyError("width of the network")
+
+
+number = 5
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Three classes of 10, 6 and 6 images, of different sizes."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, count in zip(CLASSES, (10, 6, 6), strict=True):
+        (root / name).mkdir()
+        for i in range(count):
+            pixels = rng.integers(0, 256, (16 + i, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("code") / "networks.py"
+    path.write_text(NETWORKS)
+    path.with_name("neighbour.py").write_text("WIDTH = 4\n")
+    return path
+
+
+@pytest.fixture
+def run(images, capsys):
+    """Run ``libranas score`` on the images; returns what it printed."""
+
+    def call(model, *more, images=images, batch=12, size=16) -> str:
+        sizes = ["--image-size", str(size)] if size else []
+        code = cli.main(
+            ["score", "--model", str(model), "--images", str(images), "--batch", str(batch), *sizes, *map(str, more)]
+        )
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, ""), err
+        return out
+
+    return call
+
+
+@pytest.fixture
+def refused(images, networks, capsys):
+    """The command must end with exit code 2 and one message that says all of `said`, and print nothing else."""
+
+    def call(*said, model=f"{networks}:tiny", images=images, batch=12, more=(*FEW, "--image-size", "16")) -> str:
+        code = cli.main(["score", "--model", model, "--images", str(images), "--batch", str(batch), *more])
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, "")
+        assert err.startswith("libranas: ") and "Traceback" not in err
+        for words in said:
+            assert words in err
+        return err
+
+    return call
+
+
+def score(run, model, tmp_path, *more, **settings) -> tuple[ScoreCard, dict]:
+    path = tmp_path / "out" / "score.json"
+    run(model, *FEW, "--device", "cpu", "--output", path, *more, **settings)
+    record = json.loads(path.read_text())
+    assert os.listdir(path.parent) == ["score.json"]
+    return ScoreCard.from_record(record), record["conditions"]
+
+
+def values(card: ScoreCard) -> dict[str, float]:
+    return {name: card[name] for name in card.scores}
+
+
+# What it prints and writes
+
+
+def test_a_network_of_a_file_is_scored_as_from_python(run, networks, images, tmp_path):
+    card, conditions = score(run, f"{networks}:tiny", tmp_path, "--seed", 3, "--init-seed", 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(networks.parent)
+        from networks import tiny
+    torch.manual_seed(5)
+    model = tiny(3)
+    chosen, targets = batch_by_hand(images, seed=3)
+    expected = libranas.score(model, chosen, targets, FEW[1].split(","), seed=3)
+    assert values(card) == values(expected)
+    assert conditions["model"] == {"name": "networks.py:tiny", "sha256": file_sha256(networks)}
+    assert conditions["images"]["classes"] == list(CLASSES) and conditions["images"]["shape"] == [12, 3, 16, 16]
+    assert (conditions["seed"], conditions["init_seed"], conditions["device"]) == (3, 5, "cpu")
+    assert conditions["options"] == json.loads(json.dumps(vars(proxies.Options())))
+    assert conditions["proxy_versions"] == {name: proxies.get(name).version for name in card.scores}
+    assert conditions["facts"]["packages"]["timm"] == timm.__version__
+    assert str(images.parent) not in json.dumps(conditions)
+
+
+def batch_by_hand(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The class-balanced batch of 12 images, normalised, from the two documented functions."""
+    from libranas.data import calibration_indices, decode
+
+    files = [(path, label) for label, name in enumerate(CLASSES) for path in sorted((images / name).iterdir())]
+    indices = calibration_indices(np.array([label for _, label in files]), 12, seed)
+    pixels = np.stack([decode(files[i][0].read_bytes(), 16, 3) for i in indices]) / 255
+    normal = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
+    targets = torch.tensor([files[i][1] for i in indices])
+    assert targets.bincount().tolist() == [4, 4, 4]
+    return torch.from_numpy(normal.astype(np.float32).transpose(0, 3, 1, 2).copy()), targets
+
+
+def test_the_table_shows_every_proxy_with_its_pass(run, networks):
+    out = run(f"{networks}:tiny")
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    for name in proxies.list_proxies():
+        proxy = proxies.get(name)
+        assert rows[name][2:4] == ["higher" if proxy.orientation > 0 else "lower", proxy.run.name]
+        assert float(rows[name][4]) >= 0
+    assert rows["params"][1] == str(4 * 3 * 16 + 4 + 16 * 3 + 3)
+    assert "az_expressivity: " in out.split("Undefined for this network:")[1]
+    assert rows["az_expressivity"][1] == "nan"
+    assert f"2 parameter tensors ({4 + 3} parameters) belong to no layer" in out
+    assert "12 images of 3 classes, 16 x 16 x 3" in out
+    for name in {proxies.get(p).run.name for p in ("params", "grad_norm", "synflow")}:
+        assert len(rows[name]) == 3
+    assert "Warning" not in out
+
+
+def test_a_timm_network_takes_its_arguments_and_the_classes_found(run, tmp_path):
+    card, conditions = score(run, TINY_VIT, tmp_path, size=None)
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", num_classes=3, img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2)
+    assert card["params"] == sum(p.numel() for p in model.parameters())
+    assert conditions["images"]["shape"] == [12, 3, 16, 16]
+    assert conditions["model"] == {"name": TINY_VIT}
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "shape"),
+    [
+        ("timm:test_vit,in_chans=1", ["--image-size", "32"], [12, 1, 32, 32]),
+        ("timm:test_resnet", ["--image-size", "32", "--channels", "1"], [16, 1, 32, 32]),
+        ("timm:test_vit,num_classes=5,img_size=[32,32]", [], [12, 3, 32, 32]),
+        ("timm:test_resnet.r160_in1k", [], [16, 3, 160, 160]),
+    ],
+)
+def test_size_and_channels_of_the_images_follow_the_timm_network(run, tmp_path, model, more, shape):
+    _, conditions = score(run, model, tmp_path, *more, "--proxies", "params", size=None, batch=shape[0])
+    assert conditions["images"]["shape"] == shape
+
+
+def test_an_exported_network_is_found_by_its_folder(run, tmp_path):
+    from libranas.export import export_timm
+    from libranas.nets import build
+    from libranas.spaces import AutoFormerSpace
+
+    space = AutoFormerSpace(
+        (12,), (1,), (1,), (2.0,), head_dim=4, image_size=8, patch_size=4, channels=1, classes=3,
+        max_relative_position=1,
+    )  # fmt: skip
+    export_timm(build(space, space.arch(12, (1,), (2.0,)), 0), tmp_path / "net", list(CLASSES), [0.5], [0.2], "")
+    _, conditions = score(run, f"timm:local-dir:{tmp_path / 'net'}", tmp_path, size=None)
+    assert conditions["images"]["shape"] == [12, 1, 8, 8]
+
+
+@pytest.mark.parametrize("function", ["by_name", "by_keywords", "fixed", "tiny"])
+def test_a_function_is_given_the_number_of_classes_if_it_takes_an_argument(run, networks, tmp_path, function):
+    card, _ = score(run, f"{networks}:{function}", tmp_path)
+    outputs = 7 if function == "fixed" else 3
+    assert card["params"] == 4 * 3 * 16 + 4 + 17 * outputs
+    assert [("7 outputs for 3 classes" in w) for w in card.warnings] == [True] * (function == "fixed")
+
+
+def test_grey_images(run, networks, tmp_path):
+    _, conditions = score(run, f"{networks}:grey", tmp_path, "--channels", 1)
+    assert conditions["images"]["shape"] == [12, 1, 16, 16]
+
+
+def test_a_tar_gives_the_same_batch_as_its_folder(run, images, networks, tmp_path):
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(images, "set/train")
+    card, conditions = score(run, f"{networks}:tiny", tmp_path)
+    card_of_tar, conditions_of_tar = score(run, f"{networks}:tiny", tmp_path, images=tmp_path / "images.tar")
+    assert values(card) == values(card_of_tar)
+    assert conditions_of_tar["images"]["sha256"] == conditions["images"]["sha256"]
+    assert conditions_of_tar["images"]["source"] == "images.tar"
+
+
+def test_seeds_change_images_and_weights_and_nothing_else(run, networks, tmp_path):
+    base, conditions = score(run, f"{networks}:tiny", tmp_path)
+    again, _ = score(run, f"{networks}:tiny", tmp_path)
+    other_init, same_images = score(run, f"{networks}:tiny", tmp_path, "--init-seed", 1)
+    other_seed, other_images = score(run, f"{networks}:tiny", tmp_path, "--seed", 1)
+    assert values(base) == values(again)
+    assert base["synflow"] == other_seed["synflow"] != other_init["synflow"]
+    assert base["grad_norm"] != other_seed["grad_norm"]
+    assert conditions["images"]["sha256"] == same_images["images"]["sha256"] != other_images["images"]["sha256"]
+
+
+def test_options_are_read_as_yaml_and_recorded(run, networks, tmp_path):
+    more = ["--option", "precision=float64", "--option", "noise_batch=4", "--option", "features=0,1", "--option"]
+    _, conditions = score(run, f"{networks}:tiny", tmp_path, *more, "psi_samples=null")
+    found = {key: conditions["options"][key] for key in ("precision", "noise_batch", "features", "psi_samples")}
+    assert found == {"precision": "float64", "noise_batch": 4, "features": ["0", "1"], "psi_samples": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("8", 8),
+        ("true", True),
+        ("[0.2, 1e0]", [0.2, 1.0]),
+        ("null", None),
+        ("a: [", "a: ["),
+        ("x", "x"),
+        ("(0.2, 1)", [0.2, 1]),
+        ("('first',)", ["first"]),
+    ],
+)
+def test_literals(text, value):
+    assert cli._literal(text) == value and type(cli._literal(text)) is type(value)
+
+
+def test_a_mistake_leaves_the_file_that_was_there(refused, networks, tmp_path):
+    path = tmp_path / "score.json"
+    path.write_text("before")
+    refused("nothing_such", more=("--proxies", "nothing_such", "--output", str(path)))
+    assert path.read_text() == "before"
+    code = cli.main(["score", "--model", f"{networks}:tiny", "--images", "nowhere", "--output", str(path)])
+    assert code == 2 and path.read_text() == "before"
+
+
+def test_the_list_of_proxies(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert cli.main(["proxies"]) == 0
+    out = capsys.readouterr().out
+    head, *lines = out.splitlines()
+    assert head.split() == ["proxy", "pass", "orientation", "title", "source"]
+    assert [line.split()[0] for line in lines] == proxies.list_proxies()
+    for line, name in zip(lines, proxies.list_proxies(), strict=True):
+        proxy = proxies.get(name)
+        assert proxy.title in line and proxy.source in line and proxy.run.name in line
+    monkeypatch.setenv("COLUMNS", "120")
+    assert cli.main(["proxies"]) == 0
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 120
+    assert sorted(narrow.split()) == sorted(out.split())
+    assert cli.main(["proxies", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert [(p["name"], p["pass"], p["orientation"]) for p in listing] == [
+        (p.name, p.run.name, p.orientation) for p in map(proxies.get, proxies.list_proxies())
+    ]
+
+
+def test_the_installed_command_and_the_module_are_the_same_function(images, networks):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"libranas": "libranas.cli:main"} and callable(cli.main)
+    command = [sys.executable, "-m", "libranas", "score", "--model", f"{networks}:nothing", "--images", str(images)]
+    command += ["--batch", "12"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and "has no function 'nothing'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Mistakes: the network
+
+
+def test_a_wrong_timm_name_gets_close_matches(refused):
+    refused("no model 'vit_tinny'", "Close matches: vit_tiny_patch16_224", model="timm:vit_tinny")
+    refused("no model 'convnxt'", "Close matches: convnext_", model="timm:convnxt,in_chans=1")
+    refused("timm.list_models()", model="timm:")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("timm:test_vit,nothing=1", "unexpected keyword argument 'nothing'"),
+        ("timm:test_vit.nothing", "Invalid pretrained tag"),
+        ("timm:local-dir:/nowhere", "timm cannot make local-dir:/nowhere with 3 classes"),
+        ("timm:test_vit,img_size=32,dynamic_img_size=false", "does not take images of shape (2, 3, 16, 16)"),
+        ("resnet18", "neither timm:NAME nor PATH.py:FUNC"),
+        ("nowhere/networks.py:tiny", "nowhere/networks.py does not exist"),
+        ("networks.py", "neither timm:NAME nor PATH.py:FUNC"),
+    ],
+)
+def test_a_wrong_model(refused, model, said):
+    refused(said, model=model)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("tyni", ["has no function 'tyni'", "Close matches: tiny"]),
+        ("number", ["has no function 'number'"]),
+        ("", ["has no function ''", "It has: "]),
+        ("fails", ["networks.py, line", "fails failed: KeyError: 'width of the network'"]),
+        ("no_module", ["gave a str"]),
+        ("no_weights", ["has no parameters"]),
+        ("Tokens", ["returns (2, 3, 3) for images of shape (2, 3, 16, 16)", "logits of shape (B, K)"]),
+        ("Pair", ["returns tuple"]),
+        ("grey", ["does not take images of shape (2, 3, 16, 16)", "--channels"]),
+        ("few", ["has 2 outputs, but the images have 3 classes"]),
+    ],
+)
+def test_a_wrong_function(refused, networks, function, said):
+    refused(*said, model=f"{networks}:{function}")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_such", "line 1: cannot be imported: ModuleNotFoundError"),
+        ("\ndef f(:", "SyntaxError"),
+        ("\n\nraise SystemExit(3)", "line 3: cannot be imported: SystemExit"),
+    ],
+)
+def test_a_file_that_cannot_be_imported(refused, tmp_path, code, said):
+    (tmp_path / "bad.py").write_text(code)
+    before = list(sys.path)
+    refused(said, "bad.py", model=f"{tmp_path}/bad.py:f")
+    assert sys.path == before
+
+
+# Mistakes: images, options, device
+
+
+def test_missing_or_odd_images(refused, images, networks, tmp_path):
+    refused("--images", "nowhere does not exist", images=tmp_path / "nowhere")
+    refused("no image in a class folder", "Set `--images` to a folder", images=tmp_path)
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "one" / "cat" / "0.png")
+    refused("only the class cat", images=tmp_path / "one")
+    said = refused("is not a complete tar", images=networks)
+    assert "data.path" not in said and "data.adapter" not in said
+    refused("has 22 training images, --batch asks for 64", "--batch 22 or less", batch=64)
+
+
+def test_broken_images_are_named(refused, tmp_path):
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "0.png")
+    refused("Channel 0 is the same in every pixel", images=tmp_path, batch=3)
+    (tmp_path / "cat" / "0.png").write_text("no image")
+    (tmp_path / "cow" / "0.png").write_bytes((tmp_path / "dog" / "0.png").read_bytes()[:40])
+    said = refused("2 of the 3 chosen images cannot be read", "cat/0.png: not an image", images=tmp_path, batch=3)
+    assert "cow/0.png: " in said and "0x" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("precision", "not of the form key=value"),
+        ("=3", "not of the form key=value"),
+        ("precission=float64", "Did you mean precision?"),
+        ("zzz=1", "Options: unit, pieces"),
+        ("precision=float16", "must be one of float32, float64"),
+        ("pieces=many", "--option pieces=many: "),
+        ("pieces=8.5", "8.5 is not of type int"),
+        ("noise_batch=all", "'all' is not of type int | None"),
+        ("noise_batch=true", "True is not of type int | None"),
+    ],
+)
+def test_a_wrong_option(refused, option, said):
+    refused(said, more=(*FEW, "--option", option))
+
+
+def test_wrong_proxies_and_device(refused, monkeypatch):
+    refused("Unknown proxy 'nothing_such'", "synflow", more=("--proxies", "params,nothing_such"))
+    refused("names no proxy", more=("--proxies", ","))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused("PyTorch finds no GPU", more=(*FEW, "--device", "cuda"))
+
+
+def test_too_few_values_for_batch_normalisation_are_said(refused):
+    more = ("--proxies", "zico", "--image-size", "16", "--option", "unit=microbatch")
+    refused("cannot be scored on these 8 images", "--batch", model="timm:resnet18", batch=8, more=more)
+
+
+def test_scores_are_printed_where_the_file_cannot_be_written(images, networks, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    command = ["score", "--model", f"{networks}:tiny", "--images", str(images), "--batch", "12", *FEW]
+    assert cli.main([*command, "--image-size", "16", "--output", str(tmp_path / "file" / "score.json")]) == 2
+    out, err = capsys.readouterr()
+    assert "Cannot write" in err and "grad_norm" in out
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    command = [sys.executable, "-m", "libranas", "proxies", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_too_little_memory_is_said(refused, monkeypatch):
+    def exhausted(*args, **options):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr("libranas.engine.score", exhausted)
+    refused("does not suffice for 12 images", "Lower --batch")
+
+
+@pytest.mark.parametrize("wrong", [["--batch", "0"], ["--batch", "x"], ["--device", "tpu"], ["--channels", "2"], []])
+def test_wrong_arguments_are_refused_by_the_parser(capsys, wrong):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["score", "--model", "timm:test_vit", *wrong])
+    assert caught.value.code == 2 and "usage: libranas score" in capsys.readouterr().err
