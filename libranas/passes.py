@@ -245,7 +245,15 @@ class Run:
 
     def _forward(self, recorder: Recorder, tensors, inputs) -> torch.Tensor:
         """One forward pass under `recorder`; logits (B, K)."""
-        logits = functional_call(self.model, tensors, (inputs,))
+        try:
+            logits = functional_call(self.model, tensors, (inputs,))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise LibranasError(
+                f"Batch normalisation in training mode cannot run on {len(inputs)} image(s) here: {error}",
+                "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
+            ) from error
         self.axes = self.axes or recorder.axes()
         return logits
 
@@ -585,8 +593,8 @@ class Run:
         try:
             with torch.no_grad(), Recorder(self.anatomy) as recorder:
                 self._forward(recorder, tensors, image)
-        except ValueError as error:  # batch norm in training mode over one value a channel
-            self.collected.refuse("maps", f"one image is too little for this network: {error}")
+        except LibranasError as error:
+            self.collected.refuse("maps", error.what)
             return
         finally:
             for handle in handles:

@@ -11,9 +11,10 @@ X pixels of an image.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -152,7 +153,7 @@ class Options:
     window: tuple[float, float] | None = None
     features: tuple[str, ...] = ()
     lambda_variance: Literal["abs", "signed"] = "abs"
-    lambda_ddof: int = 0
+    lambda_ddof: Literal[0, 1] = 0
     lambda_floor: Literal["drop", "epsilon", "clip", "trim"] = "drop"
     lambda_exclude: tuple[str, ...] = ()
     lambda_split_qkv: bool = False
@@ -176,25 +177,45 @@ class Options:
     noise_batch: int | None = None
 
     def __post_init__(self):
-        for f in fields(self):
-            choices = getattr(f.type, "__args__", ())
-            value = getattr(self, f.name)
-            if choices and all(isinstance(c, str) for c in choices) and value not in choices:
-                raise ValueError(f"option {f.name} must be one of {', '.join(choices)}, got {value!r}")
-            if isinstance(value, list):
-                object.__setattr__(self, f.name, tuple(value))
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(value, list):  # as JSON and YAML have it
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                raise ValueError(f"option {name} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
+            if not _fits(value, kind):
+                kind = getattr(kind, "__name__", kind) if kind in (bool, int) else str(kind).replace("typing.", "")
+                raise ValueError(f"option {name} must be of type {kind}, got {value!r}")
         least = 2 if self.few_units else 4
         if self.pieces < least:
             raise ValueError(
                 f"option pieces must be at least {least}, got {self.pieces}"
                 + ("" if self.few_units else ": with fewer the estimate is heavy-tailed (few_units=True allows it)")
             )
-        if self.lambda_ddof not in (0, 1):
-            raise ValueError(f"option lambda_ddof must be 0 or 1, got {self.lambda_ddof!r}")
-        if isinstance(self.psi_units, str) and self.psi_units not in ("all", "cls", "mean"):
-            raise ValueError(f"option psi_units must be all, cls, mean or a number, got {self.psi_units!r}")
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
             raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
+        for name in ("psi_samples", "psi_units", "meco_channels", "zen_repeats", "noise_batch"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"option {name} must be at least 1, got {value}")
+
+
+def _fits(value, kind) -> bool:
+    """Whether `value` is of the annotated type `kind`; an int is a float too, but never a bool."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, k) for k in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(inner) == len(value) and all(map(_fits, value, inner))
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 # -- what is captured at a place -------------------------------------------------------------------------

@@ -436,9 +436,9 @@ def test_broken_images_are_named(refused, tmp_path):
         ("zzz=1", "Options: unit, pieces"),
         ("precision=float16", "must be one of float32, float64"),
         ("pieces=many", "--option pieces=many: "),
-        ("pieces=8.5", "8.5 is not of type int"),
-        ("noise_batch=all", "'all' is not of type int | None"),
-        ("noise_batch=true", "True is not of type int | None"),
+        ("pieces=8.5", "must be of type int, got 8.5"),
+        ("noise_batch=all", "must be of type int | None, got 'all'"),
+        ("noise_batch=true", "must be of type int | None, got True"),
     ],
 )
 def test_a_wrong_option(refused, option, said):
@@ -454,7 +454,13 @@ def test_wrong_proxies_and_device(refused, monkeypatch):
 
 def test_too_few_values_for_batch_normalisation_are_said(refused):
     more = ("--proxies", "zico", "--image-size", "16", "--option", "unit=microbatch")
-    refused("cannot be scored on these 8 images", "--batch", model="timm:resnet18", batch=8, more=more)
+    refused(
+        "Batch normalisation in training mode cannot run on 1 image",
+        "larger images",
+        model="timm:resnet18",
+        batch=8,
+        more=more,
+    )
 
 
 def test_scores_are_printed_where_the_file_cannot_be_written(images, networks, tmp_path, capsys):

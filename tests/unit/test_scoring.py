@@ -109,26 +109,23 @@ def test_every_score_is_stored_with_cost_and_precision(scorer, tmp_path):
     scores = score_shard(scorer, ARCHS[:2], 2, names, tmp_path / "log")
     precisions = {name: "float32" for name in NAMES}
     assert {name: table.precision for name, table in scores.proxies.items()} == {**precisions, "synflow": "float64"}
-    double = score_shard(replace(scorer, options={"precision": "float64"}), ARCHS[:1], 1, ["snip"], tmp_path / "64")
-    assert double.proxies["snip"].precision == "float64"
-    identity = score_shard(
-        replace(scorer, options={"synflow_ln": "identity"}), ARCHS[:2], 2, ["synflow", "dss"], tmp_path / "identity"
-    )
-    assert {name: table.pass_name for name, table in identity.proxies.items()} == {
-        "dss": "synaptic",
-        "synflow": "synaptic_bare",
-    }
-    for scores, table in ((s, table) for s in (scores, identity) for table in s.proxies.values()):
+    for table in scores.proxies.values():
         cost = scores.passes[table.pass_name]
         np.testing.assert_array_equal(cost.seconds_AS, table.seconds_AS)
         assert (cost.seconds_AS > 0).all()
         if sys.platform == "linux":
             assert (cost.peak_bytes_AS > 1e6).all()
-    assert dict(store.costs(scores)[["proxy", "shared"]].to_numpy()) == {
-        **{name: 4 for name in names},
-        "params": 1,
-        "synflow": 1,
-    }
+    costs = store.costs(scores).set_index("proxy")
+    assert costs["shared"].to_dict() == {**dict.fromkeys(names, 4), "params": 1, "synflow": 1}
+
+
+def test_options_may_choose_another_pass_and_precision(scorer, tmp_path):
+    scorer = replace(scorer, options={"synflow_ln": "identity", "precision": "float64"})
+    scores = score_shard(scorer, ARCHS[:1], 1, ["synflow", "dss", "snip"], tmp_path / "log")
+    passes = {name: table.pass_name for name, table in scores.proxies.items()}
+    assert passes == {"dss": "synaptic", "snip": "data", "synflow": "synaptic_bare"}
+    assert {table.precision for table in scores.proxies.values()} == {"float64"}
+    assert (store.costs(scores)["seconds"] > 0).all() and (store.costs(scores)["shared"] == 1).all()
 
 
 def test_a_new_version_of_a_part_makes_the_whole_stale(scorer, tmp_path, calls, monkeypatch):
