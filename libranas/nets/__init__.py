@@ -43,8 +43,7 @@ def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fuse
     drop_path_rate : float
         Stochastic depth of the last block (training only; scoring uses 0).
     fused : bool
-        Use PyTorch's fused attention: for training. Scoring keeps it off, since fused attention has no
-        double backward and hides its matrix products from counters.
+        Use PyTorch's fused attention: for training. Scoring switches it off by itself where it has to.
 
     Raises
     ------

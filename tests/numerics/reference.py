@@ -78,7 +78,7 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     found, more = az(net, noise, run._signs, options.features)
     values, parts = values | found, parts | more
     draws = [run._zen_draw(repeat) for repeat in range(options.zen_repeats)]
-    values["zen"] = zen(prepared(model, has_norm), draws, options)
+    values["zen"] = zen(prepared(model, train), draws, options)
     return values, {key: value for key, value in parts.items() if key[1] not in ("entries", "sums")}
 
 
