@@ -90,8 +90,7 @@ def score(
 
 def _finish(proxy: Proxy, run: Run, scores: dict[str, ProxyScore], costs: dict[str, PassCost]) -> ProxyScore:
     """The value of a proxy from what its places were reduced to, with a reason where it is not finite."""
-    passes = [NEEDS[need][0].name for need in run.collected.captures.get(proxy.name, ())]
-    name = proxy.run.name if proxy.parts or proxy.run.name in passes else passes[0]  # options may choose another
+    name = proxy.charged(run.options).name
     seconds = costs[name].seconds
     try:
         if proxy.parts:

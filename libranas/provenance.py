@@ -33,9 +33,14 @@ STAGE_VERSIONS = {
 }
 
 
-def stage_version(stage: str) -> int:
-    """Version of a workflow stage; part of the rule's parameters and of every cached record."""
-    return STAGE_VERSIONS[stage]
+def stage_version(stage: str) -> str:
+    """Name and version of a workflow stage; part of the rule's parameters and of every cached record.
+
+    Not a bare number: Snakemake compares the parameters of a rule as a set of values, in which a number that
+    changes is not seen where others are equal to the old and the new one (version 2 and seed 3 hide a change
+    of 2 seeds to 3).
+    """
+    return f"{stage} {STAGE_VERSIONS[stage]}"
 
 
 def stream_seed(master: int, *names: str | int) -> int:

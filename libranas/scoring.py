@@ -21,7 +21,6 @@ from libranas.libra import ReferenceRanks
 from libranas.nets import build
 from libranas.progress import silent
 from libranas.provenance import digest, facts, stage_version, stream_seed
-from libranas.proxies.base import NEEDS, Pass
 from libranas.scorecard import ScoreCard
 from libranas.spaces import Space
 
@@ -90,7 +89,7 @@ class Scorer:
         info, options = {}, proxies.Options(**self.options)
         for name in names:
             p = proxies.get(name)
-            pass_ = _pass_of(p, options)
+            pass_ = p.charged(options)
             info[name] = {
                 "version": p.version,
                 "orientation": p.orientation,
@@ -123,12 +122,6 @@ class Scorer:
         scores = self.gather([arch], seeds, cards, names, {})  # facts ask git: not for every candidate
         frame: pd.DataFrame = layers.table(scores, window, psi) if windowed else store.frame(scores)
         return frame.iloc[0]
-
-
-def _pass_of(proxy: proxies.Proxy, options: proxies.Options) -> Pass:
-    """The pass whose cost is the proxy's: ``proxy.run``, unless the options have it run in another one."""
-    passes = [NEEDS[need][0] for need in proxy.captured(options)]
-    return proxy.run if proxy.parts or proxy.run in passes else passes[0]
 
 
 def score_shard(

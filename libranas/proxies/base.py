@@ -453,6 +453,11 @@ class Proxy:
     def captured(self, options: Options) -> Captures:
         return self.captures(options) if callable(self.captures) else self.captures
 
+    def charged(self, options: Options) -> Pass:
+        """The pass whose cost is the proxy's: ``run``, unless the options have it run in another one."""
+        passes = [NEEDS[need][0] for need in self.captured(options)]
+        return self.run if self.parts or self.run in passes else passes[0]
+
 
 class Undefined(Exception):
     """Raised by a reduce or combine where the proxy has no value for this network: the reason."""

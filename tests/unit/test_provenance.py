@@ -52,7 +52,7 @@ def test_the_hash_of_a_file(tmp_path):
 
 def test_stage_versions():
     assert all(isinstance(v, int) and v >= 1 for v in STAGE_VERSIONS.values())
-    assert stage_version("score") == STAGE_VERSIONS["score"]
+    assert stage_version("score") == f"score {STAGE_VERSIONS['score']}"
     with pytest.raises(KeyError):
         stage_version("cook")
 
