@@ -40,6 +40,7 @@ from libranas.proxies.base import (
     Activation,
     Curvature,
     Feature,
+    Gradient,
     InputGradient,
     Maps,
     Network,
@@ -138,7 +139,7 @@ class Run:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.warnings: list[str] = []
-        self.parts = 1
+        self.parts, self.copy_outputs = 1, False
         train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
         model.train(train)
         #: Whether the loss of a sample depends on the other samples of its batch.
@@ -161,7 +162,12 @@ class Run:
         """Run `pass_`, in as many parts as memory allows."""
         method = getattr(self, f"_{pass_.name}")
         while True:
-            failure = self._attempt(method, pass_)
+            try:
+                failure = self._attempt(method, pass_)
+            except _OutputLost:
+                self.copy_outputs = True
+                self.collected.forget(pass_)
+                continue
             if failure is None:
                 return
             if self.coupled or pass_.batch in ("none", "ones") or self.parts >= len(self.inputs):
@@ -241,7 +247,16 @@ class Run:
         return {axis: tuple(n for n in a.names if self._watched(axis, n)) for axis, a in self.axes.items()}
 
     def _recorder(self, **callbacks) -> Recorder:
-        return Recorder(self.anatomy, self._watched, **callbacks)
+        return Recorder(self.anatomy, self._watched, copy_outputs=self.copy_outputs, **callbacks)
+
+    def _backward(self, recorder: Recorder, output: torch.Tensor, sources: list[torch.Tensor]) -> tuple:
+        """Gradients of a scalar at `sources`, while `recorder` sees those at the layers' outputs."""
+        if not sources:
+            return ()
+        found = torch.autograd.grad(output, sources, allow_unused=True)
+        if recorder.unreached and not self.copy_outputs:
+            raise _OutputLost
+        return found
 
     def _forward(self, recorder: Recorder, tensors, inputs) -> torch.Tensor:
         """One forward pass under `recorder`; logits (B, K)."""
@@ -322,10 +337,10 @@ class Run:
             signs=wants("signs"),
             accumulated=wants("accumulated"),
         )
-        if of_units.of_units and self.units < 4 and not self.options.few_units:
-            reason = f"only {self.units} gradient units, at least 4 are needed (few_units=True allows fewer)"
+        least = 2 if self.options.few_units else 4
+        if self.units < least:
             for need in ("spread", "abs_spread", "accumulated"):
-                self.collected.refuse(need, reason)
+                self.collected.refuse(need, f"{self.units} gradient units have no variance to speak of: give {least}")
         if wants("output") and self.model.training:
             # Before any run in training mode, which changes the running statistics.
             signs = _Signs(self, "output")
@@ -368,8 +383,7 @@ class Run:
             )
             with recorder, torch.set_grad_enabled(products or signals):
                 logits = self._forward(recorder, tensors, inputs[images])
-                if recorder.anchors:
-                    torch.autograd.grad(self._loss(logits, self.targets[images]), recorder.anchors, allow_unused=True)
+                self._backward(recorder, self._loss(logits, self.targets[images]), recorder.anchors)
         activations.give()
         outputs.give()
 
@@ -386,14 +400,12 @@ class Run:
         )
         with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
             logits = self._forward(recorder, tensors, inputs)
-            targets = [*leaves.values(), *recorder.anchors]
-            if targets:
-                found = torch.autograd.grad(self._loss(logits, self.targets), targets, allow_unused=True)
-                for (name, weight), gradient in zip(leaves.items(), found, strict=False):
-                    if gradient is not None:
-                        moments = Moments(Wanted(mean=True))
-                        moments.add_unit(as_matrix(gradient))
-                        self._give(("gradient",), name, moments.gradient(name, as_matrix(weight.detach())))
+            sources = [*leaves.values(), *recorder.anchors]
+            found = self._backward(recorder, self._loss(logits, self.targets), sources)
+            for (name, weight), gradient in zip(leaves.items(), found[: len(leaves)], strict=True):
+                if gradient is not None:
+                    whole = Gradient(name, as_matrix(weight.detach()), 1, mean_OI=as_matrix(gradient))
+                    self.collected.give("gradient", name, whole)
         for weight in leaves.values():
             weight.requires_grad_(False)
         activations.give()
@@ -473,11 +485,17 @@ class Run:
                     part_BB.add_((g_BX @ g_BX.T).double())
 
             # Every weight counts, also outside of a window.
-            recorder = Recorder(self.anatomy, on_products=on_products, units=len(rows), on_norm=on_norm)
+            recorder = Recorder(
+                self.anatomy,
+                on_products=on_products,
+                units=len(rows),
+                on_norm=on_norm,
+                copy_outputs=self.copy_outputs,
+            )
             x = inputs[rows].detach().clone().requires_grad_()
             with recorder:
                 logits = self._forward(recorder, tensors, x)
-                gradient_BX[rows] = torch.autograd.grad(logits.sum(), x)[0].flatten(1)
+                gradient_BX[rows] = self._backward(recorder, logits.sum(), [x])[0].flatten(1)
             kernel_BB[rows[:, None], rows] = part_BB
         return kernel_BB, gradient_BX, logits.shape[1]
 
@@ -557,6 +575,10 @@ class Run:
             for i in range(1, len(names) if wants("vjp") else 0):
                 signs = self._signs(names[i], outputs[i], len(inputs))[part].to(outputs[i])
                 (g_in,) = torch.autograd.grad(outputs[i], outputs[i - 1], signs, retain_graph=True)
+                if signs.dim() == 4 and any(a % b for a, b in zip(g_in.shape[2:], signs.shape[2:], strict=True)):
+                    sizes = f"{tuple(g_in.shape[2:])} to {tuple(signs.shape[2:])} pixels"
+                    self.collected.refuse("vjp", f"the block before {names[i]} shrinks {sizes}, not by a whole factor")
+                    break
                 g_out_RD, g_in_RD = (t.flatten(0, 1) for t in _aligned(signs, g_in))
                 total = jacobians.setdefault(names[i], [0, 0.0, True])
                 total[0] += len(g_out_RD)
@@ -575,13 +597,16 @@ class Run:
     def _maps(self, tensors, image: torch.Tensor) -> None:
         """Every module's output for one image."""
         maps: dict[str, torch.Tensor] = {}
+        uses: dict[str, int] = defaultdict(int)
         every = self.options.meco_modules == "all"
 
         def keep(name):
             def hook(module, args, output):
                 output = output[0] if isinstance(output, tuple) else output
                 if torch.is_tensor(output) and output.dim() > 2:
-                    maps[name] = output[0].detach().flatten(1)
+                    uses[name] += 1  # a module that is used twice has two maps
+                    # A copy: what follows may work in place.
+                    maps[f"{name}#{uses[name]}"] = output[0].detach().flatten(1).clone()
 
             return hook
 
@@ -682,6 +707,10 @@ class Run:
                 kind = kind_of(name, self.anatomy.layers[name])
                 captured = Saliency(as_matrix(weight.detach()), as_matrix(gradient), kind)
                 self.collected.give(need, name, captured)
+
+
+class _OutputLost(Exception):
+    """A layer's output was changed in place in a way that hides its gradient: repeat with copies of outputs."""
 
 
 class _Signs:

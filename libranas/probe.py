@@ -192,6 +192,9 @@ class Recorder:
     on_layer_norm : callable (input of a LayerNorm), optional
     keep_features : bool
         Keep the tensors at the primary blocks in ``features``.
+    copy_outputs : bool
+        Hand on copies of the layers' outputs. Where what follows changes an output in place and the output is
+        a view, as those of linear layers on tokens are, its gradient would never be seen.
 
     Attributes
     ----------
@@ -215,24 +218,32 @@ class Recorder:
         on_output: Callable | None = None,
         on_layer_norm: Callable | None = None,
         keep_features: bool = False,
+        copy_outputs: bool = False,
     ):
         self.anatomy, self.watched, self.units = anatomy, watched, units
         self.on_products, self.on_norm, self.on_signal = on_products, on_norm, on_signal
         self.on_activation, self.on_output, self.on_layer_norm = on_activation, on_output, on_layer_norm
-        self.keep_features = keep_features
+        self.keep_features, self.copy_outputs = keep_features, copy_outputs
         self.order: list[tuple[str, str]] = []
         self.anchors: list[torch.Tensor] = []
         self.features: dict[str, torch.Tensor] = {}
         self._names: dict[int, str] = {}  # of weights: a shared one is one layer
         self._calls: dict[str, _Calls] = {}
         self._activation_calls: dict[str, int] = {}
+        self._waiting: set[_Seen] = set()
         self._handles: list = []
+
+    @property
+    def unreached(self) -> bool:
+        """Whether the gradient of some watched layer's output has not arrived."""
+        return bool(self._waiting)
 
     def __enter__(self):
         for name, module in self.anatomy.layers.items():
             self._hook(module, self._layer_hook(name))
         for name, module in self.anatomy.activations.items():
-            self._hook(module, self._activation_hook(name))
+            # Before the module: one that works in place overwrites its input.
+            self._handles.append(module.register_forward_pre_hook(self._activation_hook(name)))
         for name, module, side in self.anatomy.features:
             self._hook(module, self._feature_hook(name, side))
         for name, module in self.anatomy.norms.items():
@@ -250,6 +261,7 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self._calls.clear()
+        self._waiting.clear()
 
     def axes(self) -> dict[str, Axis]:
         """The places of each axis, with the depth of the last weight layer before them."""
@@ -288,15 +300,18 @@ class Recorder:
             if self.on_products is not None:
                 self._calls.setdefault(place, _Calls(place)).expected += 1
 
+            self._waiting.add(seen)
+
             def receive(out_grad):
                 if self.on_signal is not None:
                     self._signal(seen, out_grad)
                 if self.on_products is not None:
                     self._products(seen, out_grad)
                 seen.clear()
+                self._waiting.discard(seen)
 
             output.register_hook(receive)
-            return output
+            return output.clone() if self.copy_outputs else output
 
         return hook
 
@@ -345,9 +360,8 @@ class Recorder:
         return hook
 
     def _activation_hook(self, name: str):
-        def hook(module, args, output):
-            # A module that is used twice is two places. In-place ReLU has overwritten its input by now, but
-            # with values of the same sign where they fire.
+        def hook(module, args):
+            # A module that is used twice is two places.
             count = self._activation_calls.get(name, 0) + 1
             self._activation_calls[name] = count
             place = name if count == 1 else f"{name}#{count}"

@@ -188,7 +188,7 @@ LSWAG_PSI = Proxy(
 def _combine_lswag(parts, options: Options):
     lambda_, psi = parts["lswag_lambda"].value, parts["lswag_psi"].value
     if options.lswag_form == "log":
-        return lambda_ + math.log(psi), {}
+        return lambda_ + (math.log(psi) if psi > 0 else -math.inf), {}
     if lambda_ <= 0:
         raise Undefined(f"Lambda is not positive ({lambda_:.3g}), so the product with Psi would fall as Psi grows")
     if options.lswag_form == "per_layer":  # of the layers that are looked at

@@ -376,7 +376,8 @@ class Vjp:
 
 @dataclass(frozen=True)
 class Maps:
-    """Feature maps of one image: per module the rows of channels over positions."""
+    """Feature maps of one image, one a use of a module: rows are what comes first in an output (channels of a
+    convolution, tokens of a transformer)."""
 
     maps: dict[str, torch.Tensor]
     options_seed: int
