@@ -8,6 +8,7 @@ over cached memory.
 Legend: U units, G groups, K positions of a unit, I in, O out; tiles are r rows by c columns of O x I.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,9 +16,9 @@ import torch
 
 from libranas.proxies.base import Gradient
 
-#: Elements of a tile of all units' gradients: 8 MiB of float32, for the second-level caches of a few cores.
+#: Elements of a tile of all units' gradients: 4 MiB of float32, near the second-level caches of a few cores.
 #: A GPU has no such limit and prefers few large products.
-TILE, GPU_TILE = 2**21, 2**27
+TILE, GPU_TILE = 2**20, 2**27
 #: Columns of a tile.
 COLUMNS = 256
 
@@ -38,18 +39,16 @@ class Wanted:
 
 
 class Scratch:
-    """A buffer that is used again from layer to layer; fresh memory costs more than what is done in it."""
+    """Buffers that are used again from layer to layer; fresh memory costs more than what is done in it."""
 
     def __init__(self):
-        self._buffer = None
+        self._buffers: dict[str, torch.Tensor] = {}
 
-    def take(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
-        size = 1
-        for n in shape:
-            size *= n
-        if self._buffer is None or self._buffer.numel() < size or self._buffer.dtype != like.dtype:
-            self._buffer = torch.empty(size, dtype=like.dtype, device=like.device)
-        return self._buffer[:size].view(shape)
+    def take(self, name: str, like: torch.Tensor, *shape: int) -> torch.Tensor:
+        size, buffer = math.prod(shape), self._buffers.get(name)
+        if buffer is None or buffer.numel() < size or buffer.dtype != like.dtype:
+            buffer = self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return buffer[:size].view(shape)
 
 
 def tiles(
@@ -69,7 +68,7 @@ def tiles(
         for i in range(0, width, cols):
             left, right = d_T[:, o : o + rows], a[:, :, i : i + cols]
             r, c = left.shape[1], right.shape[2]
-            tile = scratch.take(a, units * groups, r, c)
+            tile = scratch.take("tile", a, units * groups, r, c)
             torch.bmm(left, right, out=tile)
             yield (slice(None), slice(o, o + r), slice(i, i + c)), tile.view(units, -1)
 
@@ -150,7 +149,8 @@ class Moments:
             if mean is not None:
                 mean[here] = (average @ g).view(shape)
             if signs is not None:
-                signs[here] = (total @ g.sign()).view(shape)
+                sign = torch.sign(g, out=self.scratch.take("sign", g, *g.shape))
+                signs[here] = (total @ sign).view(shape)
             if sums is not None:
                 running = g.cumsum(0)
                 if self.units:  # go on from the sum of the units that were added before
