@@ -106,6 +106,22 @@ assert set(libranas.__all__) <= set(dir(libranas))
     assert run.returncode == 0, run.stderr
 
 
+def test_scoring_needs_neither_the_workflow_nor_the_learners():
+    """A machine with a GPU may have torch, timm and little else."""
+    code = """
+import sys
+for name in ("snakemake", "lightgbm", "jinja2", "matplotlib"):
+    sys.modules[name] = None
+import torch
+import libranas, libranas.engine, libranas.spaces, libranas.nets, libranas.cli
+net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 6), torch.nn.GELU(), torch.nn.Linear(6, 2))
+card = libranas.score(net, torch.randn(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]), ["lswag_lambda"])
+assert card["lswag_lambda"] > 0
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_the_promised_names_exist():
     import libranas
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -64,6 +64,9 @@ def compare(net, inputs, targets, **options):
     for name, value in want.items():
         if name == "ntk_cond" and not value < 1e12:  # the smallest eigenvalue is rounding noise
             assert not card[name] < 1e11
+            continue
+        if name == "synflow" and value < -25:  # no signal at all but rounding
+            assert card[name] < -25 or math.isnan(card[name])
             continue
         # An eigenvalue is exact to a fraction of the largest one, not of itself.
         rel = {"ntk_cond": 1e-9 + 1e-14 * value, "jacov": 1e-8}.get(name, 1e-9)
@@ -152,11 +155,16 @@ def cnns(draw, norms=("none", "group", "groups")):
             if kind == "batch":
                 steps.append(nn.BatchNorm2d(out))
             elif kind in ("group", "groups"):
-                steps.append(nn.GroupNorm(groups if kind == "groups" else 1, out))
+                of = groups if kind == "groups" else 1
+                if out > of:  # over one channel, the image of ones becomes zeros and its saliency rounding
+                    steps.append(nn.GroupNorm(of, out))
             steps.append(draw(st.sampled_from([nn.ReLU(), nn.ReLU(inplace=True), nn.GELU()])))
             before = out
-            with torch.no_grad():
-                h, w = nn.Sequential(*steps).eval()(torch.zeros(1, channels, height, width)).shape[-2:]
+            try:
+                with torch.no_grad():
+                    h, w = nn.Sequential(*steps).eval()(torch.zeros(1, channels, height, width)).shape[-2:]
+            except ValueError:  # a group norm over a single value
+                reject()
         return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, CLASSES)).train()
 
     return seeded(make, draw(st.integers(0, 99))), (channels, height, width)
