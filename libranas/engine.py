@@ -73,7 +73,7 @@ def score(
     device = next(model.parameters()).device
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
-    with _isolated(model), torch.inference_mode(False), torch.enable_grad():
+    with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
         # Tensors made in inference mode cannot be watched for changes: copies of them can.
         inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs.to(device), targets.to(device)))
         run = Run(model, inputs, targets, seed, settings, collected)
@@ -124,12 +124,15 @@ def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], run: Run) -> np.n
 
 
 @contextmanager
-def _isolated(model: nn.Module):
-    """Put back modes and the random state, whatever happens in between."""
+def _isolated(model: nn.Module, device: torch.device):
+    """Full precision, whatever the caller has set; put back modes and the random state, whatever happens."""
     training = {m: m.training for m in model.modules()}
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.autocast(device.type, enabled=False):
         try:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             yield
         finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
             for m, mode in training.items():
                 m.training = mode

@@ -190,6 +190,16 @@ def test_the_callers_grad_mode_changes_nothing(model, batch, all_of_it, context)
         assert_same(single, score(model, *batch, seed=1), name)
 
 
+def test_the_callers_autocast_and_tf32_change_nothing(model, batch):
+    names = ["snip", "lswag", "tcet", "jacov", "az_expressivity"]
+    before = torch.backends.cudnn.allow_tf32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        card = score(model, *batch, names)
+    assert torch.backends.cudnn.allow_tf32 == before
+    for name in names:
+        assert_same(card, score(model, *batch, names), name)
+
+
 def test_frozen_parameters_change_nothing_but_their_count(model, batch, all_of_it):
     model.requires_grad_(False)
     card = sharp(model, batch, NAMES)
