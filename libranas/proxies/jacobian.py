@@ -36,6 +36,8 @@ def _epe_nas(jacobian: InputGradient, _):
         correlation_KK = correlation(jacobian.gradient_BX[jacobian.targets_B == target])
         total = (correlation_KK.abs() + K).log().sum()
         scores.append(total / len(correlation_KK) if many else total)
+    if many and len(scores) < 2:
+        raise Undefined("only one class has two images in the batch: there is nothing to compare it with")
     scores = torch.stack(scores)
     if scores.isnan().any():
         raise Undefined(CONSTANT_ROW)
