@@ -75,7 +75,8 @@ def score(
     costs: dict[str, PassCost] = {}
     with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
         # Tensors made in inference mode cannot be watched for changes: copies of them can.
-        inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs.to(device), targets.to(device)))
+        inputs, targets = inputs.detach().to(device), targets.to(device)
+        inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
         run = Run(model, inputs, targets, seed, settings, collected)
         for pass_ in dict.fromkeys(passes):
             with Meter(device) as meter:
@@ -127,12 +128,15 @@ def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], run: Run) -> np.n
 def _isolated(model: nn.Module, device: torch.device):
     """Full precision, whatever the caller has set; put back modes and the random state, whatever happens."""
     training = {m: m.training for m in model.modules()}
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.autocast(device.type, enabled=False):
+    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.autocast(device.type, enabled=False):
         try:
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
             yield
         finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.allow_tf32 = tf32
             for m, mode in training.items():
                 m.training = mode

@@ -8,13 +8,15 @@ inner products between images made from pairs of parts. In training mode batch n
 import gc
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.errors import LibranasError
@@ -30,6 +32,7 @@ from libranas.probe import (
     choose_units,
     examine,
     kind_of,
+    odd_norms,
     positions_last_channels,
 )
 from libranas.provenance import stream_seed
@@ -142,10 +145,12 @@ class Run:
         self.warnings: list[str] = []
         self.parts, self.copy_outputs = 1, False
         self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
-        train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
-        model.train(train)
-        #: Whether the loss of a sample depends on the other samples of its batch.
-        self.coupled = train and self.anatomy.coupled
+        self.train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
+        self._set_mode(self.train)
+        norms = [m for m in self.anatomy.norms.values() if isinstance(m, BATCH_NORMS)]
+        #: Whether the loss of a sample depends on the other samples of its batch. Without running statistics
+        #: it does so in evaluation mode too.
+        self.coupled = any(self.train or m.running_mean is None for m in norms)
         sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
         self.units = len(inputs) if sample else options.pieces
         if len(inputs) % self.units:
@@ -172,7 +177,8 @@ class Run:
                 continue
             if failure is None:
                 return
-            if self.coupled or pass_.batch in ("none", "ones") or self.parts >= len(self.inputs):
+            most = self.units if pass_ == DATA else len(self.inputs)
+            if self.coupled or pass_.batch in ("none", "ones") or self.parts >= most:
                 raise LibranasError(
                     f"The {pass_.name} pass does not fit in the memory of {self.inputs.device}: network with "
                     f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.inputs)} images of "
@@ -210,13 +216,15 @@ class Run:
         def prepared(tensor):
             if not tensor.is_floating_point():
                 return tensor.clone()
-            tensor = self._laid_out(tensor.detach().to(dtype), pass_)
+            tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
+            tensor = self._laid_out(tensor.to(dtype), pass_)
             return tensor.abs() if pass_.weights == "absolute" else tensor
 
         # A parameter that two modules share must stay one tensor.
         own = {id(p): prepared(p) for p in self.model.parameters()}
         tensors = {n: own[id(p)] for n, p in self.model.named_parameters(remove_duplicate=False)}
-        buffers = {n: prepared(b).clone() for n, b in self.model.named_buffers(remove_duplicate=False)}
+        own = {id(b): prepared(b).clone() for b in self.model.buffers()}
+        buffers = {n: own[id(b)] for n, b in self.model.named_buffers(remove_duplicate=False)}
         return tensors | buffers
 
     def _batch(self, pass_: Pass) -> torch.Tensor:
@@ -265,7 +273,14 @@ class Run:
         found = torch.autograd.grad(output, sources, allow_unused=True)
         if recorder.unreached and not self.copy_outputs:
             raise _OutputLost
+        recorder.flush()
         return found
+
+    def _set_mode(self, train: bool) -> None:
+        """Training mode is for batch norms alone: dropout and stochastic depth are always off."""
+        self.model.eval()
+        for module in self.anatomy.norms.values():
+            module.training = train and isinstance(module, BATCH_NORMS)
 
     def _forward(self, recorder: Recorder, tensors, inputs) -> torch.Tensor:
         """One forward pass under `recorder`; logits (B, K)."""
@@ -299,25 +314,25 @@ class Run:
     def _mode(self, train: bool, fused: bool = True, identity: tuple = ()):
         """Another mode for a while; without fused attention (which has no second derivative and whose products
         are not counted), and with some types of modules as the identity."""
-        before = {m: m.training for m in self.model.modules()}
         off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
         handles = [
-            m.register_forward_hook(lambda module, args, output: args[0])
+            # timm has norms with an activation inside; that stays.
+            m.register_forward_hook(lambda module, args, output: getattr(module, "act", nn.Identity())(args[0]))
             for m in self.model.modules()
             if isinstance(m, identity)
         ]
-        self.model.train(train)
+        self._set_mode(train)
         for m in off:
             m.fused_attn = False
         try:
-            yield
+            with nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+                yield
         finally:
             for m in off:
                 m.fused_attn = True
             for handle in handles:
                 handle.remove()
-            for m, mode in before.items():
-                m.training = mode
+            self._set_mode(self.train)
 
     # -- analytic ----------------------------------------------------------------------------------------
 
@@ -353,7 +368,7 @@ class Run:
         if self.units < least:
             for need in ("spread", "abs_spread", "accumulated"):
                 self.collected.refuse(need, f"{self.units} gradient units have no variance to speak of: give {least}")
-        if wants("output") and self.model.training:
+        if wants("output") and (self.train or self.coupled):
             # Before any run in training mode, which changes the running statistics.
             signs = _Signs(self, "output")
             for part in self._slices(len(inputs)):
@@ -389,9 +404,9 @@ class Run:
             recorder = self._recorder(
                 on_products=on_products if products else None,
                 units=part.stop - part.start,
-                on_signal=self._give_signal if signals else None,
+                on_signal=partial(self._give_signal, images.stop - images.start) if signals else None,
                 on_activation=activations.see if wants("activation") else None,
-                on_output=outputs.see if wants("output") and not self.model.training else None,
+                on_output=outputs.see if wants("output") and not self.train else None,
             )
             with recorder, torch.set_grad_enabled(products or signals):
                 logits = self._forward(recorder, tensors, inputs[images])
@@ -407,7 +422,7 @@ class Run:
         if not (leaves or wants("signal", "activation")):
             return
         recorder = self._recorder(
-            on_signal=self._give_signal if wants("signal") else None,
+            on_signal=partial(self._give_signal, len(inputs)) if wants("signal") else None,
             on_activation=activations.see if wants("activation") else None,
         )
         with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
@@ -425,6 +440,8 @@ class Run:
     def _pieces(self, tensors, inputs, wanted: Wanted) -> None:
         """Coupled: micro-batches, each by itself."""
         leaves = self._leaves(tensors)
+        if not leaves:
+            return
         moments = {name: Moments(wanted) for name in leaves}
         for piece in self._slices(len(inputs), self.units):
             logits = self._logits(tensors, inputs[piece])
@@ -449,7 +466,13 @@ class Run:
         for need in needs:
             self.collected.give(need, name, captured)
 
-    def _give_signal(self, name: str, product_BPD, fan_in: int, tokens: bool) -> None:
+    def _give_signal(self, images: int, name: str, product_BPD, fan_in: int, tokens: bool) -> None:
+        if len(product_BPD) % images:
+            reason = f"layer {name} has {len(product_BPD)} rows for {images} images: they are not samples"
+            self.collected.refuse("signal", reason)
+            return
+        if len(product_BPD) > images:  # windows or tokens of an image as rows of their own
+            product_BPD = product_BPD.reshape(images, -1, product_BPD.shape[-1])
         self.collected.give("signal", name, Signal(product_BPD, fan_in, len(self.inputs), tokens))
 
     # -- jacobian ----------------------------------------------------------------------------------------
@@ -457,6 +480,8 @@ class Run:
     def _jacobian(self, pass_: Pass) -> None:
         tensors, inputs = self._tensors(pass_), self._batch(pass_)
         kernel_BB = None
+        if not self.coupled and (odd := odd_norms(self.anatomy)):
+            self.collected.refuse("kernel", f"no rule for the weight of norm {odd[0]}, which has a forward of its own")
         if self.collected.wants("kernel") and not self.coupled:
             kernel_BB, gradient_BX, classes = self._kernel(tensors, inputs)
         elif self.collected.wants("input_gradient"):
@@ -517,11 +542,13 @@ class Run:
         leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())
         with Recorder(self.anatomy) as recorder:
             logits = self._forward(recorder, tensors, inputs)
-        rows = []
+        gradient_BW = inputs.new_zeros(len(inputs), sum(leaf.numel() for leaf in leaves))
+        sizes = [leaf.numel() for leaf in leaves]
         for i in range(len(inputs)):
             found = torch.autograd.grad(logits[i].sum(), leaves, retain_graph=True, allow_unused=True)
-            rows.append(torch.cat([g.flatten() for g in found if g is not None]))
-        gradient_BW = torch.stack(rows)
+            for row, gradient in zip(gradient_BW[i].split(sizes), found, strict=True):
+                if gradient is not None:
+                    row.copy_(gradient.flatten())
         for leaf in leaves:
             leaf.requires_grad_(False)
         return (gradient_BW @ gradient_BW.T).double()
@@ -532,7 +559,7 @@ class Run:
         tensors, inputs = self._tensors(pass_), self._batch(pass_)
         leaves = self._leaves(tensors, everywhere=True)
         weights, parts = list(leaves.values()), list(self._slices(len(inputs)))
-        with self._mode(self.model.training, fused=False):
+        with self._mode(self.train, fused=False):
             gradient = None
             if len(parts) > 1:
                 gradient = [torch.zeros_like(w) for w in weights]
@@ -585,7 +612,10 @@ class Run:
                 running.merge(len(rows), middle, (rows.T @ rows).double())
             for i in range(1, len(names) if wants("vjp") else 0):
                 signs = self._signs(names[i], outputs[i], len(inputs))[part].to(outputs[i])
-                (g_in,) = torch.autograd.grad(outputs[i], outputs[i - 1], signs, retain_graph=True)
+                (g_in,) = torch.autograd.grad(outputs[i], outputs[i - 1], signs, retain_graph=True, allow_unused=True)
+                if g_in is None:
+                    self.collected.refuse("vjp", f"block {names[i]} does not depend on {names[i - 1]}")
+                    break
                 if signs.dim() == 4 and any(a % b for a, b in zip(g_in.shape[2:], signs.shape[2:], strict=True)):
                     sizes = f"{tuple(g_in.shape[2:])} to {tuple(signs.shape[2:])} pixels"
                     self.collected.refuse("vjp", f"the block before {names[i]} shrinks {sizes}, not by a whole factor")
@@ -595,6 +625,7 @@ class Run:
                 total[0] += len(g_out_RD)
                 total[1] = total[1] + (g_in_RD.T @ g_out_RD).double()
                 total[2] &= torch.equal(g_in_RD, g_out_RD)
+            del recorder, outputs  # and with them this part's graph, before the next part's
         for name, running in covariances.items():
             self.collected.give("feature", name, Feature(running.m2 / running.units))
         for name, (rows, jacobian_DD, same) in jacobians.items():
@@ -647,27 +678,32 @@ class Run:
                 "perturbation", "the feature map before the pooling is unknown; name it with the option `features`"
             )
             return
-        module, side = point
+        modules, side = point
         for repeat in range(self.options.zen_repeats):
             tensors, x, epsilon = self._zen_draw(repeat)
             difference, stds = 0.0, defaultdict(float)
             seen: list[torch.Tensor] = []
-            handle = module.register_forward_hook(
-                lambda m, args, output, seen=seen: seen.append(args[0] if side == "input" else output)
-            )
+            handles = [
+                module.register_forward_hook(
+                    lambda m, args, output, seen=seen: seen.append((args[0] if side == "input" else output).clone())
+                )
+                for module in modules
+            ]
             try:
                 with torch.no_grad():
                     for part in self._slices(len(x)):
-                        seen.clear()
                         inner: list[torch.Tensor] = []
                         with Recorder(self.anatomy, on_layer_norm=inner.append) as recorder:
                             self._forward(recorder, tensors, x[part])
+                        before = seen[-1]  # of several poolings the one that runs last
                         functional_call(self.model, tensors, (x[part] + ZEN_ALPHA * epsilon[part],))
-                        difference += (seen[0] - seen[1]).abs().sum(dtype=torch.float64).item()
+                        difference += (seen[-1] - before).abs().sum(dtype=torch.float64).item()
+                        seen.clear()
                         for i, v in enumerate(inner):
                             stds[i] += v.std(-1, unbiased=False).mean(dtype=torch.float64).item() * len(v)
             finally:
-                handle.remove()
+                for handle in handles:
+                    handle.remove()
             variances = tuple(
                 tensors[_key(name, "running_var")].double().mean().item()
                 for name, m in self.anatomy.norms.items()
@@ -676,13 +712,13 @@ class Run:
             stds = tuple(total / len(x) for total in stds.values())
             self.collected.give("perturbation", str(repeat), Perturbation(difference / len(x), variances, stds))
 
-    def _before_pooling(self) -> tuple[nn.Module, str] | None:
-        """The module whose input or output is the last feature map."""
+    def _before_pooling(self) -> tuple[list[nn.Module], str] | None:
+        """The modules of which the last one to run has the last feature map as its input or output."""
         if self.anatomy.features:
             _, module, side = self.anatomy.features[-1]
-            return module, side
+            return [module], side
         pools = [m for m in self.model.modules() if isinstance(m, (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d))]
-        return (pools[-1], "input") if pools else None
+        return (pools, "input") if pools else None
 
     def _zen_draw(self, repeat: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Weights of layers from N(0, 1), their biases 0, norms 1 and 0; images and their perturbation."""
@@ -710,6 +746,8 @@ class Run:
     def _saliencies(self, pass_: Pass, need: str, identity: tuple) -> None:
         tensors = self._tensors(pass_)
         leaves = self._leaves(tensors)
+        if not leaves:
+            return
         with self._mode(train=False, identity=identity), Recorder(self.anatomy) as recorder:
             logits = self._forward(recorder, tensors, self._batch(pass_))
         gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
@@ -799,4 +837,4 @@ def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, tor
 def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return any(words in str(error) for words in ("can't allocate memory", "not enough memory", "ALLOC_FAILED"))

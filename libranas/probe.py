@@ -11,8 +11,10 @@ Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, 
 D channels, S samples, V units of an activation layer, W entries of a norm's weight.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import timm.layers
 import torch
@@ -161,13 +163,36 @@ def normalised(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     return F.batch_norm(inputs, module.running_mean, module.running_var, None, None, False, 0.0, module.eps)
 
 
+def odd_norms(anatomy: Anatomy) -> list[str]:
+    """Norms with a weight whose forward is not that of their base class, such as one over channels first."""
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
+    return [
+        name
+        for name, m in anatomy.norms.items()
+        if m.weight is not None
+        and type(m) not in (timm.layers.LayerNorm, timm.layers.GroupNorm)  # other kernels, the same arithmetic
+        and not any(isinstance(m, k) and type(m).forward is k.forward for k in kinds)
+    ]
+
+
 @dataclass
 class _Calls:
     """Uses of one weight in a run (more than one where it is shared), waiting for their gradients."""
 
-    name: str
+    emit: Callable[[list], None]
     expected: int = 0
     received: list = field(default_factory=list)
+
+    def receive(self, what) -> None:
+        self.received.append(what)
+        if len(self.received) == self.expected:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what has arrived; uses that the loss does not depend on add nothing."""
+        received, self.received = self.received, []
+        if received:
+            self.emit(received)
 
 
 class Recorder:
@@ -238,6 +263,11 @@ class Recorder:
         """Whether the gradient of some watched layer's output has not arrived."""
         return bool(self._waiting)
 
+    def flush(self) -> None:
+        """After the backward pass: complete weights of which one use was not reached."""
+        for calls in self._calls.values():
+            calls.flush()
+
     def __enter__(self):
         for name, module in self.anatomy.layers.items():
             self._hook(module, self._layer_hook(name))
@@ -298,8 +328,8 @@ class Recorder:
             output = self._anchored(output)
             seen = _Seen(place, module, args[0], output, keep_output=self.on_signal is not None)
             if self.on_products is not None:
-                self._calls.setdefault(place, _Calls(place)).expected += 1
-
+                weight = seen.parameters["weight"]
+                self._calls.setdefault(place, _Calls(partial(self._emit_products, place, weight))).expected += 1
             self._waiting.add(seen)
 
             def receive(out_grad):
@@ -332,27 +362,26 @@ class Recorder:
                 "batch do not divide: its rows are not samples, so it has no gradient a sample.",
                 "Score this network with unit='microbatch', or leave out proxies that need variances.",
             )
-        calls = self._calls[seen.name]
-        calls.received.append(unit_operands(seen.module, inputs, out_grad, self.units))
-        if len(calls.received) == calls.expected:
-            received, calls.received = calls.received, []
-            a, d = (torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*received, strict=True))
-            self.on_products(seen.name, seen.parameters["weight"], a, d)
+        self._calls[seen.name].receive(unit_operands(seen.module, inputs, out_grad, self.units))
+
+    def _emit_products(self, name: str, weight: torch.Tensor, received: list) -> None:
+        a, d = (torch.cat(x, dim=2) if len(x) > 1 else x[0] for x in zip(*received, strict=True))
+        self.on_products(name, weight, a, d)
 
     def _norm_hook(self, name: str):
         def hook(module, args, output):
-            calls = self._calls.setdefault(f"norm {id(module.weight)}", _Calls(name))
+            key = f"norm {id(module.weight)}"
+            calls = self._calls.setdefault(key, _Calls(lambda received: self.on_norm(name, sum(received))))
             calls.expected += 1
             normal, output = normalised(module, args[0].detach()), self._anchored(output)
             last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))  # else channels come second
 
             def receive(out_grad):
                 product, size = normal * out_grad, module.weight.numel()
-                shape = (len(product), -1, size) if last else (len(product), size, -1)
-                calls.received.append(product.reshape(shape).sum(1 if last else 2))
-                if len(calls.received) == calls.expected:
-                    self.on_norm(name, sum(calls.received))
-                    calls.received = []
+                if len(product) % self.units:
+                    raise LibranasError(f"Norm {name} got {len(product)} rows for {self.units} images.")
+                pixels = 1 if last else math.prod(product.shape[2:])
+                calls.receive(product.reshape(self.units, -1, size, pixels).sum((1, 3)))
 
             output.register_hook(receive)
             return output
@@ -373,9 +402,11 @@ class Recorder:
 
     def _feature_hook(self, name: str, side: str):
         def hook(module, args, output):
-            self.order.append(("feature", name))
+            count = sum(axis == "feature" and place.split("#")[0] == name for axis, place in self.order)
+            place = f"{name}#{count + 1}" if count else name
+            self.order.append(("feature", place))
             if self.keep_features:
-                self.features[name] = args[0] if side == "input" else output
+                self.features[place] = args[0] if side == "input" else output
 
         return hook
 
