@@ -76,7 +76,9 @@ class Collected:
         self._found: dict[tuple[str, str], dict[str, dict]] = defaultdict(dict)
 
     def wants(self, *needs: str) -> bool:
-        return any(need in captures for captures in self.captures.values() for need in needs)
+        """Whether a proxy that may still have a value has one of `needs`."""
+        open_ = (captures for name, captures in self.captures.items() if name not in self.undefined)
+        return any(need in captures for captures in open_ for need in needs)
 
     def give(self, need: str, place: str, captured) -> None:
         """Let every proxy with `need` reduce what was captured at `place`; numbers of parts of a batch add up."""
@@ -290,7 +292,8 @@ class Run:
 
     def _logits(self, tensors, inputs) -> torch.Tensor:
         try:
-            return functional_call(self.model, tensors, (inputs,))
+            # A copy: batch norm puts a new counter into it, under one of the names that share it.
+            return functional_call(self.model, dict(tensors), (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -358,16 +361,16 @@ class Run:
 
     def _data(self, pass_: Pass) -> None:
         wants, tensors, inputs = self.collected.wants, self._tensors(pass_), self._batch(pass_)
+        least = 2 if self.options.few_units else 4
+        if self.units < least:
+            for need in ("spread", "abs_spread", "accumulated"):
+                self.collected.refuse(need, f"{self.units} gradient units have no variance to speak of: give {least}")
         of_units = Wanted(
             mean=wants("spread") or (not self.coupled and wants("gradient")),
             spread=wants("abs_spread", "spread"),
             signs=wants("signs"),
             accumulated=wants("accumulated"),
         )
-        least = 2 if self.options.few_units else 4
-        if self.units < least:
-            for need in ("spread", "abs_spread", "accumulated"):
-                self.collected.refuse(need, f"{self.units} gradient units have no variance to speak of: give {least}")
         if wants("output") and (self.train or self.coupled):
             # Before any run in training mode, which changes the running statistics.
             signs = _Signs(self, "output")
@@ -564,13 +567,13 @@ class Run:
             if len(parts) > 1:
                 gradient = [torch.zeros_like(w) for w in weights]
                 for part in parts:
-                    loss = self._loss(functional_call(self.model, tensors, (inputs[part],)), self.targets[part])
+                    loss = self._loss(self._logits(tensors, inputs[part]), self.targets[part])
                     for total, g in zip(gradient, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                         if g is not None:
                             total += g
             products = [None] * len(weights)
             for part in parts:
-                loss = self._loss(functional_call(self.model, tensors, (inputs[part],)), self.targets[part])
+                loss = self._loss(self._logits(tensors, inputs[part]), self.targets[part])
                 slope = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
                 fixed = gradient or [None if g is None else g.detach() for g in slope]
                 along = sum((g * v).sum() for g, v in zip(slope, fixed, strict=True) if g is not None)
@@ -696,7 +699,7 @@ class Run:
                         with Recorder(self.anatomy, on_layer_norm=inner.append) as recorder:
                             self._forward(recorder, tensors, x[part])
                         before = seen[-1]  # of several poolings the one that runs last
-                        functional_call(self.model, tensors, (x[part] + ZEN_ALPHA * epsilon[part],))
+                        self._logits(tensors, x[part] + ZEN_ALPHA * epsilon[part])
                         difference += (seen[-1] - before).abs().sum(dtype=torch.float64).item()
                         seen.clear()
                         for i, v in enumerate(inner):
