@@ -90,13 +90,25 @@ class Running:
         delta = mean - self.mean
         self.mean = self.mean + delta * (units / total)
         if self.second:
-            self.m2 = self.m2 + delta.square_() * (self.units * units / total)
+            self.m2 = self.m2 + self._product(delta) * (self.units * units / total)
             if m2 is not None:
                 self.m2 += m2
         self.units = total
 
+    @staticmethod
+    def _product(delta: torch.Tensor) -> torch.Tensor:
+        return delta.square_()  # in place: it is not needed any more
+
     def std(self) -> torch.Tensor:
         return (self.m2 / self.units).sqrt_()
+
+
+class Scatter(Running):
+    """The same of vectors: mean, and the sum of outer products of deviations (the scatter matrix)."""
+
+    @staticmethod
+    def _product(delta_D: torch.Tensor) -> torch.Tensor:
+        return torch.outer(delta_D, delta_D)
 
 
 class Moments:
@@ -166,7 +178,7 @@ class Moments:
             None if x is None else x.view(groups * height, width)
             for x in (mean, abs_mean, abs_m2, signs, sums, sums_m2)
         ]
-        self._merge(units, flat[0], *flat[1:4], *flat[4:])
+        self._merge(units, *flat)
 
     def add_unit(self, g_OI: torch.Tensor) -> None:
         """Add the gradient of one more unit."""

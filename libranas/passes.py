@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.errors import LibranasError
-from libranas.moments import Moments, Running, Scratch, Wanted, tiles
+from libranas.moments import Moments, Scatter, Scratch, Wanted, tiles
 from libranas.probe import (
     ACTIVATIONS,
     BATCH_NORMS,
@@ -122,7 +122,7 @@ class Collected:
         joined: dict[str, dict] = {}
         for need in self.captures[proxy.name]:
             axis, found = NEEDS[need][1], self._found[proxy.name, need]
-            places = list(found) if axis is None else list(watched[axis][need == "vjp" :])
+            places = list(found) if axis is None else list(watched.get(axis, ())[need == "vjp" :])
             missing = [place for place in places if place not in found]
             if missing:
                 raise Undefined(
@@ -436,8 +436,6 @@ class Run:
                 if gradient is not None:
                     whole = Gradient(name, as_matrix(weight.detach()), 1, mean_OI=as_matrix(gradient))
                     self.collected.give("gradient", name, whole)
-        for weight in leaves.values():
-            weight.requires_grad_(False)
         activations.give()
 
     def _pieces(self, tensors, inputs, wanted: Wanted) -> None:
@@ -545,15 +543,13 @@ class Run:
         leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())
         with Recorder(self.anatomy) as recorder:
             logits = self._forward(recorder, tensors, inputs)
-        gradient_BW = inputs.new_zeros(len(inputs), sum(leaf.numel() for leaf in leaves))
         sizes = [leaf.numel() for leaf in leaves]
+        gradient_BW = inputs.new_zeros(len(inputs), sum(sizes))
         for i in range(len(inputs)):
             found = torch.autograd.grad(logits[i].sum(), leaves, retain_graph=True, allow_unused=True)
             for row, gradient in zip(gradient_BW[i].split(sizes), found, strict=True):
                 if gradient is not None:
                     row.copy_(gradient.flatten())
-        for leaf in leaves:
-            leaf.requires_grad_(False)
         return (gradient_BW @ gradient_BW.T).double()
 
     # -- hessian -----------------------------------------------------------------------------------------
@@ -593,14 +589,9 @@ class Run:
         tensors, inputs, wants = self._tensors(pass_), self._batch(pass_), self.collected.wants
         if wants("maps"):
             self._maps(tensors, inputs[:1])
-        if not wants("feature", "vjp"):
+        if not (wants("feature", "vjp") and self.anatomy.features):
             return
-        if not self.anatomy.features:
-            reason = "the primary blocks of this network are unknown; name them with the option `features`"
-            self.collected.refuse("feature", reason)
-            self.collected.refuse("vjp", reason)
-            return
-        covariances: dict[str, Running] = {}
+        covariances: dict[str, Scatter] = {}
         jacobians: dict[str, list] = {}
         for part in self._slices(len(inputs)):
             x = inputs[part].detach().clone().requires_grad_(wants("vjp"))
@@ -611,7 +602,7 @@ class Run:
                 rows = positions_last_channels(feature.detach()).flatten(0, 1)
                 middle = rows.mean(0, dtype=torch.float64)
                 rows = rows - middle.to(rows.dtype)
-                running = covariances.setdefault(name, _Covariance())
+                running = covariances.setdefault(name, Scatter())
                 running.merge(len(rows), middle, (rows.T @ rows).double())
             for i in range(1, len(names) if wants("vjp") else 0):
                 signs = self._signs(names[i], outputs[i], len(inputs))[part].to(outputs[i])
@@ -677,9 +668,6 @@ class Run:
     def _gaussian(self, pass_: Pass) -> None:
         point = self._before_pooling()
         if point is None:
-            self.collected.refuse(
-                "perturbation", "the feature map before the pooling is unknown; name it with the option `features`"
-            )
             return
         modules, side = point
         for repeat in range(self.options.zen_repeats):
@@ -808,20 +796,6 @@ def _fires(values: torch.Tensor) -> torch.Tensor:
         values = values.movedim(1, -1)
     bits = torch.empty(values.shape, dtype=torch.float32, device=values.device)
     return torch.gt(values, 0, out=bits).flatten(1)
-
-
-class _Covariance(Running):
-    """Mean and scatter matrix over rows, merged part by part."""
-
-    def merge(self, units: int, mean_D: torch.Tensor, m2_DD: torch.Tensor) -> None:
-        if self.units == 0:
-            self.units, self.mean, self.m2 = units, mean_D, m2_DD
-            return
-        total = self.units + units
-        delta_D = mean_D - self.mean
-        self.m2 = self.m2 + m2_DD + torch.outer(delta_D, delta_D) * (self.units * units / total)
-        self.mean = self.mean + delta_D * (units / total)
-        self.units = total
 
 
 def _key(module: str, parameter: str = "weight") -> str:

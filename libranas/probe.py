@@ -12,6 +12,7 @@ D channels, S samples, V units of an activation layer, W entries of a norm's wei
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -254,7 +255,7 @@ class Recorder:
         self.features: dict[str, torch.Tensor] = {}
         self._names: dict[int, str] = {}  # of weights: a shared one is one layer
         self._calls: dict[str, _Calls] = {}
-        self._activation_calls: dict[str, int] = {}
+        self._uses: Counter = Counter()
         self._waiting: set[_Seen] = set()
         self._handles: list = []
 
@@ -388,13 +389,17 @@ class Recorder:
 
         return hook
 
+    def _use(self, axis: str, name: str) -> str:
+        """The place of one more use of a module: one that is used twice is two places."""
+        self._uses[axis, name] += 1
+        count = self._uses[axis, name]
+        place = name if count == 1 else f"{name}#{count}"
+        self.order.append((axis, place))
+        return place
+
     def _activation_hook(self, name: str):
         def hook(module, args):
-            # A module that is used twice is two places.
-            count = self._activation_calls.get(name, 0) + 1
-            self._activation_calls[name] = count
-            place = name if count == 1 else f"{name}#{count}"
-            self.order.append(("activation", place))
+            place = self._use("activation", name)
             if self.on_activation is not None and self.watched("activation", place):
                 self.on_activation(place, args[0].detach())
 
@@ -402,9 +407,7 @@ class Recorder:
 
     def _feature_hook(self, name: str, side: str):
         def hook(module, args, output):
-            count = sum(axis == "feature" and place.split("#")[0] == name for axis, place in self.order)
-            place = f"{name}#{count + 1}" if count else name
-            self.order.append(("feature", place))
+            place = self._use("feature", name)
             if self.keep_features:
                 self.features[place] = args[0] if side == "input" else output
 
