@@ -45,7 +45,7 @@ class RandomSearch:
 
     def propose(self, history: Sequence[Evaluated]) -> Arch:
         rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, len(history)))
-        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch.id for e in history)))
+        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class Evolution:
     def propose(self, history: Sequence[Evaluated]) -> Arch:
         step = len(history)
         rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, step))
-        seen = {e.arch.id for e in history}
+        seen = {self.space.representative(e.arch).id for e in history}
         if step >= self.population:
             generation = step // self.population
             parents = fittest(history[: generation * self.population], self.parents)
             for _ in range(self.ATTEMPTS):
                 first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
                 child = self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
-                if child.id not in seen and self.budget.admits(self.space, child):
+                if self.space.representative(child).id not in seen and self.budget.admits(self.space, child):
                     return child
-        return next(Sampler(self.space, self.budget, rng, exclude=seen))
+        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))
 
 
 def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
@@ -181,7 +181,7 @@ def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, see
         return Arch.from_json(row["architecture"])
 
     winner, largest = fittest_row(histories["evolution"]), fittest_row(histories["params"])
-    control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest.id,))
+    control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest,))
     selected = {}
     for role, arch in (("winner", winner), ("random", control), ("params_max", largest)):
         selected[role] = {
@@ -205,4 +205,4 @@ def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed:
     if budget.params:
         low, high = max(low, budget.params[0]), min(high, budget.params[1])
     rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
-    return next(Sampler(space, Budget((low, high), budget.macs), rng, exclude=(like.id, *exclude)))
+    return next(Sampler(space, Budget((low, high), budget.macs), rng, exclude=(like, *exclude)))

@@ -10,27 +10,13 @@ from timm.layers import set_fused_attn
 from torch import nn
 
 from libranas.arch import Arch
-from libranas.nets import vit  # noqa: F401 - registers the model with timm
+from libranas.nets import vit
 from libranas.spaces import Space
 
-__all__ = ["build", "model_args"]
+__all__ = ["build"]
 
-
-def model_args(space: Space, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_autoformer", ...)`` for `arch`; JSON-ready."""
-    return {
-        "embed_dim": arch["embed_dim"],
-        "num_heads": list(arch["num_heads"]),
-        "mlp_ratio": list(arch["mlp_ratio"]),
-        "head_dim": space.head_dim,
-        "relative_position": space.relative_position,
-        "max_relative_position": space.max_relative_position,
-        "init_std": space.init_std,
-        "img_size": space.image_size,
-        "patch_size": space.patch_size,
-        "in_chans": space.channels,
-        "num_classes": space.classes,
-    }
+#: The module of each family: it registers the timm model ``libranas_FAMILY`` and has ``model_args(space, arch)``.
+_NETWORKS = {"autoformer": vit}
 
 
 def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:
@@ -59,6 +45,7 @@ def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fuse
         torch.manual_seed(seed)
         set_fused_attn(fused)
         try:
-            return timm.create_model("libranas_autoformer", **model_args(space, arch), drop_path_rate=drop_path_rate)
+            arguments = _NETWORKS[space.family].model_args(space, arch)
+            return timm.create_model(f"libranas_{space.family}", **arguments, drop_path_rate=drop_path_rate)
         finally:
             set_fused_attn(bool(previous))

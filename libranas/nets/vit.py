@@ -20,7 +20,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-__all__ = ["AutoFormerViT"]
+from libranas.arch import Arch
+from libranas.spaces import AutoFormerSpace
+
+__all__ = ["AutoFormerViT", "model_args"]
 
 #: Standard deviation that timm and AutoFormer give the weights of linear layers.
 TIMM_STD = 0.02
@@ -198,6 +201,23 @@ default_cfgs = generate_default_cfgs(
         }
     }
 )
+
+
+def model_args(space: AutoFormerSpace, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_autoformer", ...)`` for `arch`; JSON-ready."""
+    return {
+        "embed_dim": arch["embed_dim"],
+        "num_heads": list(arch["num_heads"]),
+        "mlp_ratio": list(arch["mlp_ratio"]),
+        "head_dim": space.head_dim,
+        "relative_position": space.relative_position,
+        "max_relative_position": space.max_relative_position,
+        "init_std": space.init_std,
+        "img_size": space.image_size,
+        "patch_size": space.patch_size,
+        "in_chans": space.channels,
+        "num_classes": space.classes,
+    }
 
 
 @register_model

@@ -9,7 +9,9 @@ Legend for the closed forms: D embedding width, Q = head_dim * heads, F = int(D 
 N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -167,6 +169,35 @@ class AutoFormerSpace:
             )
         except (KeyError, TypeError):
             return False
+
+    def parse(self, text: str) -> Arch:
+        arch = Arch.from_json(text)
+        if not self.contains(arch):
+            raise LibranasError(f"{text} is not a member of the space.", f"The space is {self}.")
+        return self.canonical(arch)
+
+    def format(self, arch: Arch) -> str:
+        """Canonical JSON: AutoFormer's own files hold the same lists in YAML."""
+        return arch.json
+
+    def representative(self, arch: Arch) -> Arch:
+        return arch
+
+    def features(self, arch: Arch) -> dict[str, float]:
+        """Depth and width; mean and spread over the blocks of heads and MLP ratio, and where along the depth they
+        are large (slope over the block index)."""
+        out = {"embed_dim": float(arch["embed_dim"]), "depth": float(arch["depth"])}
+        position = np.linspace(-1, 1, arch["depth"])
+        for gene in ("num_heads", "mlp_ratio"):
+            x = np.array(arch[gene], dtype=np.float64)
+            out |= {f"{gene}_mean": x.mean(), f"{gene}_std": x.std(), f"{gene}_slope": (x * position).mean()}
+        return out
+
+    def members(self) -> Iterator[Arch]:
+        for depth in self.depth:
+            genes = (self.embed_dim, *[self.num_heads] * depth, *[self.mlp_ratio] * depth)
+            for width, *blocks in product(*genes):
+                yield self.arch(width, blocks[:depth], blocks[depth:])
 
     def size(self) -> int:
         per_block = len(self.num_heads) * len(self.mlp_ratio)

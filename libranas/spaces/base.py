@@ -1,6 +1,6 @@
 """What every search space offers, the budget it is searched under, and sampling within that budget."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,8 +31,26 @@ class Space(Protocol):
         """Member `arch` with genes of the types that the space itself gives them (4.0 where a table says 4),
         so that it has one id."""
 
+    def parse(self, text: str) -> Arch:
+        """The member that `text` names: canonical JSON, or a string of the benchmark that the space comes from.
+
+        Raises a LibranasError for anything else."""
+
+    def format(self, arch: Arch) -> str:
+        """The usual string of the original benchmark; ``parse(format(arch)) == arch``."""
+
+    def representative(self, arch: Arch) -> Arch:
+        """The member that stands for all members that are the same network as `arch` (isomorphic cells).
+        `arch` itself where different genes always make different networks."""
+
+    def features(self, arch: Arch) -> dict[str, float]:
+        """Numbers that describe `arch` to a learned ranking, besides its size; the same keys for every member."""
+
+    def members(self) -> Iterator[Arch]:
+        """Every member, lazily, in a fixed order."""
+
     def size(self) -> int:
-        """Number of architectures."""
+        """Number of members."""
 
     def params(self, arch: Arch) -> int:
         """Trainable parameters of the built network (closed form)."""
@@ -78,7 +96,7 @@ class Budget:
 
 
 class Sampler:
-    """Draws architectures that the budget admits, none of them twice.
+    """Draws architectures that the budget admits, no network twice.
 
     Uniform over the choices by rejection: the counts are closed forms, so even a window that admits one
     draw in a thousand costs milliseconds. The number of draws is bounded, so a window between two
@@ -88,10 +106,10 @@ class Sampler:
     #: Draws without a new member after which the window counts as exhausted.
     PATIENCE = 20_000
 
-    def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: Iterable[str] = ()):
+    def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: Iterable[Arch] = ()):
         budget.check(space)
         self.space, self.budget, self.rng = space, budget, rng
-        self.seen = set(exclude)
+        self.seen = {space.representative(arch).id for arch in exclude}
         self.found = 0
 
     def __iter__(self):
@@ -104,8 +122,9 @@ class Sampler:
             if not self.budget.admits(self.space, arch):
                 nearest = nearest or arch
                 continue
-            if arch.id not in self.seen:
-                self.seen.add(arch.id)
+            name = self.space.representative(arch).id
+            if name not in self.seen:
+                self.seen.add(name)
                 self.found += 1
                 return arch
         raise LibranasError(

@@ -10,7 +10,8 @@ from timm.layers import set_fused_attn, use_fused_attn
 from torch import nn
 
 import libranas.nets  # noqa: F401 - registers the models
-from libranas.nets import build, model_args
+from libranas.nets import build
+from libranas.nets.vit import model_args
 from libranas.nets.vit import RelativePosition, offset_index
 from libranas.spaces import AutoFormerSpace
 

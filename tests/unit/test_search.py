@@ -186,7 +186,7 @@ def test_a_random_control_of_equal_size():
         assert control != like and BUDGET.admits(SPACE, control)
         assert abs(SPACE.params(control) / SPACE.params(like) - 1) <= 0.02
         assert search.equal_size(SPACE, BUDGET, like, 0.02, seed) == control
-        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control.id]) != control
+        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control]) != control
 
 
 def test_the_winner_and_its_controls():
