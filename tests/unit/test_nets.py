@@ -11,8 +11,7 @@ from torch import nn
 
 import libranas.nets  # noqa: F401 - registers the models
 from libranas.nets import build
-from libranas.nets.vit import model_args
-from libranas.nets.vit import RelativePosition, offset_index
+from libranas.nets.vit import RelativePosition, model_args, offset_index
 from libranas.spaces import AutoFormerSpace
 
 SPACE = AutoFormerSpace(
