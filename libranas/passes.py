@@ -480,12 +480,12 @@ class Run:
 
     def _jacobian(self, pass_: Pass) -> None:
         tensors, inputs = self._tensors(pass_), self._batch(pass_)
-        kernel_BB = None
+        some, gradient_BX, kernel_BB = inputs[: self.options.ntk_images], None, None
         if not self.coupled and (odd := odd_norms(self.anatomy)):
             self.collected.refuse("kernel", f"no rule for the weight of norm {odd[0]}, which has a forward of its own")
         if self.collected.wants("kernel") and not self.coupled:
-            kernel_BB, gradient_BX, classes = self._kernel(tensors, inputs)
-        elif self.collected.wants("input_gradient"):
+            kernel_BB, gradient_BX, classes = self._kernel(tensors, some)
+        if self.collected.wants("input_gradient") and (gradient_BX is None or len(some) < len(inputs)):
             rows = []
             for part in self._slices(len(inputs)):
                 x = inputs[part].detach().clone().requires_grad_()
@@ -496,7 +496,7 @@ class Run:
         if self.collected.wants("input_gradient"):
             self.collected.give("input_gradient", "", InputGradient(gradient_BX, self.targets, classes))
         if self.collected.wants("kernel"):
-            kernel_BB = self._coupled_kernel(tensors, inputs) if kernel_BB is None else kernel_BB
+            kernel_BB = self._coupled_kernel(tensors, some) if kernel_BB is None else kernel_BB
             self.collected.give("kernel", "", TangentKernel(kernel_BB))
 
     def _kernel(self, tensors, inputs) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -130,6 +130,9 @@ class Options:
     reg_swap : (mu, sigma) or None
         Target and width of reg-SWAP in thousands of parameters; sigma is not squared (as published).
     tcet_saliency : ``snip`` or ``synflow``
+    ntk_images : int or None
+        The first that many images make the tangent kernel of ntk_cond; None: the whole batch. Through batch
+        normalisation in training mode the kernel costs a backward an image.
     meco_modules : ``leaves`` or ``all``
         Feature maps of layers, norms and activations; or of every module, containers too, as released.
     meco_channels : int or None
@@ -169,6 +172,7 @@ class Options:
     lswag_form: Literal["product", "log", "per_layer"] = "product"
     reg_swap: tuple[float, float] | None = None
     tcet_saliency: Literal["snip", "synflow"] = "snip"
+    ntk_images: int | None = None
     meco_modules: Literal["leaves", "all"] = "leaves"
     meco_channels: int | None = None
     zen_repeats: int = 4
@@ -195,7 +199,7 @@ class Options:
             )
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
             raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
-        for name in ("psi_samples", "psi_units", "meco_channels", "zen_repeats", "noise_batch"):
+        for name in ("psi_samples", "psi_units", "ntk_images", "meco_channels", "zen_repeats", "noise_batch"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"option {name} must be at least 1, got {value}")

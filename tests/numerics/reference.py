@@ -72,7 +72,7 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     if "lswag_psi" in values:
         values["lswag"] = lswag(values["lswag_lambda"], values["lswag_psi"], len(layers), options.lswag_form)
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
-    values["ntk_cond"] = ntk_cond(net, x)
+    values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
     if options.meco_channels is None:
         values["meco"] = meco(net, noise[:1], options.meco_modules)
     found, more = az(net, noise, run._signs, options.features)

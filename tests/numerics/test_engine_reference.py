@@ -47,6 +47,7 @@ options_ = st.fixed_dictionaries(
         "lswag_form": st.sampled_from(["product", "log", "per_layer"]),
         "reg_swap": st.sampled_from([None, (0.1, 2.0)]),
         "tcet_saliency": st.sampled_from(["snip", "synflow"]),
+        "ntk_images": st.sampled_from([None, 2]),
         "meco_modules": st.sampled_from(["leaves", "all"]),
         "zen_repeats": st.sampled_from([1, 2]),
         "zen_ln_compensation": st.booleans(),
