@@ -23,8 +23,18 @@ include: "rules/sample.smk"
 include: "rules/score.smk"
 include: "rules/benchmark.smk"
 include: "rules/libra.smk"
-include: "rules/search.smk"
-include: "rules/train.smk"
+
+
+if config["search"]:
+
+    include: "rules/search.smk"
+
+
+if config["train"]:
+
+    include: "rules/train.smk"
+
+
 include: "rules/report.smk"
 
 

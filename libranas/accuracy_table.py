@@ -5,18 +5,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.spaces import Space
 
 
-def read_table(path: str | Path, space: Space) -> pd.DataFrame:
-    """Architectures and accuracies of a CSV file with the columns ``architecture`` (canonical JSON) and
-    ``accuracy``.
+def read_table(
+    path: str | Path, space: Space, architecture: str = "architecture", accuracy: str = "accuracy"
+) -> pd.DataFrame:
+    """Architectures and accuracies of a CSV file.
+
+    Parameters
+    ----------
+    architecture, accuracy : names of the columns; an architecture is anything that ``space.parse`` reads
 
     Returns
     -------
-    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`Arch`)
+    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`libranas.arch.Arch`)
 
     Raises
     ------
@@ -32,18 +36,18 @@ def read_table(path: str | Path, space: Space) -> pd.DataFrame:
         raise LibranasError(
             f"benchmark.table: {path} is not a CSV file ({error}).", "Expected comma-separated text."
         ) from None
-    if missing := {"architecture", "accuracy"} - set(table.columns):
+    if missing := {architecture, accuracy} - set(table.columns):
         raise LibranasError(
             f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
-            "Expected the columns architecture (canonical JSON) and accuracy.",
+            "Name the columns of architectures and accuracies under benchmark.columns.",
         )
     rows, seen = [], set()
-    for line, (text, value) in enumerate(zip(table["architecture"], table["accuracy"], strict=True), start=2):
+    for line, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True), start=2):
         where = f"benchmark.table: {path}, line {line}"
-        arch = Arch.from_json(str(text))
-        if not space.contains(arch):
-            raise LibranasError(f"{where}: {text} is not a member of the space.", f"The space is {space}.")
-        arch = space.canonical(arch)
+        try:
+            arch = space.parse(str(text))
+        except LibranasError as error:
+            raise LibranasError(f"{where}: {error.what}", error.todo) from None
         number = pd.to_numeric(value, errors="coerce")
         if not np.isfinite(number):
             raise LibranasError(f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it.")

@@ -32,7 +32,13 @@ def checked(config: dict, schema_path: str | Path) -> dict:
             "The configuration is not usable:\n" + "\n".join(f"  * {p}" for p in problems),
             "Correct config.yaml, the --configfile or the --config option; config/schema.yaml describes every key.",
         )
+    config["space"] = _of_family(config["space"], schema["properties"]["space"]["properties"])
     return config
+
+
+def _of_family(space: dict, properties: dict) -> dict:
+    """`space` without the keys of other families: a preset lies on top of config.yaml, whose choices it inherits."""
+    return {key: v for key, v in space.items() if properties[key].get("of", space["family"]) == space["family"]}
 
 
 def _resolved(schema: dict, root: dict) -> dict:
@@ -139,7 +145,9 @@ def _misfits(config: dict) -> list[str]:
         problems.append(f"data.path: needed for data.adapter {config['data']['adapter']}")
     if config["layers"]["rule"] == "fixed" and config["layers"]["fixed"] is None:
         problems.append("layers.fixed: needed for layers.rule fixed")
-    if config["search"]["parents"] > config["search"]["population"]:
+    if config["train"] and not config["search"]:
+        problems.append("train: there is nothing to train without a search; set it to null too")
+    if config["search"] and config["search"]["parents"] > config["search"]["population"]:
         problems.append("search.parents: more than search.population")
     for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):
         problems.append(f"score.proxies: {name} is missing; the layer window is read from it")

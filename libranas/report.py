@@ -44,29 +44,37 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
 
     Parameters
     ----------
-    files : named inputs of the rule ``report``
+    files : named inputs of the rule ``report``; without ``selected`` the page has no search in it, without
+        ``summary`` no training
     config : the checked configuration
     strategies : names of the search strategies, in the order of ``files["histories"]``
     command : what was run
     """
-    selected, summary = read_json(files["selected"]), read_json(files["summary"])
+    selected, summary = (read_json(files[k]) if k in files else None for k in ("selected", "summary"))
     choice, window = read_json(files["choice"]), read_json(files["window"])
     manifest = read_json(files["manifest"])
-    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
-    names = ("archs", "failures", "costs", "curve", "methods", "proxies", "curves")
+    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True)) if selected else {}
+    names = ("archs", "failures", "costs", "curve", "methods", "proxies")
     tables = {name: pd.read_csv(files[name]) for name in names}
     scores = pd.read_csv(files["table"], index_col="id")
     accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
     figures = {
-        "controls": _figure(lambda ax: _controls(ax, summary), 7, 1.9),
         "curve": _figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
         "proxies": _figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
         "methods": _figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
         "size": _figure(lambda ax: _score_against_size(ax, scores, accuracy, choice), 7, 3.4),
-        "trajectories": _figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
-        "evaluated": _figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
-        "training": _figure(lambda ax: _training(ax, tables["curves"]), 7, 3.2),
     }
+    if selected:
+        figures |= {
+            "trajectories": _figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
+            "evaluated": _figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
+        }
+    if summary:
+        curves = pd.read_csv(files["curves"])
+        figures |= {
+            "controls": _figure(lambda ax: _controls(ax, summary), 7, 1.9),
+            "training": _figure(lambda ax: _training(ax, curves), 7, 3.2),
+        }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -91,7 +99,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         choice=choice,
         window=window,
         figures=figures,
-        drawings={role: _figure(_architecture(entry), 7, 1.5) for role, entry in selected.items()},
+        drawings=_drawings(selected or {}),
         archs=tables["archs"],
         failures=tables["failures"].to_dict("records"),
         methods=tables["methods"].to_dict("records"),
@@ -276,6 +284,12 @@ def _training(axes, curves: pd.DataFrame) -> None:
     axes.set_ylabel("validation accuracy, %")
     axes.grid()
     axes.legend(loc="lower right")
+
+
+def _drawings(selected: dict[str, dict]) -> dict[str, str]:
+    """Pictures of the selected transformers, a role each; other families are shown as text alone."""
+    entries = {role: e for role, e in selected.items() if json.loads(e["architecture"])["family"] == "autoformer"}
+    return {role: _figure(_architecture(entry), 7, 1.5) for role, entry in entries.items()}
 
 
 def _architecture(entry: dict) -> Callable:

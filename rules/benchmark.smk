@@ -92,6 +92,7 @@ rule benchmark_table:
     params:
         version=stage_version("benchmark"),
         space=config["space"],
+        columns=config["benchmark"]["columns"],
     script:
         "../scripts/benchmark_table.py"
 

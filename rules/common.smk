@@ -21,7 +21,7 @@ RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 STRATEGIES = ["evolution", "random", "params"]
 ROLES = ["winner", "random", "params_max"]
-TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])]
+TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
 
 

@@ -1,6 +1,18 @@
 # Everything that the stages found -> one page. It computes nothing new.
+FOUND = {}
+if config["search"]:
+    FOUND |= {
+        "histories": expand(rules.search.output.history, strategy=STRATEGIES),
+        "selected": rules.select.output.selected,
+    }
+if config["train"]:
+    FOUND |= {"summary": rules.compare.output.summary, "curves": rules.compare.output.curves}
+    FOUND |= {"exported": rules.export.output.folder}
+
+
 rule report:
     input:
+        **FOUND,
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
         failures=rules.merge.output.failures,
@@ -12,11 +24,6 @@ rule report:
         choice=rules.libra.output.choice,
         methods=rules.libra.output.methods,
         proxies=rules.libra.output.proxies,
-        histories=expand(rules.search.output.history, strategy=STRATEGIES),
-        selected=rules.select.output.selected,
-        summary=rules.compare.output.summary,
-        curves=rules.compare.output.curves,
-        exported=rules.export.output.folder,
     output:
         html=out("report.html"),
     log:

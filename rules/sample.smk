@@ -17,6 +17,7 @@ rule sample:
         version=stage_version("sample"),
         space=config["space"],
         budget=config["budget"],
+        columns=config["benchmark"]["columns"],
         sample=config["sample"],
         seed=config["seed"],
     script:

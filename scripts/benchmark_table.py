@@ -6,7 +6,8 @@ with stage(snakemake) as log:
     from libranas.accuracy_table import read_table
     from libranas.files import read_json, write_text
 
-    table = read_table(snakemake.input.table, space_of(snakemake, read_json(snakemake.input.manifest)))
+    space = space_of(snakemake, read_json(snakemake.input.manifest))
+    table = read_table(snakemake.input.table, space, **snakemake.params.columns)
     sampled = {arch.id for arch in archs_of(snakemake.input.archs)}
     table = table[table["id"].isin(sampled)]
     write_text(snakemake.output.accuracy, table[["id", "seed", "accuracy"]].to_csv(index=False))

@@ -14,7 +14,7 @@ with stage(snakemake) as log:
     settings = snakemake.params.sample
     rng = np.random.default_rng(stream_seed(snakemake.params.seed, "sample"))
     if snakemake.input.table:
-        listed = list(read_table(snakemake.input.table[0], space)["arch"])
+        listed = list(read_table(snakemake.input.table[0], space, **snakemake.params.columns)["arch"])
         archs = [listed[i] for i in rng.permutation(len(listed))[: settings["count"]]]
     else:
         archs = Sampler(space, Budget.from_settings(snakemake.params.budget), rng).take(settings["count"])

@@ -76,7 +76,8 @@ def test_shipped_spaces_and_budgets_are_feasible(name):
 @shipped
 def test_shipped_recipes_are_recipes(name):
     config = checked(SHIPPED[name], SCHEMA_PATH)
-    for recipe in (config["train"]["recipe"], config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
+    final = config["train"] and config["train"]["recipe"]
+    for recipe in (final, config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
         if recipe is not None:
             assert Recipe(**recipe).epochs >= 1
     assert Options(**config["score"]["options"])
@@ -136,7 +137,7 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
         ("score.options.units", "sample", "score.options.units: unknown key; did you mean score.options.unit?"),
         ("seed", "one", "seed: expected a whole number, got 'one'"),
         ("seed", -1, "seed: expected at least 0, got -1"),
-        ("train", None, "train: expected a section, got None"),
+        ("score", None, "score: expected a section, got None"),
         ("data", "digits", "data: expected a section, got 'digits'"),
         ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
         ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, got 'mnist'"),
