@@ -31,7 +31,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from nets201 import ARCH, Network201
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -41,10 +40,12 @@ from libranas import nets, proxies
 from libranas.config import checked
 from libranas.provenance import facts
 from libranas.scorecard import ScoreCard
-from libranas.spaces import AutoFormerSpace
+from libranas.spaces import AutoFormerSpace, NASBench201Space
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 10
+#: Cell of the NAS-Bench-201 network: five 3x3 convolutions and one identity.
+ARCH = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 #: Samples whose gradients vmap holds at a time.
 VMAP_CHUNK = 16
 #: Largest relative difference of a layer's Lambda between contenders, float32.
@@ -114,7 +115,8 @@ def make_task(net: str, size: str, device: str, arch: str = ARCH) -> Task:
         units, options = batch, {}
     else:
         channels, cells = sizes["nb201"]
-        model = Network201(arch, channels, cells, CLASSES).train()
+        space = NASBench201Space(image_size=32, classes=CLASSES, width=channels, cells=cells)
+        model = nets.build(space, space.parse(arch), seed=0).train()
         title = f"NAS-Bench-201, C={channels}, N={cells}, 32 px, batch {batch}, {arch}"
         units, options = proxies.Options().pieces, {"features": model.features}
     return Task(net, title, model.to(device), inputs.to(device), targets.to(device), units, options)

@@ -3,10 +3,11 @@
 from libranas.errors import LibranasError
 from libranas.spaces.autoformer import AutoFormerSpace
 from libranas.spaces.base import Budget, Sampler, Space
+from libranas.spaces.nasbench201 import NASBench201Space
 
-_FAMILIES = {AutoFormerSpace.family: AutoFormerSpace}
+_FAMILIES = {space.family: space for space in (AutoFormerSpace, NASBench201Space)}
 
-__all__ = ["AutoFormerSpace", "Budget", "Sampler", "Space", "make_space"]
+__all__ = ["AutoFormerSpace", "Budget", "NASBench201Space", "Sampler", "Space", "make_space"]
 
 
 def make_space(settings: dict, image_size: int, channels: int, classes: int) -> Space:

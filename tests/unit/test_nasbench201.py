@@ -1,0 +1,261 @@
+"""NAS-Bench-201: strings, isomorphic members, closed forms against built networks and the published tables."""
+
+import json
+from itertools import islice, product
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+from torch.utils.flop_counter import FlopCounterMode
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.nets import build
+from libranas.nets.nasbench201 import model_args
+from libranas.spaces import Budget, NASBench201Space, Sampler, make_space
+from libranas.spaces.cells import PATHS, representatives
+
+SPACE = NASBench201Space()
+TINY = NASBench201Space(image_size=8, channels=1, classes=3, width=2, cells=1)
+TEXT = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+#: The task of each published table.
+TABLES = {
+    "cifar10": {"classes": 10},
+    "cifar10-9445": {"classes": 10},
+    "cifar100": {"classes": 100},
+    "ninapro": {"image_size": (16, 52), "channels": 1, "classes": 18},
+    "scifar100": {"image_size": 60, "classes": 100},
+}
+
+
+def random_members(count: int, space: NASBench201Space = SPACE) -> list[Arch]:
+    rng = np.random.default_rng(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+# -- members and strings -------------------------------------------------------------------------------------
+
+
+def test_the_string_names_the_edges_by_target():
+    arch = SPACE.parse(TEXT)
+    assert arch["edges"] == ("nor_conv_3x3", "skip_connect", "none", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+    # 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool; edges (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)
+    assert SPACE.parse("(2, 0, 4, 1, 3, 2)") == SPACE.parse("[2,0,4,1,3,2]") == SPACE.parse(arch.json) == arch
+    assert SPACE.format(arch) == TEXT
+
+
+def test_every_member_is_enumerated_once_and_comes_back_from_its_string():
+    members = list(SPACE.members())
+    assert len(members) == SPACE.size() == 15_625 == len({m.id for m in members})
+    for arch in members[::97]:
+        assert SPACE.contains(arch) and SPACE.parse(SPACE.format(arch)) == arch == SPACE.canonical(arch)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        TEXT.replace("avg_pool_3x3", "max_pool_3x3"),
+        TEXT.rsplit("+", 1)[0],
+        TEXT.replace("none~1", "none~0"),
+        "(0, 0, 0, 0, 0)",
+        "(0, 0, 0, 0, 0, 5)",
+        "(0, 0, 0, 0, 0, -1)",
+        "(0, 0, 0, 0, 0, 0.5)",
+        "(0, 0",
+        '{"family":"nasbench201","edges":["none"]}',
+        '{"family":"autoformer","depth":1}',
+    ],
+)
+def test_other_strings_are_refused(text):
+    with pytest.raises(LibranasError, match="no member of NAS-Bench-201"):
+        SPACE.parse(text)
+
+
+def test_variation_stays_in_the_space():
+    rng = np.random.default_rng(1)
+    a, b = SPACE.sample(rng), SPACE.sample(rng)
+    for _ in range(50):
+        mutant, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
+        assert SPACE.contains(mutant) and sum(x != y for x, y in zip(a["edges"], mutant["edges"], strict=True)) == 1
+        assert SPACE.contains(child)
+        assert all(c in pair for c, *pair in zip(child["edges"], a["edges"], b["edges"], strict=True))
+    assert not SPACE.contains(a.replace(edges=a["edges"][:5])) and not SPACE.contains(Arch("autoformer", a.genes))
+
+
+def test_the_settings_make_the_space():
+    made = make_space({"family": "nasbench201"}, 32, 3, 10)
+    assert made == SPACE and "classes=10" in repr(made) and hash(made) == hash(SPACE)
+    assert make_space({"family": "nasbench201", "width": 8, "cells": 2}, 64, 1, 5) == NASBench201Space(64, 1, 5, 8, 2)
+    assert NASBench201Space((8, 8)) == NASBench201Space(8)
+    with pytest.raises(LibranasError, match="30 x 30"):
+        NASBench201Space(30)
+
+
+# -- isomorphic members --------------------------------------------------------------------------------------
+
+
+def used(edges) -> tuple[str, ...]:
+    """The cell with ``none`` for the operations that no path uses."""
+    alive = [path for path in PATHS if all(edges[e] != "none" for e in path)]
+    return tuple(op if any(e in path for path in alive) else "none" for e, op in enumerate(edges))
+
+
+def test_representatives():
+    table = representatives(SPACE.OPERATIONS, SPACE.WEIGHTED)
+    assert len(table) == 15_625 and len(set(table.values())) == 5_260
+    assert all(table[r] == r for r in set(table.values()))
+    # 9,445 members have no operation that no path uses; that is zc_combine's notion
+    pruned = {used(edges) for edges in table}
+    assert len(pruned) == 9_445 and all(table[used(edges)] == table[edges] for edges in table)
+
+
+def papers_rule(edges) -> str:
+    """Dong and Yang's notation of a cell, in which a zero stays a term of its sum and convolutions have no identity."""
+    nodes, operations = ["0"], iter(edges)
+    for target in (1, 2, 3):
+        terms = []
+        for source in range(target):
+            operation = next(operations)
+            if operation == "none" or nodes[source] == "#":
+                terms.append("#")
+            else:
+                terms.append(nodes[source] if operation == "skip_connect" else f"({nodes[source]})@{operation}")
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
+def test_the_papers_count_follows_from_the_papers_rule():
+    assert len({papers_rule(edges) for edges in product(SPACE.OPERATIONS, repeat=6)}) == 6_466
+
+
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        # the same two convolutions by way of node 1 or of node 2
+        (("c3", "none", "none", "none", "c1", "none"), ("none", "c3", "none", "none", "none", "c1"), True),
+        (("c3", "none", "none", "none", "c1", "none"), ("c3", "none", "skip", "none", "none", "c1"), True),
+        # an operation that no path uses
+        (("c3", "none", "none", "none", "c1", "none"), ("c3", "pool", "none", "none", "c1", "none"), True),
+        # one convolution used twice, and two convolutions
+        (("c3", "none", "skip", "none", "skip", "skip"), ("c3", "c3", "none", "none", "skip", "skip"), False),
+        # the input once and twice
+        (("skip", "none", "none", "skip", "skip", "none"), ("none", "none", "none", "skip", "none", "none"), False),
+        # a pooling has no weights, so one pooling used twice is two poolings
+        (("pool", "none", "skip", "none", "skip", "skip"), ("pool", "pool", "none", "none", "skip", "skip"), True),
+    ],
+)
+def test_what_is_the_same_network(a, b, same):
+    names = {"c1": "nor_conv_1x1", "c3": "nor_conv_3x3", "skip": "skip_connect", "pool": "avg_pool_3x3"}
+    a, b = (SPACE.arch(names.get(op, op) for op in edges) for edges in (a, b))
+    assert (SPACE.representative(a) == SPACE.representative(b)) == same
+
+
+def test_a_representative_computes_what_its_members_compute():
+    """With all weights of a layer equal to one number, isomorphic networks have equal outputs."""
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    checked = 0
+    for arch in random_members(60, TINY):
+        other = TINY.representative(arch)
+        if other == arch:
+            continue
+        outputs = []
+        for member in (arch, other):
+            net = build(TINY, member, seed=0).double().train()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    if parameter.dim() > 1:
+                        parameter.fill_(0.1)
+                outputs.append(net.forward_features(x))
+        torch.testing.assert_close(*outputs)
+        checked += 1
+    assert checked > 20
+
+
+def test_the_sampler_draws_no_network_twice():
+    drawn = Sampler(TINY, Budget(), np.random.default_rng(0)).take(300)
+    assert len({TINY.representative(arch).id for arch in drawn}) == 300
+
+
+def test_features_have_the_same_names_for_every_member():
+    names = None
+    for arch in [*random_members(20), *SPACE.extremes(), SPACE.arch(["none"] * 6)]:
+        features = SPACE.features(arch)
+        names = names or list(features)
+        assert list(features) == names and all(isinstance(v, float) for v in features.values())
+    features = SPACE.features(SPACE.parse(TEXT))
+    assert features["count_nor_conv_3x3"] == 2 and features["edge_02_skip_connect"] == 1
+    assert features["paths"] == 3  # 0-3, 0-1-3 and 0-2-3
+    assert features["shortest_nor_conv_3x3"] == 4 and features["shortest_nor_conv_1x1+nor_conv_3x3"] == 2
+    assert features["most_nor_conv_3x3"] == 1 and features["most_nor_conv_1x1+nor_conv_3x3"] == 2
+    assert features["input_nor_conv_3x3"] == 1 and features["output_avg_pool_3x3"] == 1
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", [TINY, NASBench201Space((8, 12), 2, 4, 3, 2)])
+def test_closed_forms_equal_the_built_network(space):
+    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
+    for arch in [*random_members(8, space), *space.extremes()]:
+        net = build(space, arch, seed=0)
+        assert sum(p.numel() for p in net.parameters()) == space.params(arch)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            assert net(torch.zeros(2, space.channels, height, width)).shape == (2, space.classes)
+        assert counter.get_total_flops() == 2 * 2 * space.macs(arch)
+
+
+def test_the_extremes():
+    counts = [(SPACE.params(m), SPACE.macs(m)) for m in islice(SPACE.members(), 0, None, 11)]
+    smallest, largest = SPACE.extremes()
+    for i, count in enumerate((SPACE.params, SPACE.macs)):
+        assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
+    assert SPACE.params(largest) == 1_531_546  # of the paper's code for six 3x3 convolutions
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_published_sizes(table, shared_dir):
+    """Every row of the tables: params in millions exactly, flops to all digits that the table prints."""
+    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench201-{table}.csv")
+    space = NASBench201Space(**TABLES[table])
+    archs = [space.parse(text) for text in rows.arch]
+    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
+    digits = 5e-7 if table == "cifar10-9445" else 1e-12  # that table rounds to seven digits
+    np.testing.assert_allclose([space.published_flops(a) for a in archs], rows.flops, rtol=digits)
+
+
+def test_the_order_of_naslibs_edges(shared_dir):
+    """The large table has the members without an operation that no path uses; in another order it would not."""
+    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / "nasbench201-cifar10-9445.csv")
+    cells = {SPACE.parse(text)["edges"] for text in rows.arch}
+    assert len(cells) == len(rows) == 9_445 and all(used(edges) == edges for edges in cells)
+
+
+# -- the network ---------------------------------------------------------------------------------------------
+
+
+def test_the_network_has_named_blocks_and_no_stochastic_depth():
+    net = build(TINY, TINY.parse(TEXT), seed=0)
+    modules = dict(net.named_modules())
+    assert net.features == ("stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4")
+    assert all(name in modules for name in net.features)
+    assert net.in_chans == 1 and net.num_classes == 3
+    assert not any(getattr(m, "inplace", False) for m in net.modules())
+    with pytest.raises(LibranasError, match="no stochastic depth"):
+        build(TINY, TINY.parse(TEXT), seed=0, drop_path_rate=0.1)
+
+
+def test_timm_round_trip(tmp_path):
+    arch = TINY.parse(TEXT)
+    assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
+    net = build(TINY, arch, seed=3).eval()
+    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    ours, theirs = net.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    net.reset_classifier(0)
+    assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 8)
