@@ -249,6 +249,16 @@ def test_the_network_has_named_blocks_and_no_stochastic_depth():
         build(TINY, TINY.parse(TEXT), seed=0, drop_path_rate=0.1)
 
 
+@pytest.mark.parametrize("codes", ["(1, 1, 1, 1, 1, 1)", "(2, 1, 2, 1, 1, 1)"])
+def test_weights_without_effect_have_a_gradient_of_zero(codes):
+    """Without a path from the input to the output, and with a convolution that leads nowhere."""
+    net = build(TINY, TINY.parse(codes), seed=0)
+    net(torch.randn(4, 1, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    if codes == "(1, 1, 1, 1, 1, 1)":
+        assert all(not p.grad.any() for p in net.stem.parameters())
+
+
 def test_timm_round_trip(tmp_path):
     arch = TINY.parse(TEXT)
     assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
