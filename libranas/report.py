@@ -59,21 +59,21 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     scores = pd.read_csv(files["table"], index_col="id")
     accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
     figures = {
-        "curve": _figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
-        "proxies": _figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
-        "methods": _figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
-        "size": _figure(lambda ax: _score_against_size(ax, scores, accuracy, choice), 7, 3.4),
+        "curve": figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
+        "proxies": figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
+        "methods": figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
+        "size": figure(lambda ax: _score_against_size(ax, scores, accuracy, choice), 7, 3.4),
     }
     if selected:
         figures |= {
-            "trajectories": _figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
-            "evaluated": _figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
+            "trajectories": figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
+            "evaluated": figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
         }
     if summary:
         curves = pd.read_csv(files["curves"])
         figures |= {
-            "controls": _figure(lambda ax: _controls(ax, summary), 7, 1.9),
-            "training": _figure(lambda ax: _training(ax, curves), 7, 3.2),
+            "controls": figure(lambda ax: _controls(ax, summary), 7, 1.9),
+            "training": figure(lambda ax: _training(ax, curves), 7, 3.2),
         }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -135,7 +135,7 @@ def worth(proxies: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 # -- figures ---------------------------------------------------------------------------------------------
 
 
-def _figure(draw: Callable, width: float, height: float) -> str:
+def figure(draw: Callable, width: float, height: float) -> str:
     """Run ``draw(axes)`` and return the picture as an SVG element (sizes in inches)."""
     import matplotlib
 
@@ -157,11 +157,11 @@ def _figure(draw: Callable, width: float, height: float) -> str:
         "svg.hashsalt": "libranas",  # equal inputs, equal file
     }
     with plt.rc_context(style):
-        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+        page, axes = plt.subplots(figsize=(width, height), layout="constrained")
         draw(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        plt.close(figure)
+        page.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(page)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # The page sets the size; ids must not clash between the figures of a page.
@@ -289,7 +289,7 @@ def _training(axes, curves: pd.DataFrame) -> None:
 def _drawings(selected: dict[str, dict]) -> dict[str, str]:
     """Pictures of the selected transformers, a role each; other families are shown as text alone."""
     entries = {role: e for role, e in selected.items() if json.loads(e["architecture"])["family"] == "autoformer"}
-    return {role: _figure(_architecture(entry), 7, 1.5) for role, entry in entries.items()}
+    return {role: figure(_architecture(entry), 7, 1.5) for role, entry in entries.items()}
 
 
 def _architecture(entry: dict) -> Callable:

@@ -12,6 +12,7 @@ children, nothing is evaluated twice, infeasible budgets end in an error and the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -73,16 +74,26 @@ class Evolution:
     def propose(self, history: Sequence[Evaluated]) -> Arch:
         step = len(history)
         rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, step))
-        seen = {self.space.representative(e.arch).id for e in history}
         if step >= self.population:
+            seen = {network(self.space, e.arch) for e in history}
             generation = step // self.population
-            parents = fittest(history[: generation * self.population], self.parents)
+            parents = self.chosen(history[: generation * self.population])
             for _ in range(self.ATTEMPTS):
                 first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
                 child = self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
-                if self.space.representative(child).id not in seen and self.budget.admits(self.space, child):
+                if network(self.space, child) not in seen and self.budget.admits(self.space, child):
                     return child
         return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))
+
+    def chosen(self, history: Sequence[Evaluated]) -> list[Evaluated]:
+        """The parents of the next generation."""
+        return fittest(history, self.parents)
+
+
+@lru_cache(maxsize=1 << 16)  # a proposal asks for every member of the history again
+def network(space: Space, arch: Arch) -> str:
+    """Id of the member that stands for all that are the same network as `arch`."""
+    return space.representative(arch).id
 
 
 def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:

@@ -1,0 +1,160 @@
+"""Searches on a table: what is looked up, what counts as regret, and the fronts, on tables small enough to check."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from libranas import table_search
+from libranas.errors import LibranasError
+from libranas.search import Evaluated, RandomSearch
+from libranas.spaces import AutoFormerSpace
+from libranas.table_search import ACCURACY, Listed, ParetoEvolution, Table, hypervolume, pareto, proposals, single
+
+SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
+MEMBERS = list(SPACE.members())
+LISTED = MEMBERS[::2] + MEMBERS[1::6]  # not all of the space
+
+
+def accuracy_of(arch) -> float:
+    return 50 + 10 * np.mean(arch["num_heads"]) - arch["mlp_ratio"][0] + int(arch.id, 16) % 97 / 100
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Table:
+    rng = np.random.default_rng(0)
+    accuracy = np.array([accuracy_of(a) for a in LISTED])
+    path = tmp_path_factory.mktemp("tables") / "toy.csv"
+    pd.DataFrame(
+        {
+            "arch": [a.json for a in LISTED],
+            "val_accuracy": accuracy,
+            "good": accuracy + rng.normal(scale=0.5, size=len(accuracy)),
+            "noise": rng.normal(size=len(accuracy)),
+            "fails": np.where(rng.random(len(accuracy)) < 0.5, np.nan, accuracy),
+            "params": [SPACE.params(a) for a in LISTED],
+        }
+    ).to_csv(path, index=False)
+    return Table.read(path, SPACE)
+
+
+def test_a_table_is_read(table):
+    assert table.name == "toy" and len(table.accuracy) == len(LISTED) == len(table.score_AP)
+    assert table.accuracy[LISTED[3].id] == accuracy_of(LISTED[3]) and table.best == max(map(accuracy_of, LISTED))
+    assert table.score_AP["params"][LISTED[5].id] == SPACE.params(LISTED[5])
+    assert len(table.known(20, 1)) == 20 and set(table.known(20, 1)) != set(table.known(20, 2))
+
+
+def test_isomorphic_members_are_one_network(tmp_path, monkeypatch):
+    twin = {MEMBERS[1]: MEMBERS[0]}
+    monkeypatch.setattr(AutoFormerSpace, "representative", lambda self, arch: twin.get(arch, arch))
+    space = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 3, 7)
+    rows = {"arch": [a.json for a in MEMBERS[:3]], "val_accuracy": [1.0, 2.0, 4.0], "params": [5, 5, 6]}
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    table = Table.read(tmp_path / "t.csv", space)
+    assert table.accuracy.to_dict() == {MEMBERS[0].id: 1.5, MEMBERS[2].id: 4.0}
+    rows = {"net": rows["arch"], "phone_latency": [9.0, 7.0, -1.0]}
+    pd.DataFrame(rows).to_csv(tmp_path / "latency.csv", index=False)
+    latency = table_search.read_latencies(tmp_path / "latency.csv", space)["phone_latency"]
+    assert latency[MEMBERS[0].id] == 9.0 and np.isnan(latency[MEMBERS[2].id]) and len(latency) == 2
+
+
+def test_a_table_without_sizes_is_refused(tmp_path):
+    pd.DataFrame({"arch": [MEMBERS[0].json], "val_accuracy": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(LibranasError, match="no column params"):
+        Table.read(tmp_path / "t.csv", SPACE)
+
+
+def test_only_listed_networks_are_proposed_and_none_twice(table):
+    allowed = Listed(frozenset(table.accuracy.index))
+    for searcher in (RandomSearch(SPACE, allowed, 1), table_search.Evolution(SPACE, allowed, 1, 10, 4)):
+        names = proposals(searcher, table.accuracy, 60)
+        assert len(set(names)) == 60 and set(names) <= set(table.accuracy.index)
+    with pytest.raises(LibranasError, match="no network"):
+        Listed(frozenset()).check(SPACE)
+
+
+def test_regret_is_that_of_the_incumbent(table):
+    names = list(table.accuracy.index[:6])
+    value = pd.Series([np.nan, 1.0, 3.0, 3.0, -np.inf, 5.0], names)
+    missed = table.best - table.accuracy[names].to_numpy()
+    assert table_search.regret(table, names, value).tolist() == missed[[0, 1, 2, 2, 2, 5]].tolist()
+    # with the accuracy as the guide the regret never rises
+    assert (np.diff(table_search.regret(table, names, table.accuracy)) <= 0).all()
+
+
+def test_regrets_of_all_guides(table):
+    guides = {
+        "accuracy": ACCURACY,
+        "good": single("good"),
+        "noise": single("noise"),
+        "fails": single("fails"),
+        "log_rank_all": table_search.log_rank_guide(None, 20),
+        "libra": table_search.libra_guide(20),
+    }
+    rows = table_search.regrets(table, guides, runs=6, points=(1, 10, 60))
+    assert len(rows) == 2 * len(guides) * 3 and np.isfinite(rows["regret"]).all() and (rows["runs"] == 6).all()
+    assert (rows["low"] <= rows["regret"]).all() and (rows["regret"] <= rows["high"]).all()
+    at = rows[rows["evaluations"] == 60].set_index(["strategy", "fitness"])
+    assert at["regret"]["evolution", "accuracy"] <= at["regret"]["random", "accuracy"]
+    assert at["regret"]["evolution", "good"] < at["regret"]["evolution", "noise"]
+    assert at["labels"]["random", "accuracy"] == 60 and at["labels"]["evolution", "libra"] == 20
+    assert at["labels"]["evolution", "log_rank_all"] == 0
+    pd.testing.assert_frame_equal(rows, table_search.regrets(table, guides, runs=6, points=(1, 10, 60)))
+    assert table_search.draw_regrets(rows).startswith("<svg")
+    with pytest.raises(LibranasError, match="fewer networks"):
+        table_search.regrets(table, guides, points=(1000,))
+
+
+def test_the_front_is_what_nothing_dominates():
+    rng = np.random.default_rng(0)
+    cost, value = rng.integers(0, 12, 80).astype(float), rng.integers(0, 12, 80).astype(float)
+    value[:5] = np.nan
+    front = pareto(cost, value)
+    points = [p for p in zip(cost, value, strict=True) if p[1] == p[1]]
+    for c, v in points:
+        dominated = any(c2 <= c and v2 >= v and (c2, v2) != (c, v) for c2, v2 in points)
+        assert dominated != ((c, v) in set(zip(cost[front], value[front], strict=True)))
+    assert len(set(zip(cost[front], value[front], strict=True))) == len(front)
+    assert (np.diff(cost[front]) > 0).all() and (np.diff(value[front]) > 0).all()
+    assert len(pareto([], [])) == 0
+
+
+def test_the_hypervolume_counts_cells():
+    rng = np.random.default_rng(1)
+    cost, value = rng.integers(0, 12, 6).astype(float), rng.integers(0, 12, 6).astype(float)
+    cells = itertools.product(range(10), range(2, 12))  # corner (10, 2): cells [c, c+1] x [v, v+1]
+    covered = sum(any(c0 <= c and v0 >= v + 1 for c0, v0 in zip(cost, value, strict=True)) for c, v in cells)
+    assert hypervolume(cost, value, (10, 2)) == covered
+    assert hypervolume([11.0], [5.0], (10, 2)) == 0
+
+
+def test_parents_come_from_the_fronts():
+    archs = MEMBERS[:6]
+    points = [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 2.5), (2.0, 0.5), (4.0, -np.inf)]
+    history = [Evaluated(a, v, {"cost": c}) for a, (c, v) in zip(archs, points, strict=True)]
+
+    def chosen(count):
+        return [archs.index(e.arch) for e in ParetoEvolution(SPACE, None, 1, 6, count).chosen(history)]
+
+    assert sorted(chosen(3)) == [0, 1, 2] and sorted(chosen(2)) == [0, 2]  # the ends before the middle
+    assert sorted(chosen(5)) == [0, 1, 2, 3, 4] == sorted(chosen(6))
+    lost = [Evaluated(a, -np.inf, {"cost": 1.0}) for a in archs]
+    assert len(ParetoEvolution(SPACE, None, 1, 6, 3).chosen(lost)) == 3
+
+
+def test_fronts_of_all_guides(table):
+    rng = np.random.default_rng(0)
+    latency = table.score_AP["params"] * rng.uniform(0.8, 1.2, len(table.accuracy))
+    latency = latency.rename("phone")
+    latency.iloc[-3:] = np.nan
+    guides = {"accuracy": ACCURACY, "good": single("good"), "noise": single("noise")}
+    rows = table_search.fronts(table, latency, guides, runs=3, evaluations=60)
+    at = rows.set_index(["method", "fitness"])
+    assert len(rows) == 9 and (rows["networks"] == len(LISTED) - 3).all()
+    assert at["hypervolume"]["ranking", "accuracy"] == pytest.approx(1) and at["regret"]["ranking", "accuracy"] == 0
+    assert (rows["hypervolume"] <= 1 + 1e-9).all() and (rows["regret"] >= 0).all()
+    assert at["regret"]["evolution", "good"] < at["regret"]["evolution", "noise"]
+    assert at["evaluations"]["ranking", "good"] == len(LISTED) - 3 and at["labels"]["random", "accuracy"] == 60
+    assert table_search.draw_fronts(rows).startswith("<svg")
