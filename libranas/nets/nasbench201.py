@@ -10,8 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from libranas.arch import Arch
-from libranas.nets.operations import Zero, average_pool, convolution_cfg, no_drop_path, relu_conv_bn
-from libranas.spaces.cells import EDGES
+from libranas.nets.operations import Cell, Zero, average_pool, convolution_cfg, no_drop_path, relu_conv_bn
 from libranas.spaces.nasbench201 import NASBench201Space
 
 __all__ = ["NASBench201", "model_args"]
@@ -23,22 +22,6 @@ OPERATIONS = {
     "nor_conv_3x3": lambda channels: relu_conv_bn(channels, channels, 3),
     "avg_pool_3x3": lambda channels: average_pool(),
 }
-
-
-class Cell(nn.Module):
-    """Node j is the sum over its predecessors i of operation (i, j); the last node is the output."""
-
-    def __init__(self, edges: list[str], channels: int):
-        super().__init__()
-        self.operations = nn.ModuleDict(
-            {f"{i}{j}": OPERATIONS[op](channels) for (i, j), op in zip(EDGES, edges, strict=True)}
-        )
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        nodes = [x_BCHW]
-        for j in range(1, 4):
-            nodes.append(sum(self.operations[f"{i}{j}"](nodes[i]) for i in range(j)))
-        return nodes[-1]
 
 
 class Reduction(nn.Module):
@@ -90,7 +73,7 @@ class NASBench201(nn.Module):
         for channels in (width, 2 * width, 4 * width):
             if blocks:
                 blocks.append(Reduction(channels // 2, channels))
-            blocks += [Cell(edges, channels) for _ in range(cells)]
+            blocks += [Cell(OPERATIONS[op](channels) for op in edges) for _ in range(cells)]
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

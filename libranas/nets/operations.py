@@ -3,12 +3,17 @@
 Activations are modules and never in place: proxies look at what goes into them.
 """
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
 import torch
 from torch import nn
 
 from libranas.errors import LibranasError
+from libranas.spaces.cells import EDGES
 
-__all__ = ["Zero", "average_pool", "convolution_cfg", "no_drop_path", "relu_conv_bn"]
+__all__ = ["Cell", "FactorizedReduce", "Zero", "average_pool", "convolution_cfg", "no_drop_path", "relu_conv_bn"]
 
 
 def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -26,10 +31,53 @@ def average_pool(stride: int = 1) -> nn.AvgPool2d:
 
 
 class Zero(nn.Module):
-    """The absent edge: the input times zero, so that what lies before it keeps a gradient, which is zero."""
+    """The absent edge: the input times zero, so that what lies before it keeps a gradient, which is zero.
+
+    With `stride` only every so many rows and columns; with `outputs` so many channels.
+    """
+
+    def __init__(self, stride: int = 1, outputs: int | None = None):
+        super().__init__()
+        self.stride, self.outputs = stride, outputs
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return x_BCHW * 0
+        if self.outputs is not None:
+            x_BCHW = x_BCHW[:, :1].expand(-1, self.outputs, -1, -1)
+        return x_BCHW[:, :, :: self.stride, :: self.stride] * 0
+
+
+class FactorizedReduce(nn.Module):
+    """The identity that halves the resolution: ReLU, two 1x1 convolutions with stride 2 that give half of the channels
+    each, the second one of the image moved by a row and a column (zeros at its end), and batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool = True):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = self.relu(x_BCHW)
+        return self.norm(torch.cat([self.even(x_BCHW), self.odd(self.pad(x_BCHW)[:, :, 1:, 1:])], dim=1))
+
+
+class Cell(nn.Module):
+    """A cell of four nodes: node j is the sum over its predecessors i of operation (i, j); node 3 is the output.
+
+    `operations` are in the order of :data:`libranas.spaces.cells.EDGES`.
+    """
+
+    def __init__(self, operations: Iterable[nn.Module]):
+        super().__init__()
+        self.operations = nn.ModuleDict({f"{i}{j}": op for (i, j), op in zip(EDGES, operations, strict=True)})
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        nodes = [x_BCHW]
+        for j in range(1, 4):
+            nodes.append(reduce(add, (self.operations[f"{i}{j}"](nodes[i]) for i in range(j))))
+        return nodes[-1]
 
 
 def no_drop_path(rate: float, family: str) -> None:

@@ -3,11 +3,13 @@
 from libranas.errors import LibranasError
 from libranas.spaces.autoformer import AutoFormerSpace
 from libranas.spaces.base import Budget, Sampler, Space
+from libranas.spaces.nasbench101 import NASBench101Space
 from libranas.spaces.nasbench201 import NASBench201Space
+from libranas.spaces.transnas101 import TransNAS101Space
 
-_FAMILIES = {space.family: space for space in (AutoFormerSpace, NASBench201Space)}
+_FAMILIES = {space.family: space for space in (AutoFormerSpace, NASBench101Space, NASBench201Space, TransNAS101Space)}
 
-__all__ = ["AutoFormerSpace", "Budget", "NASBench201Space", "Sampler", "Space", "make_space"]
+__all__ = ["AutoFormerSpace", "Budget", "NASBench201Space", "Sampler", "Space", "TransNAS101Space", "make_space"]
 
 
 def make_space(settings: dict, image_size: int, channels: int, classes: int) -> Space:

@@ -27,11 +27,11 @@ _INPUT = ("x", -1, ())
 def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
     """What a cell computes, in a notation that isomorphic cells share.
 
-    ``none`` contributes nothing, ``skip_connect`` its node's own terms unless it is in `weighted`, an operation on a
-    node without terms nothing (a convolution of zeros leaves the shift of its batch normalisation, which starts at
-    zero). Operations in `weighted` have weights: each of them is numbered, so that one convolution whose output is used
-    twice differs from two convolutions of the same input. Terms of a sum, and the numbers of convolutions that only
-    differ by number, are in the order that makes the text smallest.
+    ``none`` contributes nothing, ``skip_connect`` its node's own terms, an operation on a node without terms nothing (a
+    convolution of zeros leaves the shift of its batch normalisation, which starts at zero). Operations in `weighted`
+    have weights: each of them is numbered, so that one convolution whose output is used twice differs from two
+    convolutions of the same input. Terms of a sum, and the numbers of convolutions that only differ by number, are in
+    the order that makes the text smallest.
     """
     values = [(_INPUT,)]
     for target in (1, 2, 3):
@@ -40,7 +40,7 @@ def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
             operation = edges[edge]
             if end != target or operation == "none" or not values[source]:
                 continue
-            if operation == "skip_connect" and operation not in weighted:
+            if operation == "skip_connect":
                 terms += values[source]
             else:
                 terms.append((operation, edge if operation in weighted else -1, values[source]))
@@ -65,17 +65,29 @@ def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
     return min(text(values[3], {e: f"#{i}" for i, e in enumerate(chain(*order))}) for order in orders)
 
 
+def reducing(edges: tuple[str, ...]) -> tuple[str, ...]:
+    """The operations of a cell whose identities at the input are replaced by reductions, which have weights."""
+    return tuple(
+        "reduce" if op == "skip_connect" and source == 0 else op for op, (source, _) in zip(edges, EDGES, strict=True)
+    )
+
+
 @lru_cache
-def representatives(operations: tuple[str, ...], weighted: frozenset[str]) -> dict[tuple[str, ...], tuple[str, ...]]:
+def representatives(
+    operations: tuple[str, ...], weighted: frozenset[str], with_reductions: bool = False
+) -> dict[tuple[str, ...], tuple[str, ...]]:
     """For the edges of every cell those of the smallest cell with the same :func:`expression`: fewest operations with
-    weights (so none that is without effect), then the first in the order of enumeration. Takes about a second."""
-    smallest: dict[str, tuple] = {}
-    expressions = {}
+    weights (so none that is without effect), then the first in the order of enumeration. With `with_reductions` the
+    network has :func:`reducing` cells beside the plain ones, and both expressions must be the same. Takes a second."""
+    smallest: dict[tuple[str, ...], tuple] = {}
+    forms = {}
+    weighted |= {"reduce"}
     for index, edges in enumerate(product(operations, repeat=len(EDGES))):
-        expressions[edges] = form = expression(edges, weighted)
-        key = (sum(op in weighted for op in edges), index, edges)
+        kinds = (edges, reducing(edges)) if with_reductions else (edges,)
+        forms[edges] = form = tuple(expression(kind, weighted) for kind in kinds)
+        key = (sum(op in weighted for op in kinds[-1]), index, edges)
         smallest[form] = min(smallest.get(form, key), key)
-    return {edges: smallest[form][-1] for edges, form in expressions.items()}
+    return {edges: smallest[form][-1] for edges, form in forms.items()}
 
 
 class CellSpace:
@@ -84,8 +96,9 @@ class CellSpace:
     family: str
     #: Names of the operations; the order of enumeration. ``none`` comes first.
     OPERATIONS: tuple[str, ...]
-    #: The operations that have weights.
+    #: The operations that have weights, and whether some cells are reductions: see :func:`representatives`.
     WEIGHTED: frozenset[str]
+    WITH_REDUCTIONS = False
     #: The operations with the fewest and the most parameters and MACs.
     SMALLEST: str
     LARGEST: str
@@ -126,7 +139,7 @@ class CellSpace:
 
     def representative(self, arch: Arch) -> Arch:
         """See :func:`representatives`."""
-        return self.arch(representatives(self.OPERATIONS, self.WEIGHTED)[arch["edges"]])
+        return self.arch(representatives(self.OPERATIONS, self.WEIGHTED, self.WITH_REDUCTIONS)[arch["edges"]])
 
     def features(self, arch: Arch) -> dict[str, float]:
         """How often each operation occurs and where; and for every set of operations, ``none`` apart: length of the

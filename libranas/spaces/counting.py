@@ -9,7 +9,7 @@ nothing for additions, transposed convolutions and pixel shuffles. :attr:`Size.f
 
 from dataclasses import dataclass
 
-__all__ = ["Size", "conv", "global_pool", "linear", "norm", "pool", "relu"]
+__all__ = ["Size", "conv", "deconv", "global_pool", "linear", "norm", "pool", "relu"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,19 @@ def conv(inputs: int, outputs: int, kernel: int, pixels: int, bias: bool = False
     return Size(weights + bias * outputs, weights * pixels, (weights + bias * outputs) * pixels)
 
 
+def deconv(inputs: int, outputs: int, kernel: int, pixels: int) -> Size:
+    """A square transposed convolution with bias and `pixels` input pixels."""
+    weights = inputs * outputs * kernel**2
+    return Size(weights + outputs, weights * pixels, 0)
+
+
 def norm(channels: int, pixels: int) -> Size:
     """A batch normalisation with scale and shift."""
     return Size(2 * channels, 0, 2 * channels * pixels)
 
 
 def relu(channels: int, pixels: int) -> Size:
+    """A ReLU, leaky or not."""
     return Size(0, 0, channels * pixels)
 
 

@@ -1,0 +1,321 @@
+"""TransNAS-Bench-101: strings, members, closed forms against built networks and the published tables."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+from torch.utils.flop_counter import FlopCounterMode
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.nets import build
+from libranas.nets.transnas101 import model_args
+from libranas.spaces import Budget, Sampler, TransNAS101Space, make_space
+from libranas.spaces.transnas101 import TASKS, TransNASMacroSpace, TransNASMicroSpace, decoder
+
+MICRO, MACRO = TransNASMicroSpace(), TransNASMacroSpace()
+TINY_MICRO = TransNASMicroSpace(16, 1, 3, width=4)
+TINY_NASLIB = TransNASMicroSpace((8, 12), 2, 3, width=4, variant="naslib")
+TINY_MACRO = TransNASMacroSpace(16, 1, 3, width=4)
+TINY = [TINY_MICRO, TINY_NASLIB, TINY_MACRO]
+CELL = "64-41414-1_02_333"
+
+#: The space of each published table.
+TABLES = {
+    f"{level}-{task}": space(task=task, image_size=64 if task == "jigsaw" else 256)
+    for level, space, tasks in (
+        ("micro", TransNASMicroSpace, ("class_object", "jigsaw", "segmentsemantic", "normal", "autoencoder")),
+        ("macro", TransNASMacroSpace, ("class_object", "room_layout", "segmentsemantic", "autoencoder")),
+    )
+    for task in tasks
+} | {
+    "micro-ninapro": TransNASMicroSpace((16, 52), 1, 18, variant="naslib"),
+    "micro-svhn": TransNASMicroSpace(32, 3, 10, variant="naslib"),
+    "micro-scifar100": TransNASMicroSpace(60, 3, 100, variant="naslib"),
+}
+
+
+def random_members(space, count: int) -> list[Arch]:
+    rng = np.random.default_rng(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+# -- members and strings -------------------------------------------------------------------------------------
+
+
+def test_the_string_of_a_cell_names_the_edges_by_target():
+    arch = MICRO.parse(CELL)
+    assert arch["edges"] == (
+        "skip_connect", "none", "nor_conv_1x1", "nor_conv_3x3", "nor_conv_3x3", "nor_conv_3x3",
+    )  # fmt: skip
+    assert MICRO.parse("(1, 0, 2, 3, 3, 3)") == MICRO.parse(arch.json) == arch and MICRO.format(arch) == CELL
+    # codes and order of NASLib's own tables: 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1; (0, 1), (0, 2), (0, 3), (1, 2) ...
+    assert TINY_NASLIB.parse("(0, 1, 2, 3, 2, 2)") == TINY_NASLIB.parse(CELL) == arch
+
+
+def test_the_string_of_a_macro_network_names_its_modules():
+    arch = MACRO.parse("64-1234-basic")
+    assert arch["modules"] == (1, 2, 3, 4) and MACRO.format(arch) == "64-1234-basic"
+    assert arch == MACRO.parse("(1, 2, 3, 4)") == MACRO.parse("(1, 2, 3, 4, 0, 0)") == MACRO.parse(arch.json)
+
+
+@pytest.mark.parametrize("space, size", [(MICRO, 4_096), (MACRO, 3_256)])
+def test_every_member_is_enumerated_once_and_comes_back_from_its_string(space, size):
+    members = list(space.members())
+    assert len(members) == space.size() == size == len({m.id for m in members})
+    for arch in members[::31]:
+        assert space.contains(arch) and space.parse(space.format(arch)) == arch == space.canonical(arch)
+
+
+@pytest.mark.parametrize(
+    "space, text",
+    [
+        (MICRO, ""),
+        (MICRO, "64-41414-1_02_33"),
+        (MICRO, "64-41414-1_02_334"),
+        (MICRO, "(0, 0, 0, 0, 0, 4)"),
+        (MICRO, "(0, 0, 0, 0, 0, 0.5)"),
+        (MICRO, "(0, 0, 0, 0, 0)"),
+        (MICRO, "64-1234-basic"),
+        (MICRO, '{"family":"transnas101","modules":[1,2,3,4]}'),
+        (MACRO, CELL),
+        (MACRO, "64-111-basic"),
+        (MACRO, "64-1111-basic"),  # never halves
+        (MACRO, "64-44441-basic"),  # doubles four times
+        (MACRO, "(1, 2, 3, 4, 5)"),
+        (MACRO, "(1, 2, 3, 4.5)"),
+        (MACRO, "(1, 0, 2, 3, 4)"),
+        (MACRO, "nonsense"),
+    ],
+)
+def test_other_strings_are_refused(space, text):
+    with pytest.raises(LibranasError, match="no member of the m"):
+        space.parse(text)
+
+
+@pytest.mark.parametrize("space", [MICRO, MACRO], ids=["micro", "macro"])
+def test_variation_stays_in_the_space(space):
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        a, b = space.sample(rng), space.sample(rng)
+        mutant = space.mutate(a, rng)
+        assert space.contains(mutant) and mutant != a and space.contains(space.cross(a, b, rng))
+        assert space.cross(a, a, rng) == a
+    assert not space.contains(Arch("nasbench201", a.genes))
+
+
+def test_the_macro_space_is_drawn_evenly_and_mutates_by_one_module():
+    drawn = [len(a["modules"]) for a in random_members(MACRO, 2_000)]
+    shares = np.bincount(drawn, minlength=7)[4:] / len(drawn)
+    np.testing.assert_allclose(shares, np.array([210, 750, 2296]) / 3256, atol=0.04)
+    rng = np.random.default_rng(0)
+    for arch in random_members(MACRO, 20):
+        a, b = arch["modules"], MACRO.mutate(arch, rng)["modules"]
+        assert abs(len(a) - len(b)) <= 1
+        if len(a) == len(b):
+            assert sum(x != y for x, y in zip(a, b, strict=True)) == 1
+
+
+def test_the_settings_make_the_space():
+    make = lambda **settings: make_space({"family": "transnas101"} | settings, 64, 3, 10)  # noqa: E731
+    assert make() == make(level="micro") == TransNASMicroSpace(64, 3, 10)
+    assert make(variant="naslib", width=16) == TransNASMicroSpace(64, 3, 10, width=16, variant="naslib")
+    assert make(level="macro", task="normal") == TransNASMacroSpace(64, 3, 10, "normal")
+    assert TransNAS101Space.family == MICRO.family == MACRO.family
+    assert hash(make()) == hash(make()) and "task='normal'" in repr(make(task="normal"))
+    for wrong, message in (
+        ({"level": "nano"}, "level"),
+        ({"task": "depth"}, "task"),
+        ({"variant": "x"}, "variant"),
+        ({"variant": "naslib", "task": "jigsaw"}, "variant naslib with"),
+    ):
+        with pytest.raises(LibranasError, match=message):
+            make(**wrong)
+    with pytest.raises(LibranasError, match="96 x 96"):
+        TransNASMacroSpace(96, task="segmentsemantic")
+
+
+# -- isomorphic members --------------------------------------------------------------------------------------
+
+
+def test_representatives():
+    chosen = {arch.id: MICRO.representative(arch) for arch in MICRO.members()}
+    assert len({r.id for r in chosen.values()}) == 1_376
+    assert all(chosen[r.id] == r for r in chosen.values())
+    arch = MACRO.parse("64-1234-basic")
+    assert MACRO.representative(arch) == arch
+
+
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        ("3_00_020", "0_30_002", True),  # by way of node 1 or of node 2
+        ("3_02_020", "3_00_020", True),  # a convolution that leads nowhere
+        ("1_00_010", "0_00_100", True),  # identities inside a cell are nothing, at the input they are reductions
+        ("1_01_011", "1_10_011", False),  # one reduction used twice, and two of them
+        ("1_01_011", "0_00_100", False),  # the input once and twice
+    ],
+)
+def test_what_is_the_same_network(a, b, same):
+    a, b = (MICRO.parse(f"64-41414-{digits}") for digits in (a, b))
+    assert (MICRO.representative(a) == MICRO.representative(b)) == same
+
+
+@pytest.mark.parametrize("space", [TINY_MICRO, TINY_NASLIB], ids=["published", "naslib"])
+def test_a_representative_computes_what_its_members_compute(space):
+    """With equal weights in all convolutions of a width, isomorphic networks have equal outputs."""
+    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
+    x = torch.randn(4, space.channels, height, width, generator=torch.Generator().manual_seed(0)).double()
+    checked = 0
+    for arch in random_members(space, 30):
+        other = space.representative(arch)
+        if other == arch:
+            continue
+        outputs = []
+        for member in (arch, other):
+            net = build(space, member, seed=0).double().train()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    if parameter.dim() == 4:
+                        rows = torch.arange(parameter[0].numel(), dtype=torch.float64).sin()
+                        parameter.copy_(rows.view_as(parameter[0]).expand_as(parameter))
+                outputs.append(net.forward_features(x))
+        torch.testing.assert_close(*outputs)
+        checked += 1
+    assert checked > 10
+
+
+def test_the_sampler_draws_no_network_twice():
+    drawn = Sampler(TINY_MICRO, Budget(), np.random.default_rng(0)).take(300)
+    assert len({TINY_MICRO.representative(arch).id for arch in drawn}) == 300
+
+
+@pytest.mark.parametrize("space", [MICRO, MACRO], ids=["micro", "macro"])
+def test_features_have_the_same_names_for_every_member(space):
+    names = list(space.features(next(space.members())))
+    for arch in [*random_members(space, 20), *space.extremes()]:
+        features = space.features(arch)
+        assert list(features) == names and all(isinstance(v, float) for v in features.values())
+
+
+def test_features_of_a_macro_network():
+    features = MACRO.features(MACRO.parse("64-14123-basic"))
+    assert features["modules"] == 5 and features["count_1"] == 2 and features["module1_4"] == 1
+    assert features["wider_end"] == 2 and features["smaller_end"] == 2
+    assert features["wider_mean"] == (0 + 1 + 1 + 2 + 2) / 5 and features["module5_1"] == 0
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------
+
+
+def image_of(space, batch: int) -> torch.Tensor:
+    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
+    pieces = (9,) if space.task == "jigsaw" else ()
+    return torch.randn(batch, *pieces, space.channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def check_sizes(space, arch: Arch, shape: tuple[int, ...], batch: int = 2):
+    net = build(space, arch, seed=0).eval()
+    assert sum(p.numel() for p in net.parameters()) == space.params(arch)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert net(image_of(space, batch)).shape == (batch, *shape)
+    assert counter.get_total_flops() == 2 * batch * space.macs(arch)
+
+
+@pytest.mark.parametrize("space", [*TINY, TransNASMicroSpace(10, 3, 2, width=6)])
+def test_closed_forms_equal_the_built_network(space):
+    for arch in [*random_members(space, 6), *space.extremes()]:
+        check_sizes(space, arch, (space.classes,))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_its_output(task):
+    outputs = {"room_layout": 9, "jigsaw": 1000, "segmentsemantic": 17, "normal": 3, "autoencoder": 3}.get(task, 5)
+    for space, text, size in (
+        (TransNASMicroSpace, CELL, 32),
+        (TransNASMacroSpace, "64-1234-basic", 64),
+        (TransNASMacroSpace, "64-3343-basic", 64),
+    ):
+        space = space(size, 3, 5, task, width=2)
+        shape = (outputs, size, size) if task in ("segmentsemantic", "normal", "autoencoder") else (outputs,)
+        check_sizes(space, space.parse(text), shape, batch=1)
+
+
+@pytest.mark.parametrize("task", ["segmentsemantic", "normal"])
+@pytest.mark.parametrize("doublings", [3, 4, 5, 6])
+def test_decoders_double_the_resolution_as_often_as_asked(task, doublings):
+    layers = decoder(task, 128, 7, doublings)
+    assert sum(layer.up for layer in layers) == doublings
+    assert [layer.last for layer in layers] == [False] * (len(layers) - 1) + [True] and layers[-1].outputs == 7
+    assert all(a.outputs == b.inputs for a, b in pairwise(layers))
+
+
+def test_the_extremes():
+    for space in (TINY_MICRO, TINY_MACRO):
+        params = [space.params(m) for m in space.members()]
+        assert [space.params(m) for m in space.extremes()] == [min(params), max(params)]
+    macs = [TINY_MICRO.macs(m) for m in TINY_MICRO.members()]
+    assert [TINY_MICRO.macs(m) for m in TINY_MICRO.extremes()] == [min(macs), max(macs)]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_published_sizes(table, shared_dir):
+    """Every row of the tables: params and flops in millions to all digits."""
+    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"transbench101_{table}.csv")
+    space = TABLES[table]
+    archs = [space.parse(text) for text in rows.arch]
+    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
+    np.testing.assert_allclose([space.published_flops(a) for a in archs], rows.flops, rtol=1e-12)
+
+
+# -- the network ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", TINY)
+def test_the_network_has_named_blocks_and_no_stochastic_depth(space):
+    arch = random_members(space, 1)[0]
+    net = build(space, arch, seed=0)
+    modules = dict(net.named_modules())
+    assert net.features[0] == "stem" and all(name in modules for name in net.features)
+    assert len(net.features) == 1 + 2 * len(model_args(space, arch)["modules"])
+    assert net.in_chans == space.channels and net.num_classes == 3
+    assert not any(getattr(m, "inplace", False) for m in net.modules())
+    with pytest.raises(LibranasError, match="no stochastic depth"):
+        build(space, arch, seed=0, drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize("digits", ["0_00_000", "3_00_300", "1_00_000"])
+def test_weights_without_effect_have_a_gradient_of_zero(digits):
+    net = build(TINY_MICRO, TINY_MICRO.parse(f"64-41414-{digits}"), seed=0)
+    net(image_of(TINY_MICRO, 4)).square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_initial_weights():
+    for published in (False, True):
+        space = TransNASMacroSpace(64, 3, 5, "normal", width=32, published_init=published)
+        net = build(space, space.parse("64-1234-basic"), seed=0)
+        weight = net.blocks[0].main[0][1].weight  # 32 to 32 channels, 3x3
+        uniform, normal = (1 / (3 * 9 * 32)) ** 0.5, (2 / (9 * 32)) ** 0.5
+        assert weight.std().item() == pytest.approx(normal if published else uniform, rel=0.05)
+        decoder_weight = net.head[1][0].weight
+        assert decoder_weight.std().item() == pytest.approx((1 / (3 * 9 * 1024)) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("space", TINY)
+def test_timm_round_trip(tmp_path, space):
+    arch = random_members(space, 1)[0]
+    assert json.loads(json.dumps(model_args(space, arch))) == model_args(space, arch)
+    net = build(space, arch, seed=3).eval()
+    size = tuple(image_of(space, 1).shape[1:])
+    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": size})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    ours, theirs = net.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    net.reset_classifier(0)
+    assert net(image_of(space, 2)).shape == (2, net.num_features)
