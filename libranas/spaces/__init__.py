@@ -9,7 +9,16 @@ from libranas.spaces.transnas101 import TransNAS101Space
 
 _FAMILIES = {space.family: space for space in (AutoFormerSpace, NASBench101Space, NASBench201Space, TransNAS101Space)}
 
-__all__ = ["AutoFormerSpace", "Budget", "NASBench201Space", "Sampler", "Space", "TransNAS101Space", "make_space"]
+__all__ = [
+    "AutoFormerSpace",
+    "Budget",
+    "NASBench101Space",
+    "NASBench201Space",
+    "Sampler",
+    "Space",
+    "TransNAS101Space",
+    "make_space",
+]
 
 
 def make_space(settings: dict, image_size: int, channels: int, classes: int) -> Space:
