@@ -10,13 +10,19 @@ from timm.layers import set_fused_attn
 from torch import nn
 
 from libranas.arch import Arch
-from libranas.nets import nasbench101, nasbench201, transnas101, vit
+from libranas.nets import darts, nasbench101, nasbench201, transnas101, vit
 from libranas.spaces import Space
 
 __all__ = ["build"]
 
 #: The module of each family: it registers the timm model ``libranas_FAMILY`` and has ``model_args(space, arch)``.
-_NETWORKS = {"autoformer": vit, "nasbench101": nasbench101, "nasbench201": nasbench201, "transnas101": transnas101}
+_NETWORKS = {
+    "autoformer": vit,
+    "darts": darts,
+    "nasbench101": nasbench101,
+    "nasbench201": nasbench201,
+    "transnas101": transnas101,
+}
 
 
 def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:

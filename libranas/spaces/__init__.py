@@ -3,15 +3,19 @@
 from libranas.errors import LibranasError
 from libranas.spaces.autoformer import AutoFormerSpace
 from libranas.spaces.base import Budget, Sampler, Space
+from libranas.spaces.darts import DARTSSpace
 from libranas.spaces.nasbench101 import NASBench101Space
 from libranas.spaces.nasbench201 import NASBench201Space
 from libranas.spaces.transnas101 import TransNAS101Space
 
-_FAMILIES = {space.family: space for space in (AutoFormerSpace, NASBench101Space, NASBench201Space, TransNAS101Space)}
+_FAMILIES = {
+    space.family: space for space in (AutoFormerSpace, DARTSSpace, NASBench101Space, NASBench201Space, TransNAS101Space)
+}
 
 __all__ = [
     "AutoFormerSpace",
     "Budget",
+    "DARTSSpace",
     "NASBench101Space",
     "NASBench201Space",
     "Sampler",

@@ -1,0 +1,361 @@
+"""The DARTS space: strings, isomorphic members, closed forms against built networks and published tables, masks."""
+
+import json
+from itertools import islice, permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.nets import build
+from libranas.nets.darts import DARTS, DARTSSupernet, model_args
+from libranas.probe import examine
+from libranas.spaces import Budget, DARTSSpace, Sampler, make_space
+from libranas.spaces.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
+
+SPACE = DARTSSpace()
+TINY = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
+#: The second-order genotype of the paper.
+TEXT = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('max_pool_3x3', 1), ('skip_connect', 2)], reduce_concat=[2, 3, 4, 5])"
+)
+CODES = (
+    "(((0, 3), (1, 3), (0, 3), (1, 3), (1, 3), (0, 2), (0, 2), (2, 5)), "
+    "((0, 0), (1, 0), (2, 2), (1, 0), (0, 0), (2, 2), (2, 2), (1, 0)))"
+)
+#: The task of each published table.
+TABLES = {
+    "cifar10": {},
+    "svhn": {},
+    "ninapro": {"image_size": (16, 52), "channels": 1, "classes": 18},
+    "scifar100": {"image_size": 60, "classes": 100},
+}
+
+
+def random_members(count: int, space: DARTSSpace = SPACE) -> list[Arch]:
+    rng = np.random.default_rng(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+# -- members and strings -------------------------------------------------------------------------------------
+
+
+def test_strings():
+    arch = SPACE.parse(TEXT)
+    assert SPACE.format(arch) == TEXT and SPACE.parse(arch.json) == SPACE.parse(CODES) == arch
+    assert SPACE.parse(TEXT.replace("[2, 3, 4, 5]", "range(2, 6)")) == arch
+    # the order of a node's edges has no meaning
+    swapped = TEXT.replace("('max_pool_3x3', 1), ('skip_connect', 2)", "('skip_connect', 2), ('max_pool_3x3', 1)")
+    assert swapped != TEXT and SPACE.parse(swapped) == arch
+    for member in random_members(50):
+        assert SPACE.contains(member) and SPACE.parse(SPACE.format(member)) == member == SPACE.canonical(member)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "(0, 1",
+        "3",
+        "{}",
+        TEXT.replace("dil_conv_3x3", "conv_3x3"),
+        TEXT.replace("('sep_conv_3x3', 0), ", "", 1),
+        TEXT.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 5)"),
+        TEXT.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 0)"),  # twice the same node
+        TEXT.replace("[2, 3, 4, 5]", "[3, 4, 5]", 1),
+        TEXT.replace("Genotype", "print"),
+        "Genotype(1)",
+        CODES.replace("(2, 5)", "(2, 7)"),
+        CODES.replace("(2, 5)", "(2, -2)"),
+        CODES.replace("(2, 5)", "(-1, 5)"),
+        CODES.replace("(2, 5)", "(2, True, 5)"),
+        '{"family":"autoformer","normal":[],"reduce":[]}',
+    ],
+)
+def test_other_strings_are_refused(text):
+    with pytest.raises(LibranasError, match="no member of the DARTS space"):
+        SPACE.parse(text)
+
+
+def test_the_papers_size_and_the_enumeration():
+    assert SPACE.size() == (1 * 3 * 6 * 10 * 7**8) ** 2
+    members = list(islice(SPACE.members(), 500))
+    assert len({m.id for m in members}) == 500 and all(SPACE.contains(m) for m in members)
+
+
+def test_variation_stays_in_the_space():
+    rng = np.random.default_rng(1)
+    a, b = SPACE.sample(rng), SPACE.sample(rng)
+    kinds = ("normal", "reduce")
+    moved = set()
+    for _ in range(100):
+        mutant, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
+        assert SPACE.contains(mutant) and SPACE.contains(child)
+        changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in kinds for i in range(0, 8, 2)]
+        assert sum(map(len, changed)) == 1
+        moved |= {i for i, pairs in enumerate(changed) if pairs}
+        for kind in kinds:
+            for i in range(0, 8, 2):
+                assert child[kind][i : i + 2] in (a[kind][i : i + 2], b[kind][i : i + 2])
+    assert len(moved) == 8  # every node of both cells
+    assert not SPACE.contains(Arch("autoformer", a.genes)) and not SPACE.contains(a.replace(normal=a["normal"][:6]))
+    assert not SPACE.contains(a.replace(normal=a["normal"][1::-1] + a["normal"][2:]))
+
+
+def test_the_settings_make_the_space():
+    made = make_space({"family": "darts"}, 32, 3, 10)
+    assert made == SPACE and "layers=20" in repr(made) and hash(made) == hash(SPACE)
+    settings = {"family": "darts", "width": 8, "layers": 5, "affine": False}
+    assert make_space(settings, 64, 1, 5) == DARTSSpace(64, 1, 5, 8, 5, False)
+    assert (
+        DARTSSpace(224).large_stem
+        and not DARTSSpace(64).large_stem
+        and not DARTSSpace(224, large_stem=False).large_stem
+    )
+    for wrong in ({"width": 1}, {"layers": 2}, {"image_size": 0}):
+        with pytest.raises(LibranasError):
+            DARTSSpace(**wrong)
+
+
+# -- isomorphic members --------------------------------------------------------------------------------------
+
+
+def renumbered(cell, order):
+    """The cell with node ``order[i]`` at place 2 + i, or None if one would read a later one."""
+    place = {0: 0, 1: 1} | {node: 2 + i for i, node in enumerate(order)}
+    pairs = [(op, place[source]) for node in order for op, source in cell[2 * node - 4 : 2 * node - 2]]
+    return pairs if all(source < 2 + i // 2 for i, (_, source) in enumerate(pairs)) else None
+
+
+def test_members_with_nodes_in_another_order_have_one_representative():
+    for arch in random_members(20):
+        cells = [c for order in permutations((2, 3, 4, 5)) if (c := renumbered(arch["normal"], order))]
+        found = {SPACE.representative(SPACE.arch(cell, arch["reduce"])) for cell in cells}
+        assert len(found) == 1 and SPACE.representative(found.pop()) == SPACE.representative(arch)
+
+
+def test_a_representative_computes_what_its_members_compute():
+    """With all weights of a kind equal to one number, the order of the nodes has no effect on what follows."""
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    checked = 0
+    for arch in random_members(12, TINY):
+        other = TINY.representative(arch)
+        checked += other != arch
+        outputs = []
+        for member in (arch, other):
+            net = build(TINY, member, seed=0).double().train()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    if parameter.dim() > 1:
+                        parameter.fill_(0.1)
+                outputs.append(net(x))
+        torch.testing.assert_close(*outputs)
+    assert checked > 3
+
+
+def test_the_sampler_draws_no_network_twice():
+    drawn = Sampler(TINY, Budget(), np.random.default_rng(0)).take(100)
+    assert len({TINY.representative(arch).id for arch in drawn}) == 100
+
+
+def test_features_have_the_same_names_for_every_member():
+    names = None
+    for arch in [*random_members(20), *SPACE.extremes()]:
+        features = SPACE.features(arch)
+        names = names or list(features)
+        assert list(features) == names and all(isinstance(v, float) for v in features.values())
+    features = SPACE.features(SPACE.parse(TEXT))
+    assert features["normal_count_sep_conv_3x3"] == 5 and features["normal_edge_25_dil_conv_3x3"] == 1
+    assert features["normal_reads_0"] == 4 and features["normal_reads_1"] == 3 and features["normal_ends"] == 3
+    assert features["normal_most_depth"] == 2 and features["normal_mean_depth"] == 5 / 4
+    assert features["normal_most_conv"] == 2 and features["reduce_most_conv"] == 0 == features["reduce_mean_conv"]
+    assert features["reduce_most_pool"] == 1 and features["reduce_edge_23_skip_connect"] == 1
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        TINY,
+        DARTSSpace((9, 14), 2, 4, 3, 5, affine=False),
+        DARTSSpace((33, 40), 3, 4, 5, 4, large_stem=True),
+    ],
+)
+def test_closed_forms_equal_the_built_network(space):
+    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
+    for arch in [*random_members(4, space), *space.extremes()]:
+        net = build(space, arch, seed=0)
+        assert sum(p.numel() for p in net.parameters()) == space.params(arch)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            assert net(torch.zeros(2, space.channels, height, width)).shape == (2, space.classes)
+        assert counter.get_total_flops() == 2 * 2 * space.macs(arch)
+
+
+def test_the_extremes():
+    counts = [(SPACE.params(m), SPACE.macs(m)) for m in random_members(500)]
+    smallest, largest = SPACE.extremes()
+    for i, count in enumerate((SPACE.params, SPACE.macs)):
+        assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
+
+
+def test_the_papers_network():
+    arch = SPACE.parse(TEXT)
+    assert SPACE.params(arch) == 3_349_342  # the paper: 3.3 million
+    assert round(DARTSSpace(224, 3, 1000, 48, 14).params(arch) / 1e6, 1) == 4.7
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_published_sizes(table, shared_dir):
+    """Every row of the tables: params in millions exactly, flops to all digits that the table prints."""
+    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench301-{table}.csv")
+    space = DARTSSpace(**TABLES[table], width=32, layers=8, affine=False)
+    archs = [space.parse(text) for text in rows.arch]
+    assert len(archs) == (725 if table == "cifar10" else 199)
+    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
+    np.testing.assert_allclose([space.published_flops(a) for a in archs], rows.flops, rtol=1e-12)
+
+
+# -- the network ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_cell_computes():
+    cell = build(TINY, TINY.parse(TEXT), seed=0).eval().cells[2]
+    x, y = torch.randn(2, 16, 8, 8), torch.randn(2, 32, 4, 4)
+    a, b = cell.first(x), cell.second(y)
+    ops = {name: next(iter(edge.values())) for name, edge in cell.edges.items()}
+    two = ops["02"](a) + ops["12"](b)  # a reduction cell: of images of half the size
+    three = ops["13"](b) + ops["23"](two)
+    assert two.shape == (2, 16, 2, 2)
+    torch.testing.assert_close(cell(x, y)[:, :32], torch.cat([two, three], dim=1))
+
+
+def test_the_network_has_named_blocks():
+    net = build(TINY, TINY.parse(TEXT), seed=0)
+    assert net.features == ("stem", "cells.0", "cells.1", "cells.2")
+    assert [name for name, _, _ in examine(net, net.features).features] == list(net.features)
+    assert net.in_chans == 1 and net.num_classes == 3
+    assert not any(getattr(m, "inplace", False) for m in net.modules())
+    large = build(DARTSSpace(128, width=4, layers=3), SPACE.parse(TEXT), seed=0)
+    assert large.features[:3] == ("stem", "reduction", "cells.0")
+
+
+def test_drop_path_spares_identities_and_acts_in_training_only():
+    skips = TINY.arch(*[[("skip_connect", s) for s in (0, 1) * 4]] * 2)
+    space = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
+    x = torch.randn(4, 1, 8, 8)
+    for arch, stochastic in ((skips, False), (space.parse(TEXT), True)):
+        net = build(space, arch, seed=0, drop_path_rate=0.5)
+        torch.testing.assert_close(net.eval()(x), build(space, arch, seed=0).eval()(x))
+        cell = net.train().cells[0]
+        inputs = (torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8))
+        assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
+
+
+def test_the_auxiliary_classifier_is_for_training():
+    net = DARTS(**model_args(TINY, TINY.parse(TEXT)), auxiliary=True)
+    x = torch.randn(2, 1, 8, 8)
+    logits, auxiliary = net.train()(x)
+    assert logits.shape == auxiliary.shape == (2, 3)
+    (logits.sum() + auxiliary.sum()).backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert net.eval()(x).shape == (2, 3)
+
+
+def test_timm_round_trip(tmp_path):
+    arch = TINY.parse(TEXT)
+    assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
+    net = build(TINY, arch, seed=3, drop_path_rate=0.1).eval()
+    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    ours, theirs = net.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(loaded(x), net(x))
+    net.reset_classifier(0)
+    assert net(x).shape == (2, 64)
+
+
+# -- masks and the supernet ----------------------------------------------------------------------------------
+
+SKELETON = {"width": 4, "layers": 3, "in_chans": 1, "num_classes": 3}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_mask_with_the_operations_of_a_member_is_the_member(affine):
+    """With weights from the whole supernet, and against the sum over operations that the whole supernet is."""
+    space = DARTSSpace(8, 1, 3, 4, 3, affine)
+    whole = DARTSSupernet(full_mask(), affine=affine, **SKELETON).eval()
+    x = torch.randn(2, 1, 8, 8)
+    assert whole(x).shape == (2, 3)
+    for arch in random_members(3, space):
+        mask = {kind: cell_mask(arch[kind]) for kind in ("normal", "reduce")}
+        part, member = DARTSSupernet(mask, affine=affine, **SKELETON).eval(), build(space, arch, seed=0).eval()
+        values = whole.state_dict()
+        weights = {name: values[name] for name in part.state_dict()}
+        part.load_state_dict(weights)
+        member.load_state_dict(weights)
+        assert torch.equal(part(x), member(x))
+        # the whole supernet with every other operation made zero
+        silent = DARTSSupernet(full_mask(), affine=affine, **SKELETON).eval()
+        silent.load_state_dict(whole.state_dict())
+        for cell, kind in zip(silent.cells, ("normal", "reduce", "reduce"), strict=True):
+            for (i, j), left in zip(EDGES, mask[kind], strict=True):
+                for name, op in cell.edges[f"{i}{j}"].items():
+                    if name not in left:
+                        op.register_forward_hook(lambda module, args, output: output * 0)
+        torch.testing.assert_close(silent(x), member(x))
+
+
+def test_the_whole_supernet():
+    mask = full_mask()
+    assert {kind: [len(left) for left in edges] for kind, edges in mask.items()} == dict.fromkeys(mask, [8] * 14)
+    net = DARTSSupernet(mask, **SKELETON)
+    net(torch.randn(2, 1, 8, 8)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 3 * 14
+    assert net.features == ("stem", "cells.0", "cells.1", "cells.2")
+    for left in ((), ("none",)):
+        edges = [left if target == 3 else ("skip_connect",) for _, target in EDGES]
+        if left:
+            DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)(torch.zeros(2, 1, 8, 8))
+        else:
+            with pytest.raises(LibranasError, match="node 3"):
+                DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)
+
+
+def test_the_genotype_of_a_mask():
+    rng = np.random.default_rng(0)
+    for arch in random_members(10):
+        mask, scores = {}, {}
+        for kind in ("normal", "reduce"):
+            kept = cell_mask(arch[kind])
+            mask[kind] = tuple(left or (str(rng.choice(OPERATIONS)),) for left in kept)
+            scores[kind] = [rng.uniform(1, 2) if left else rng.uniform(0, 1) for left in kept]
+        assert genotype(mask, scores) == arch
+        # edges that carry nothing cannot be kept, whatever their score
+        for absent in ((), ("none",)):
+            bare = {kind: tuple(left or absent for left in cell_mask(arch[kind])) for kind in mask}
+            assert genotype(bare, {kind: [-s for s in scores[kind]] for kind in mask}) == arch
+
+
+def test_a_mask_that_is_no_genotype():
+    scores = dict.fromkeys(("normal", "reduce"), [0.0] * 14)
+    with pytest.raises(LibranasError, match="8 operations"):
+        genotype(full_mask(), scores)
+    edges = (("skip_connect",), ("none",), *[("max_pool_3x3",)] * 12)
+    with pytest.raises(LibranasError, match="Node 2 of the normal cell has fewer than two edges"):
+        genotype({"normal": edges, "reduce": edges}, scores)
