@@ -1,133 +1,28 @@
 """LIBRA next to its competitors: rankings of architectures that were not used to fit anything.
 
-Every combiner learns from calibration architectures only (scores, sizes and, if it needs them,
-accuracies) and then ranks others from their scores and sizes. LIBRA reads accuracies, so the fair
-competitors are learners with the same labels (ridge regression and LightGBM on ranks), and the numbers to
-beat are those that need none (#params, log-rank of all proxies).
+Every combiner (:mod:`libranas.combiners`) learns from calibration architectures only (and from the scores, never the
+accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors are
+learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
 
-Shape suffixes: A architectures, P proxies, C calibration and E evaluation architectures. Tables as in
+Shape suffixes: A architectures, P proxies, F features, E evaluation architectures. Tables as in
 :mod:`libranas.libra`: ``score_AP`` with higher = better, accuracies and #params as Series over the same ids.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
+from libranas.combiners import COMBINERS, Calibration, Sample
 from libranas.errors import LibranasError
 from libranas.libra import MIN_ARCHITECTURES, check_table, choose, log_rank
 from libranas.provenance import stream_seed
-from libranas.stats import bootstrap_interval, kendall, partial_spearman, rank_last, spearman
+from libranas.stats import bootstrap_interval, kendall, partial_spearman, precision_at, spearman
 
-
-@dataclass(frozen=True)
-class Calibration:
-    """What a combiner may learn from: C architectures with scores, accuracies and numbers of parameters."""
-
-    score_CP: pd.DataFrame
-    accuracy_C: pd.Series
-    params_C: pd.Series
-
-
-@dataclass(frozen=True)
-class Combiner:
-    """A way to rank architectures.
-
-    ``fit_predict(calibration, score_EP, params_E, seed)`` returns a value for each evaluation architecture,
-    shape (E,), higher = better; only its order counts. Accuracies of evaluation architectures are not among
-    the arguments. ``needs_labels`` says whether the calibration accuracies are used.
-    """
-
-    name: str
-    needs_labels: bool
-    fit_predict: Callable[[Calibration, pd.DataFrame, pd.Series, int], np.ndarray]
-
-
-def _z1(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-    rho = {name: spearman(known.score_CP[name], known.accuracy_C) for name in known.score_CP.columns}
-    # a constant proxy has no rho and can only be best if there is nothing else
-    best = max(sorted(rho), key=lambda name: -np.inf if np.isnan(rho[name]) else rho[name])
-    return rank_last(score_EP[best])
-
-
-def _params(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-    return params_E.to_numpy(dtype=np.float64)
-
-
-def _log_rank_all(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-    return log_rank(score_EP).to_numpy()
-
-
-def _libra(mode: str) -> Callable[[Calibration, pd.DataFrame, pd.Series, int], np.ndarray]:
-    def fit_predict(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-        choice = choose(known.score_CP, known.accuracy_C, known.params_C, mode, seed=seed)
-        return log_rank(score_EP[choice.proxies]).to_numpy()
-
-    return fit_predict
-
-
-def _fractions(known: pd.Series, values: pd.Series) -> np.ndarray:
-    """Share of the known values below each value (ties half), in [0, 1]; non-finite ones below all finite."""
-    base, x = (s.to_numpy(dtype=np.float64) for s in (known, values))
-    base, x = (np.where(np.isfinite(v), v, -np.inf) for v in (base, x))
-    base = np.sort(base)
-    return (np.searchsorted(base, x, side="left") + np.searchsorted(base, x, side="right")) / (2 * len(base))
-
-
-def _rank_features(known: Calibration, score_EP: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (C, P) and (E, P), target (C,): values as fractions of the calibration sample below."""
-    score_CP, names = known.score_CP, known.score_CP.columns
-    feature_CP = np.column_stack([_fractions(score_CP[p], score_CP[p]) for p in names])
-    feature_EP = np.column_stack([_fractions(score_CP[p], score_EP[p]) for p in names])
-    return feature_CP, feature_EP, _fractions(known.accuracy_C, known.accuracy_C)
-
-
-def _ridge(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-    from sklearn.linear_model import RidgeCV
-
-    feature_CP, feature_EP, target_C = _rank_features(known, score_EP)
-    return RidgeCV(alphas=np.logspace(-3, 3, 13)).fit(feature_CP, target_C).predict(feature_EP)
-
-
-def _lightgbm(known: Calibration, score_EP: pd.DataFrame, params_E: pd.Series, seed: int) -> np.ndarray:
-    import lightgbm
-
-    feature_CP, feature_EP, target_C = _rank_features(known, score_EP)
-    # small leaves and a strong average over rows and features: the calibration set has 20 to 200 rows
-    options = {
-        "objective": "regression",
-        "learning_rate": 0.05,
-        "num_leaves": 7,
-        "min_data_in_leaf": 3,
-        "min_data_in_bin": 1,
-        "bagging_fraction": 0.7,
-        "bagging_freq": 1,
-        "feature_fraction": 0.5,
-        "lambda_l2": 1.0,
-        "seed": seed % 2**31,
-        "num_threads": 1,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
-    model = lightgbm.train(options, lightgbm.Dataset(feature_CP, target_C), num_boost_round=200)
-    return model.predict(feature_EP)
-
-
-#: Every combiner by name, the label-free ones first.
-COMBINERS = {
-    c.name: c
-    for c in (
-        Combiner("params", False, _params),
-        Combiner("log_rank_all", False, _log_rank_all),
-        Combiner("z1", True, _z1),
-        Combiner("libra_literal", True, _libra("literal")),
-        Combiner("libra_corrected", True, _libra("corrected")),
-        Combiner("ridge_ranks", True, _ridge),
-        Combiner("lightgbm", True, _lightgbm),
-    )
-}
+#: What a ranking is judged by, columns of :class:`Evaluation`. p1, p5: share of the truly best 1 % and 5 % among the
+#: best by the ranking.
+MEASURES = ("spearman", "kendall", "p1", "p5", "regret")
 
 
 @dataclass(frozen=True)
@@ -136,73 +31,121 @@ class Evaluation:
 
     Attributes
     ----------
-    summary : one row a method: ``method, needs_labels, labels, spearman, low, high, kendall, regret,
-        n_calibration, n_evaluation, splits``. Means over the splits; low and high are the 2.5 and 97.5
-        percentiles of Spearman over the splits (how much one random choice of calibration architectures
+    summary : one row a method and number of labels: ``method, needs_labels, labels, spearman, low, high, kendall, p1,
+        p5, regret, lacks, n_calibration, n_evaluation, splits``. Means over the splits; low and high are the 2.5 and
+        97.5 percentiles of Spearman over the splits (how much one random choice of calibration architectures
         matters; not a confidence interval of the mean). Regret: best evaluation accuracy less that of the
-        method's top architecture (mean over tied tops), in units of accuracy.
-    per_split : one row a method and split: ``method, split, spearman, kendall, regret``.
+        method's top architecture (mean over tied tops), in units of accuracy. ``lacks`` names what a method needs
+        and does not get ("" if nothing): it is not judged, and its measures are NaN.
+    per_split : one row a method, number of labels and split: ``method, n_calibration, split, spearman, kendall, p1, p5,
+        regret``.
     """
 
     summary: pd.DataFrame
     per_split: pd.DataFrame
 
 
+def judge(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The measures of a ranking of architectures, both of shape (E,)."""
+    return {
+        "spearman": spearman(predicted, truth),
+        "kendall": kendall(predicted, truth),
+        "p1": precision_at(predicted, truth, 0.01),
+        "p5": precision_at(predicted, truth, 0.05),
+        "regret": float(truth.max() - truth[predicted == predicted.max()].mean()),
+    }
+
+
 def evaluate(
     score_AP: pd.DataFrame,
     accuracy_A: pd.Series,
     params_A: pd.Series,
-    calibration: int,
+    calibration: int | Sequence[int],
     splits: int = 20,
     seed: int = 0,
     methods: Sequence[str] | None = None,
+    *,
+    feature_AF: pd.DataFrame | None = None,
+    reference: Sample | None = None,
 ) -> Evaluation:
     """Fit every method on `calibration` random architectures, judge it on all others, `splits` times.
 
-    Does not depend on the order of rows or columns. A method that cannot rank (all values equal) has a NaN
-    Spearman in that split, and NaN in the summary: it is not dropped. Raises LibranasError if either part
-    would have fewer than 10 architectures, for unknown methods, and for unusable tables.
+    Parameters
+    ----------
+    calibration : number of labels, or several; 0 judges the methods without labels, once, on all architectures
+    feature_AF : features of the architectures, for learners
+    reference : sample without labels that ranks are made in; the table itself if not given
+
+    A split does not depend on the methods nor on the other numbers of labels, and nothing on the order of rows or
+    columns. A method that cannot rank (all values equal) has a NaN Spearman in that split, and NaN in the summary: it
+    is not dropped, nor is one that lacks what it needs. Raises LibranasError if either part would have fewer than
+    10 architectures, for unknown methods, and for unusable tables.
     """
     methods = list(COMBINERS) if methods is None else list(methods)
     if unknown := [m for m in methods if m not in COMBINERS]:
         raise LibranasError(f"unknown combiners {unknown}", f"known: {', '.join(COMBINERS)}")
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
-    n = len(score_AP)
-    if not MIN_ARCHITECTURES <= calibration <= n - MIN_ARCHITECTURES:
-        raise LibranasError(
-            f"{calibration} of {n} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
-            "label more architectures or change the number for calibration",
-        )
-    rows = []
-    for split in range(splits):
-        order = np.random.default_rng(stream_seed(seed, "ensemble", "split", split)).permutation(n)
-        fit, rest = np.sort(order[:calibration]), np.sort(order[calibration:])
-        known = Calibration(score_AP.iloc[fit], accuracy_A.iloc[fit], params_A.iloc[fit])
-        truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
-        for method in methods:
-            predicted = COMBINERS[method].fit_predict(
-                known, score_AP.iloc[rest], params_A.iloc[rest], stream_seed(seed, "ensemble", split, method)
+    table = Sample(score_AP, params_A, _checked_features(feature_AF, score_AP.index))
+    n = len(table)
+    counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
+    for count in counts:
+        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= n - MIN_ARCHITECTURES:
+            raise LibranasError(
+                f"{count} of {n} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
+                "label more architectures or change the number for calibration",
             )
-            regret = truth.max() - truth[predicted == predicted.max()].mean()
-            rows.append((method, split, spearman(predicted, truth), kendall(predicted, truth), regret))
-    per_split = pd.DataFrame(rows, columns=["method", "split", "spearman", "kendall", "regret"])
-    summary = [
-        {
-            "method": method,
-            "needs_labels": COMBINERS[method].needs_labels,
-            "labels": calibration if COMBINERS[method].needs_labels else 0,
-            "spearman": part["spearman"].mean(skipna=False),
-            "low": np.quantile(part["spearman"], 0.025),
-            "high": np.quantile(part["spearman"], 0.975),
-            "kendall": part["kendall"].mean(skipna=False),
-            "regret": part["regret"].mean(),
-            "n_calibration": calibration,
-            "n_evaluation": n - calibration,
-            "splits": splits,
-        }
-        for method, part in ((m, per_split[per_split["method"] == m]) for m in methods)
-    ]
+    rows, lacking = [], {}
+    for count in counts:
+        for split in range(splits if count else 1):
+            order = np.random.default_rng(stream_seed(seed, "ensemble", "split", split)).permutation(n)
+            fit, rest = np.sort(order[:count]), np.sort(order[count:])
+            known = Calibration(table.take(fit), accuracy_A.iloc[fit], table if reference is None else reference)
+            others, truth = table.take(rest), accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
+            for method in methods:
+                lacking[method, count] = ", ".join(COMBINERS[method].lacks(known))
+                if lacking[method, count]:
+                    continue
+                predict = COMBINERS[method].fit(known, stream_seed(seed, "ensemble", split, method))
+                measures = judge(predict(others), truth)
+                rows.append({"method": method, "n_calibration": count, "split": split, **measures})
+    per_split = pd.DataFrame(rows, columns=["method", "n_calibration", "split", *MEASURES])
+    summary = []
+    for count in counts:
+        for method in methods:
+            part = per_split[(per_split["method"] == method) & (per_split["n_calibration"] == count)]
+            mean = part[list(MEASURES)].mean(skipna=False)
+            summary.append(
+                {
+                    "method": method,
+                    "needs_labels": COMBINERS[method].needs_labels,
+                    "labels": count if COMBINERS[method].needs_labels else 0,
+                    "spearman": mean["spearman"],
+                    "low": part["spearman"].quantile(0.025) if part["spearman"].notna().all() else np.nan,
+                    "high": part["spearman"].quantile(0.975) if part["spearman"].notna().all() else np.nan,
+                    **mean.drop("spearman"),
+                    "lacks": lacking[method, count],
+                    "n_calibration": count,
+                    "n_evaluation": n - count,
+                    "splits": len(part),
+                }
+            )
     return Evaluation(pd.DataFrame(summary), per_split)
+
+
+def _checked_features(feature_AF: pd.DataFrame | None, ids: pd.Index) -> pd.DataFrame | None:
+    """The features in the order of `ids`, columns by name; LibranasError if they do not fit or are not finite."""
+    if feature_AF is None:
+        return None
+    odd = ids.difference(feature_AF.index).union(feature_AF.index[feature_AF.index.duplicated()])
+    if len(odd):
+        raise LibranasError(
+            f"the table of features has no row, or several, for architecture {odd[0]!r}",
+            "give the features of each scored architecture once",
+        )
+    feature_AF = feature_AF.loc[ids].sort_index(axis=1).astype(np.float64)
+    if not np.isfinite(feature_AF.to_numpy()).all():
+        raise LibranasError("features of architectures are not finite", "leave those features out")
+    return feature_AF
 
 
 def proxy_table(
@@ -254,14 +197,21 @@ class Verdict:
 
 
 def choose_and_judge(
-    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, settings: dict, seed: int
+    score_AP: pd.DataFrame,
+    accuracy_A: pd.Series,
+    params_A: pd.Series,
+    settings: dict,
+    seed: int,
+    feature_AF: pd.DataFrame | None = None,
 ) -> Verdict:
     """Choose on some labelled architectures, judge on the others, next to every other method.
 
     Parameters
     ----------
-    score_AP, params_A : the sample; only architectures with an accuracy are used
-    settings : config section ``libra`` (mode, calibration, splits, window, duplicate)
+    score_AP, params_A : the sample; labels of those with an accuracy are used, scores of all
+    settings : config section ``libra`` (mode, calibration, splits, window, duplicate); `calibration` may also be a
+        list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one
+    feature_AF : features of the sample, for learners
 
     Raises
     ------
@@ -273,11 +223,23 @@ def choose_and_judge(
             f"{len(unknown)} architectures with an accuracy have no scores, e.g. {unknown[0]}",
             "score the same sample that the benchmark was made for (delete the benchmark's files to redo it)",
         )
+    features = _checked_features(feature_AF, score_AP.index)
+    reference = Sample(score_AP.sort_index(axis=1), params_A.loc[score_AP.index], features)
     score_AP, accuracy_A, params_A = check_table(score_AP.loc[accuracy_A.index], accuracy_A, params_A[accuracy_A.index])
     # Judged first: it checks that both parts are large enough.
-    evaluation = evaluate(score_AP, accuracy_A, params_A, settings["calibration"], settings["splits"], seed)
+    evaluation = evaluate(
+        score_AP,
+        accuracy_A,
+        params_A,
+        settings["calibration"],
+        settings["splits"],
+        seed,
+        feature_AF=None if features is None else features.loc[score_AP.index],
+        reference=reference,
+    )
+    count = settings["calibration"] if isinstance(settings["calibration"], int) else settings["calibration"][-1]
     order = np.random.default_rng(stream_seed(seed, "libra", "calibration")).permutation(len(accuracy_A))
-    fit, rest = order[: settings["calibration"]], order[settings["calibration"] :]
+    fit, rest = order[:count], order[count:]
     choice = choose(
         score_AP.iloc[fit],
         accuracy_A.iloc[fit],

@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "score": 2,
     "layers": 1,
     "benchmark": 1,
-    "libra": 1,
+    "libra": 2,
     "search": 1,
     "train": 1,
     "report": 2,

@@ -1,4 +1,4 @@
-"""Combiners: nothing leaks from evaluation to fitting, labels are counted truly, only ranks matter."""
+"""The protocol: nothing leaks from evaluation to fitting, labels are counted truly, only ranks matter."""
 
 import dataclasses
 
@@ -6,12 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import ensemble
-from libranas.ensemble import COMBINERS, Calibration, Evaluation, evaluate, proxy_table
+from libranas.combiners import COMBINERS, Calibration, Sample
+from libranas.ensemble import MEASURES, Evaluation, choose_and_judge, evaluate, proxy_table
 from libranas.errors import LibranasError
-from libranas.stats import kendall, spearman
+from libranas.stats import kendall, precision_at, spearman
 
-LABEL_FREE = {"params", "log_rank_all"}
+LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
+#: Methods that need no proxies or features that the table below does not have.
+POSSIBLE = sorted(m for m in COMBINERS if not COMBINERS[m].columns)
+#: Those that take more than a fraction of a second to fit.
+SLOW = {"stack", "blend", "blend_proxies", "blend_features"}
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Leaves the slow methods out of the protocol."""
+    for name in SLOW:
+        monkeypatch.delitem(COMBINERS, name)
 
 
 def table(n=90, seed=0):
@@ -28,19 +39,20 @@ def table(n=90, seed=0):
 
 @pytest.fixture
 def spied(monkeypatch):
-    """Records, for every method, the last calibration set and prediction."""
+    """Records, for every method, the last labelled and judged architectures, and the prediction."""
     seen = {}
     for name, combiner in list(COMBINERS.items()):
 
-        def spy(known, score_EP, params_E, seed, name=name, inner=combiner.fit_predict):
-            seen[name] = (
-                set(known.score_CP.index),
-                set(score_EP.index),
-                inner(known, score_EP, params_E, seed),
-            )
-            return seen[name][2]
+        def spy(known, seed, name=name, inner=combiner.fit):
+            predict = inner(known, seed)
 
-        monkeypatch.setitem(COMBINERS, name, dataclasses.replace(combiner, fit_predict=spy))
+            def predictor(sample):
+                seen[name] = set(known.labelled.score_AP.index), set(sample.score_AP.index), predict(sample)
+                return seen[name][2]
+
+            return predictor
+
+        monkeypatch.setitem(COMBINERS, name, dataclasses.replace(combiner, fit=spy))
     return seen
 
 
@@ -54,7 +66,7 @@ def test_no_prediction_sees_the_accuracies_it_is_judged_on(spied):
     falsified = accuracy.copy()
     falsified[sorted(rest)] = np.random.default_rng(1).normal(size=len(rest))
     second = evaluate(scores, falsified, params, calibration=40, splits=1)
-    for method in COMBINERS:
+    for method in POSSIBLE:
         np.testing.assert_array_equal(spied[method][2], before[method][2], err_msg=method)
     assert not second.summary["spearman"].equals(first.summary["spearman"])  # the judgement did change
 
@@ -68,52 +80,54 @@ def test_needs_labels_is_true_to_what_is_used(spied):
     # calibration accuracies that only `noise` agrees with
     falsified[fit] = scores.loc[fit, "noise"]
     evaluate(scores, falsified, params, calibration=40, splits=1)
-    unchanged = {m for m in COMBINERS if np.array_equal(spied[m][2], before[m][2])}
-    assert unchanged == LABEL_FREE == {m for m in COMBINERS if not COMBINERS[m].needs_labels}
+    unchanged = {m for m in POSSIBLE if np.array_equal(spied[m][2], before[m][2])}
+    assert unchanged == LABEL_FREE & set(POSSIBLE)
+    assert {m for m in COMBINERS if not COMBINERS[m].needs_labels} == LABEL_FREE
     assert set(result.index[result["labels"] == 0]) == LABEL_FREE
     assert (result.loc[result["needs_labels"], "labels"] == 40).all()
 
 
-@pytest.mark.parametrize("method", sorted(set(COMBINERS) - {"libra_literal"}))
+@pytest.mark.parametrize("method", sorted(set(POSSIBLE) - {"libra_literal"}))
 def test_only_ranks_matter(method):
     """All but the published estimator (equal-width bins) are blind to monotone transforms of every input."""
     scores, accuracy, params = table()
     bent = scores.assign(trait0=np.exp(scores["trait0"]), noise=scores["noise"] ** 3, params=np.log(params))
     values = []
     for s, a, p in ((scores, accuracy, params), (bent, np.exp(accuracy), np.log(params))):
-        known = Calibration(s.iloc[:40], a.iloc[:40], p.iloc[:40])
-        values.append(COMBINERS[method].fit_predict(known, s.iloc[40:], p.iloc[40:], 5))
+        known = Calibration(Sample(s.iloc[:40], p.iloc[:40]), a.iloc[:40], Sample(s, p))
+        values.append(COMBINERS[method].fit(known, 5)(Sample(s.iloc[40:], p.iloc[40:])))
     assert values[0].shape == (50,)
     assert spearman(*values) == pytest.approx(1, abs=1e-9)
 
 
-def test_order_of_rows_and_columns_does_not_matter():
+def test_order_of_rows_and_columns_does_not_matter(fast):
     scores, accuracy, params = table()
     rng = np.random.default_rng(0)
     rows = rng.permutation(scores.index)
     shuffled = scores.loc[rows, rng.permutation(scores.columns)]
-    plain = evaluate(scores, accuracy, params, 30, splits=2, seed=4)
-    other = evaluate(shuffled, accuracy[rng.permutation(rows)], params[rows], 30, splits=2, seed=4)
+    plain = evaluate(scores, accuracy, params, 30, splits=1, seed=4)
+    other = evaluate(shuffled, accuracy[rng.permutation(rows)], params[rows], 30, splits=1, seed=4)
     pd.testing.assert_frame_equal(plain.summary, other.summary, check_exact=True)
     pd.testing.assert_frame_equal(plain.per_split, other.per_split, check_exact=True)
-    assert not evaluate(scores, accuracy, params, 30, splits=2, seed=5).summary.equals(plain.summary)
+    assert not evaluate(scores, accuracy, params, 30, splits=1, seed=5).summary.equals(plain.summary)
 
 
 def test_learners_find_what_one_proxy_cannot_show():
     scores, accuracy, params = table(n=200)
-    summary = evaluate(scores, accuracy, params, calibration=80, splits=3).summary
+    methods = ["z1", "ridge_ranks", "lightgbm", "blend"]
+    summary = evaluate(scores, accuracy, params, calibration=80, splits=2, methods=methods).summary
     rho = summary.set_index("method")["spearman"]
     assert rho["z1"] < 0.7  # one trait of three
-    assert rho["ridge_ranks"] > 0.85 and rho["lightgbm"] > 0.75
+    assert rho["ridge_ranks"] > 0.85 and rho["lightgbm"] > 0.75 and rho["blend"] > 0.85
 
 
-def test_failed_scores_are_predicted_low_not_dropped():
+def test_failed_scores_are_predicted_low_not_dropped(fast):
     scores, accuracy, params = table()
     bad = scores.index[accuracy < accuracy.quantile(0.2)]
     scores["trait0"] = scores["trait0"].astype(float)
     scores.loc[bad, ["trait0", "trait1"]] = np.nan
     result = evaluate(scores, accuracy, params, 40, splits=2)
-    assert np.isfinite(result.per_split[["spearman", "kendall", "regret"]]).all(axis=None)
+    assert np.isfinite(result.per_split[list(MEASURES)]).all(axis=None)
     assert (result.summary["n_evaluation"] == 50).all()
 
 
@@ -125,8 +139,9 @@ def test_summary_follows_from_the_splits():
     for row in result.summary.itertuples():
         part = result.per_split.query("method == @row.method")
         assert row.spearman == pytest.approx(part["spearman"].mean())
-        assert row.kendall == pytest.approx(part["kendall"].mean())
-        assert row.regret == pytest.approx(part["regret"].mean()) and row.regret >= 0
+        for measure in MEASURES:
+            assert getattr(row, measure) == pytest.approx(part[measure].mean())
+        assert row.regret >= 0 and row.lacks == ""
         assert part["spearman"].min() <= row.low <= row.spearman <= row.high <= part["spearman"].max()
         assert (row.n_calibration, row.n_evaluation, row.splits) == (40, 50, 5)
 
@@ -139,6 +154,7 @@ def test_regret_and_correlation_of_a_known_ranking(spied):
     assert result["spearman"] == pytest.approx(spearman(size, truth))
     assert result["kendall"] == pytest.approx(kendall(size, truth))
     assert result["regret"] == pytest.approx(truth.max() - truth[size.idxmax()])
+    assert result["p1"] == precision_at(size, truth, 0.01) and result["p5"] == precision_at(size, truth, 0.05)
 
 
 def test_regret_of_tied_tops_is_their_mean():
@@ -155,6 +171,60 @@ def test_splits_do_not_depend_on_the_methods_or_their_number():
     one = evaluate(scores, accuracy, params, 40, splits=2, methods=["lightgbm"]).per_split
     kept = many.query("method == 'lightgbm' and split < 2").reset_index(drop=True)
     pd.testing.assert_frame_equal(one, kept, check_exact=True)
+
+
+def test_several_numbers_of_labels_and_none():
+    scores, accuracy, params = table()
+    several = evaluate(scores, accuracy, params, [0, 20, 40], splits=2, methods=["params", "z1"])
+    one = evaluate(scores, accuracy, params, 40, splits=2, methods=["params", "z1"])
+    kept = several.per_split.query("n_calibration == 40").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, one.per_split, check_exact=True)
+    none = several.summary.query("n_calibration == 0").set_index("method")
+    assert none.loc["params", "spearman"] == pytest.approx(spearman(params, accuracy))
+    assert none.loc["params", "n_evaluation"] == 90 and none.loc["params", "splits"] == 1
+    assert none.loc["z1", "lacks"] == "labels" and np.isnan(none.loc["z1", "spearman"])
+    assert (several.summary["n_calibration"] == [0, 0, 20, 20, 40, 40]).all()
+
+
+def test_a_method_that_lacks_its_proxies_is_said():
+    scores, accuracy, params = table()
+    result = evaluate(scores, accuracy, params, 30, splits=1)
+    assert list(result.summary["method"]) == list(COMBINERS)
+    summary = result.summary.set_index("method")
+    assert set(summary.index[summary["lacks"] == ""]) == set(POSSIBLE) == set(result.per_split["method"])
+    assert summary.loc["te_nas", "lacks"] == "ntk_cond, linear_regions" and summary.loc["te_nas", "splits"] == 0
+    assert summary.loc[summary["lacks"] != "", [*MEASURES, "low", "high"]].isna().all(axis=None)
+
+
+def test_features_reach_the_learners():
+    scores, accuracy, params = table()
+    scores = scores[["noise", "trait0", "against"]]
+    features = pd.DataFrame({"sum": accuracy + 0.3}, accuracy.index).sample(frac=1, random_state=0)
+    methods = ["ridge_ranks", "z1", "blend_features"]
+    plain = evaluate(scores, accuracy, params, 40, splits=1, methods=methods)
+    told = evaluate(scores, accuracy, params, 40, splits=1, methods=methods, feature_AF=features)
+    plain, told = (r.summary.set_index("method")["spearman"] for r in (plain, told))
+    assert told["ridge_ranks"] > 0.95 > plain["ridge_ranks"] + 0.1 and told["z1"] == plain["z1"]
+    assert np.isnan(plain["blend_features"]) and told["blend_features"] > 0.9
+    with pytest.raises(LibranasError, match="no row, or several"):
+        evaluate(scores, accuracy, params, 40, feature_AF=features.iloc[1:])
+    with pytest.raises(LibranasError, match="not finite"):
+        evaluate(scores, accuracy, params, 40, feature_AF=features.replace(features.iloc[0, 0], np.nan))
+
+
+def test_choose_and_judge(fast):
+    scores, accuracy, params = table()
+    settings = {"mode": "corrected", "calibration": 40, "splits": 1, "window": 0.1, "duplicate": 0.98}
+    features = pd.DataFrame({"sum": accuracy}, accuracy.index)
+    labelled = accuracy.iloc[::-1].iloc[:80]
+    verdict = choose_and_judge(scores, labelled, params, settings, 3, features)
+    assert len(verdict.choice["calibration"]) == 40 and verdict.choice["held_out"]["n"] == 40
+    assert set(verdict.choice["calibration"]) <= set(labelled.index)
+    assert (verdict.methods["n_evaluation"] == 40).all() and list(verdict.methods["method"]) == list(COMBINERS)
+    several = choose_and_judge(scores, labelled, params, {**settings, "calibration": [0, 20, 40]}, 3, features)
+    assert several.choice == verdict.choice
+    last = several.methods.query("n_calibration == 40").reset_index(drop=True)
+    pd.testing.assert_frame_equal(last, verdict.methods, check_exact=True)
 
 
 def test_proxy_table():
@@ -178,7 +248,7 @@ def test_errors():
     scores, accuracy, params = table(n=30)
     with pytest.raises(LibranasError, match="unknown combiners"):
         evaluate(scores, accuracy, params, 15, methods=["boosting"])
-    for calibration in (9, 21):
+    for calibration in (9, 21, -1):
         with pytest.raises(LibranasError, match=f"{calibration} of 30"):
             evaluate(scores, accuracy, params, calibration)
     with pytest.raises(LibranasError, match="do not match"):
@@ -188,4 +258,4 @@ def test_errors():
 def test_registry():
     assert {name: c.name for name, c in COMBINERS.items()} == {name: name for name in COMBINERS}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        ensemble.COMBINERS["z1"].needs_labels = False
+        COMBINERS["z1"].needs_labels = False

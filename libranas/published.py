@@ -1,0 +1,300 @@
+"""The protocol on published tables: accuracies of hundreds of trained networks with proxy values of other people.
+
+The tables are those of NAS-Bench-Suite-Zero as CSV files named ``SPACE-TASK.csv``: ``arch`` (the strings of NASLib),
+``val_accuracy`` and one column a proxy, as stored there, all taken as higher = better (as the authors report them).
+Values that are not finite rank last. ``params`` is in millions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from libranas.ensemble import evaluate
+from libranas.errors import LibranasError
+from libranas.libra import choose, log_rank
+from libranas.provenance import stream_seed
+from libranas.spaces import Space, make_space
+from libranas.stats import spearman
+
+#: Config section ``space`` of a table, by the beginning of its name.
+SPACES = {
+    "nasbench101": {"family": "nasbench101"},
+    "nasbench201": {"family": "nasbench201"},
+    "nasbench301": {"family": "darts"},
+    "transbench101_micro": {"family": "transnas101", "level": "micro"},
+    "transbench101_macro": {"family": "transnas101", "level": "macro"},
+}
+#: Tables that NASLib's own training made: other codes for the operations of the micro space.
+NASLIB_TASKS = ("ninapro", "scifar100", "svhn")
+
+#: Numbers of labels of the protocol.
+LABELS = (0, 10, 25, 50, 100, 200)
+
+#: Column of the paper's Table 1 to the name of its table, lower case.
+COLUMNS = {
+    "NB201-C10": "nasbench201-cifar10",
+    "NB201-C100": "nasbench201-cifar100",
+    "NB201-IN16-120": "nasbench201-imagenet16-120",
+    "NB101-C10": "nasbench101-cifar10",
+    "NB301-C10": "nasbench301-cifar10",
+} | {
+    f"TNB101-{kind.capitalize()}-{short}": f"transbench101_{kind}-{task}"
+    for kind in ("micro", "macro")
+    for short, task in (
+        ("AE", "autoencoder"),
+        ("Room", "room_layout"),
+        ("Obj", "class_object"),
+        ("Scene", "class_scene"),
+        ("Jig", "jigsaw"),
+        ("Norm", "normal"),
+        ("Segm", "segmentsemantic"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a benchmark: everything over the same ids (the strings of ``arch``).
+
+    Attributes
+    ----------
+    name : ``SPACE-TASK``
+    score_AP, accuracy_A, params_A : as in :mod:`libranas.libra`
+    feature_AF : features of the architectures, None if they were not asked for
+    """
+
+    name: str
+    score_AP: pd.DataFrame
+    accuracy_A: pd.Series
+    params_A: pd.Series
+    feature_AF: pd.DataFrame | None = None
+
+
+def space_of(name: str) -> Space:
+    """The search space of the table `name`, with a task that does not matter for strings and features."""
+    prefix, _, task = name.partition("-")
+    if prefix not in SPACES:
+        raise LibranasError(f"{name}: no search space of that name", f"known: {', '.join(SPACES)}")
+    variant = {"variant": "naslib"} if prefix == "transbench101_micro" and task in NASLIB_TASKS else {}
+    return make_space(SPACES[prefix] | variant, image_size=32, channels=3, classes=10)
+
+
+def describe(name: str, archs: Iterable[str]) -> pd.DataFrame:
+    """Features of the architectures of a table, from their strings alone; rows in the order of `archs`."""
+    space = space_of(name)
+    return pd.DataFrame([space.features(space.parse(text)) for text in archs], index=pd.Index(archs))
+
+
+def read_table(
+    path: str | Path,
+    features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
+    extra: pd.DataFrame | None = None,
+) -> PublishedTable:
+    """Read one table.
+
+    Parameters
+    ----------
+    features : makes the features from the name of the table and its architectures; None leaves them out
+    extra : further scores, higher = better, rows named by the strings of ``arch``; each architecture of the table
+        needs one. A column that the table has itself is replaced.
+
+    Raises
+    ------
+    LibranasError
+        For a missing file or column, a repeated architecture, or one without extra scores.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, index_col="arch")
+        accuracy_A = table.pop("val_accuracy").astype(np.float64)
+        score_AP = table.astype(np.float64)
+        params_A = score_AP["params"]
+    except FileNotFoundError:
+        raise LibranasError(f"{path} does not exist", "give the folder of the published tables") from None
+    except (ValueError, KeyError) as error:
+        raise LibranasError(
+            f"{path} is no table of NAS-Bench-Suite-Zero ({error})", "expected arch, val_accuracy, params and proxies"
+        ) from None
+    if len(repeated := table.index[table.index.duplicated()]):
+        raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
+    if extra is not None:
+        if len(missing := table.index.difference(extra.index)):
+            raise LibranasError(
+                f"{path}: {len(missing)} architectures have no extra scores, e.g. {missing[0]}", "score them"
+            )
+        score_AP = score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
+    feature_AF = None if features is None else features(path.stem, table.index)
+    return PublishedTable(path.stem, score_AP, accuracy_A, params_A, feature_AF)
+
+
+def judge_tables(
+    folder: str | Path,
+    extra_scores: Mapping[str, pd.DataFrame] | None = None,
+    ks: Sequence[int] = LABELS,
+    splits: int = 20,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    *,
+    tables: Sequence[str] | None = None,
+    features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """Judge combiners on published tables: fitted on k labelled architectures, judged on the rest of the table.
+
+    Parameters
+    ----------
+    folder : of ``SPACE-TASK.csv``
+    extra_scores : further scores of some tables, by name; see :func:`read_table`
+    ks : numbers of labels; one that leaves fewer than 50 architectures of a table is left out there
+    tables : names without ``.csv``; those of the paper's Table 1 that the folder has, if not given
+    jobs : processes
+
+    Returns
+    -------
+    DataFrame, one row a table, method, k and split: ``table, method, k, split, spearman, kendall, p1, p5, regret,
+    lacks``.
+    A method that lacks something has one row with split -1, NaN and what it lacks. Methods that use no labels are
+    judged with every k, each time on the architectures that are not among the k.
+    """
+    from joblib import Parallel, delayed
+
+    names = find_tables(folder) if tables is None else list(tables)
+    if not names:
+        raise LibranasError(f"{folder} has no table of the paper's Table 1", "name the tables, or another folder")
+
+    def one(name: str) -> pd.DataFrame:
+        table = read_table(Path(folder) / f"{name}.csv", features, (extra_scores or {}).get(name))
+        counts = [k for k in ks if len(table.accuracy_A) - k >= 50]
+        result = evaluate(
+            table.score_AP,
+            table.accuracy_A,
+            table.params_A,
+            counts,
+            splits,
+            stream_seed(seed, "published", name),
+            methods,
+            feature_AF=table.feature_AF,
+        )
+        lacking = result.summary[result.summary["lacks"] != ""]
+        lacking = lacking[["method", "n_calibration", "lacks"]].assign(split=-1)
+        rows = pd.concat([result.per_split.assign(lacks=""), lacking], ignore_index=True)
+        return rows.rename(columns={"n_calibration": "k"}).assign(table=name)
+
+    results = pd.concat(Parallel(n_jobs=jobs)(delayed(one)(name) for name in names), ignore_index=True)
+    return results[["table", "method", "k", "split", "spearman", "kendall", "p1", "p5", "regret", "lacks"]]
+
+
+def find_tables(folder: str | Path) -> list[str]:
+    """Names of the tables in a folder that are columns of the paper's Table 1, in its order."""
+    there = {path.stem.lower(): path.stem for path in Path(folder).glob("*.csv")}
+    return [there[name] for name in COLUMNS.values() if name in there]
+
+
+# -- beside the paper's tables ---------------------------------------------------------------------------------
+
+
+def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: int = 100) -> pd.DataFrame:
+    """One method beside the paper's Table 1 (Spearman of combinations).
+
+    Parameters
+    ----------
+    result : of :func:`judge_tables`
+    paper : CSV file with the printed values, a row a method, columns as in :data:`COLUMNS`
+
+    Returns
+    -------
+    DataFrame, one row a column of the paper: the printed values, ``ours`` (mean over the splits), ``low`` and ``high``
+    (2.5 and 97.5 percentiles over the splits; NaN where there is no table) and ``better`` than its LIBRA; the last row
+    has the means, of the printed values over all columns and of ours over those that there are, and the number of
+    columns in which ours is better.
+    """
+    printed = pd.read_csv(paper, index_col="method").T
+    part = result[(result["method"] == method) & (result["k"] == k) & (result["split"] >= 0)]
+    rho = part.assign(table=part["table"].str.lower()).groupby("table")["spearman"]
+    ours = pd.DataFrame({"ours": rho.mean(), "low": rho.quantile(0.025), "high": rho.quantile(0.975)})
+    out = printed.join(ours.reindex([COLUMNS[c] for c in printed.index]).set_axis(printed.index))
+    out["better"] = (out["ours"] > out["LIBRA"]).astype(float).where(out["ours"].notna())
+    out.loc["mean"] = out.mean()
+    out.loc["mean", ["low", "high"]] = np.nan
+    out.loc["mean", "better"] = out["better"].iloc[:-1].sum()
+    return out
+
+
+#: Proxies of the published tables by what they need of a network, for :func:`table4`.
+GRADIENT_FREE = ("params", "flops", "l2_norm", "nwot", "zen")
+GRADIENT_BASED = ("plain", "snip", "grad_norm", "fisher", "grasp", "synflow", "jacov", "epe_nas")
+
+
+def table4(
+    folder: str | Path,
+    k: int = 100,
+    splits: int = 20,
+    seed: int = 0,
+    mode: str = "corrected",
+    tables: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The ablation of LIBRA (the paper's Table 4), chosen on k architectures and judged on the rest of each table.
+
+    Every strategy makes its ranking as LIBRA does, by the sum of log ranks. ``mode`` is that of
+    :func:`libranas.libra.choose`: which estimate of the information gain, and which guards.
+
+    Returns
+    -------
+    DataFrame, one row a part and strategy (as the paper names them), one column a table: mean Spearman over the splits;
+    NaN where a strategy cannot be carried out in a table, such as two of a kind that has one proxy.
+    """
+    names = find_tables(folder) if tables is None else list(tables)
+    columns = {}
+    for name in names:
+        table = read_table(Path(folder) / f"{name}.csv", features=None)
+        score_AP = table.score_AP.loc[:, table.score_AP.nunique() > 1]
+        rows = []
+        for split in range(splits):
+            rng = np.random.default_rng(stream_seed(seed, "table4", name, split))
+            order = rng.permutation(len(score_AP))
+            fit, rest = order[:k], order[k:]
+            options = (score_AP.iloc[fit], table.accuracy_A.iloc[fit], table.params_A.iloc[fit], mode)
+            truth = table.accuracy_A.iloc[rest].to_numpy()
+            row = {}
+            for strategy, proxies in _strategies(options, split, rng).items():
+                row[strategy] = np.nan
+                if proxies is not None:
+                    row[strategy] = spearman(log_rank(score_AP.iloc[rest][proxies]).to_numpy(), truth)
+            rows.append(row)
+        columns[name] = pd.DataFrame(rows).mean(skipna=False)
+    out = pd.DataFrame(columns)
+    return out.set_axis(pd.MultiIndex.from_tuples(out.index, names=["part", "strategy"]))
+
+
+def _strategies(
+    options: tuple[pd.DataFrame, pd.Series, pd.Series, str], seed: int, rng: np.random.Generator
+) -> dict[tuple[str, str], list[str] | None]:
+    """(part, strategy) of the paper's Table 4 to the proxies chosen; None where there are too few."""
+    score_CP, mode = options[0], options[3]
+    lowest, highest = (choose(*options, ig_select=which, seed=seed) for which in ("min", "max"))
+    libra = lowest if mode == "literal" else highest
+    by_rho = sorted(libra.rho, key=lambda p: (-libra.rho[p], p))
+    free, based = ([p for p in by_rho if p in kind] for kind in (GRADIENT_FREE, GRADIENT_BASED))
+    two = [libra.z1, libra.z2]
+    others = [p for p in by_rho if p not in two]
+    pool = [p for p in libra.window if p not in two] or others[:1]
+
+    def third(key: Callable[[str], float]) -> list[str]:
+        return [*two, min(pool, key=lambda p: (round(key(p), 12), p))]
+
+    chosen = {
+        ("z1+z2", "2 best gradient-free"): free[:2],
+        ("z1+z2", "2 best gradient-based"): based[:2],
+        ("z1+z2", "one of each"): free[:1] + based[:1],
+        ("z1+z2", "2 random"): list(rng.choice(sorted(score_CP.columns), 2, replace=False)),
+        ("z1+z2", "best + max IG"): [highest.z1, highest.z2],
+        ("z1+z2", "best + min IG"): [lowest.z1, lowest.z2],
+        ("z3", "without bias step"): two,
+        ("z3", "random z3"): [*two, str(rng.choice(sorted(others)))],
+        ("z3", "bias minimisation"): third(lambda p: abs(libra.bias[p])),
+        ("z3", "bias matching (LIBRA)"): libra.proxies,
+    }
+    return {name: proxies if len(proxies) >= 2 else None for name, proxies in chosen.items()}

@@ -1,0 +1,111 @@
+"""The protocol on published tables: what is read, what stands beside the paper."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from libranas import published
+from libranas.errors import LibranasError
+from libranas.published import judge_tables, read_table, table1, table4
+from libranas.stats import spearman
+
+PAPER = Path(__file__).resolve().parents[2] / "benchmarks" / "published"
+PROXIES = ("flops", "jacov", "nwot", "params", "snip", "synflow", "zen")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two small tables with the names and strings of NAS-Bench-201, one with a proxy that fails."""
+    rng = np.random.default_rng(0)
+    for task in ("cifar10", "cifar100"):
+        codes = np.array([np.unravel_index(i, [5] * 6) for i in rng.permutation(5**6)[:150]])
+        accuracy = (codes == 2).sum(axis=1) + 0.5 * rng.normal(size=150)
+        scores = {p: 0.1 * w * accuracy + rng.normal(size=150) for w, p in enumerate(PROXIES)}
+        table = pd.DataFrame({"arch": [str(tuple(map(int, c))) for c in codes], "val_accuracy": accuracy, **scores})
+        table["params"] = np.exp(table["params"])
+        table.loc[3, "zen"] = np.inf
+        table.to_csv(tmp_path / f"nasbench201-{task}.csv", index=False)
+    return tmp_path
+
+
+def test_read_table(folder):
+    table = read_table(folder / "nasbench201-cifar10.csv")
+    assert table.name == "nasbench201-cifar10" and set(table.score_AP) == set(PROXIES)
+    assert (table.params_A == table.score_AP["params"]).all() and np.isinf(table.score_AP["zen"]).sum() == 1
+    assert (table.feature_AF.index == table.accuracy_A.index).all() and np.isfinite(table.feature_AF).all(axis=None)
+    extra = pd.DataFrame({"lswag": 1.0, "zen": 2.0}, table.accuracy_A.index[::-1])
+    more = read_table(folder / "nasbench201-cifar10.csv", features=None, extra=extra)
+    assert more.feature_AF is None and (more.score_AP["zen"] == 2).all() and (more.score_AP["lswag"] == 1).all()
+    with pytest.raises(LibranasError, match="no extra scores"):
+        read_table(folder / "nasbench201-cifar10.csv", extra=extra.iloc[1:])
+    with pytest.raises(LibranasError, match="does not exist"):
+        read_table(folder / "nasbench201-svhn.csv")
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(LibranasError, match="no table of NAS-Bench"):
+        read_table(folder / "other.csv")
+    with pytest.raises(LibranasError, match="no search space"):
+        published.space_of("other")
+
+
+def test_judge_tables(folder):
+    methods = ["flops", "az_nas", "z1", "ridge_ranks"]
+    result = judge_tables(folder, ks=(0, 20, 120), splits=2, methods=methods)
+    assert set(result["table"]) == {"nasbench201-cifar10", "nasbench201-cifar100"}
+    assert set(result["k"]) == {0, 20}  # 120 of 150 leave too few to judge on
+    az_nas = result.query("method == 'az_nas'")
+    assert (az_nas["split"] == -1).all() and az_nas["lacks"].str.startswith("az_expressivity").all()
+    assert (result.query("k == 0 and method == 'z1'")["lacks"] == "labels").all()
+    judged = result.query("lacks == ''")
+    assert len(judged) == 2 * (1 + 2 * 3) and judged[["spearman", "kendall", "p1", "p5", "regret"]].notna().all(
+        axis=None
+    )
+    flops = judged.query("method == 'flops' and k == 0 and table == 'nasbench201-cifar10'")["spearman"].item()
+    table = read_table(folder / "nasbench201-cifar10.csv", features=None)
+    assert flops == pytest.approx(spearman(table.score_AP["flops"], table.accuracy_A))
+    rho = judged.query("k == 20").groupby("method")["spearman"].mean()
+    assert rho["ridge_ranks"] > rho["z1"]
+    bare = judge_tables(folder, ks=(20,), splits=2, methods=["ridge_ranks"], features=None)
+    assert bare["spearman"].mean() < rho["ridge_ranks"]
+    with pytest.raises(LibranasError, match="no table"):
+        judge_tables(folder / "empty")
+
+
+def test_table1(folder):
+    result = judge_tables(folder, ks=(20,), splits=3, methods=["ridge_ranks"])
+    table = table1(result, PAPER / "paper_table1.csv", "ridge_ranks", 20)
+    assert list(table.index) == [*published.COLUMNS, "mean"]
+    assert table.loc["NB201-C10", "LIBRA"] == 0.89 and table.loc["NB201-C10", "ours"] > 0.6
+    assert table.loc["NB201-C10", "better"] == (table.loc["NB201-C10", "ours"] > 0.89)
+    assert np.isnan(table.loc["NB301-C10", "ours"]) and np.isnan(table.loc["NB301-C10", "better"])
+    assert table.loc["mean", "AZ-NAS"] == pytest.approx(0.69, abs=0.02)  # as the paper prints it
+    assert table.loc["mean", "ours"] == pytest.approx(table["ours"].iloc[:2].mean())
+    assert table.loc["mean", "better"] == table["better"].iloc[:2].sum()
+
+
+@pytest.mark.parametrize("mode", ["literal", "corrected"])
+def test_table4(folder, mode):
+    table = table4(folder, k=50, splits=2, mode=mode)
+    paper = pd.read_csv(PAPER / "paper_table4.csv")
+    assert list(table.index) == list(zip(paper["part"], paper["strategy"], strict=True))
+    assert list(table.columns) == ["nasbench201-cifar10", "nasbench201-cifar100"]
+    assert np.isfinite(table).all(axis=None)
+    best, random = table.loc[("z1+z2", "2 best gradient-free")], table.loc[("z1+z2", "2 random")]
+    assert (best > random).all()
+    same = ("z1+z2", "best + min IG" if mode == "literal" else "best + max IG")
+    assert (table.loc[same] == table.loc[("z3", "without bias step")]).all()
+
+
+def test_strings_of_the_published_tables(shared_dir):
+    """Every string is a member of its space, and a Spearman that the paper's sources print too."""
+    data = shared_dir / "data" / "nas_bench_suite_zero"
+    names = published.find_tables(data)
+    assert len(names) == 13
+    for name in names:
+        if published.SPACES[name.split("-")[0]]["family"] == "darts":
+            continue
+        table = read_table(data / f"{name}.csv")
+        assert len(table.feature_AF) == len(table.accuracy_A) and np.isfinite(table.feature_AF).all(axis=None)
+    table = read_table(data / "nasbench201-cifar100.csv", features=None)
+    assert spearman(table.score_AP["nwot"], table.accuracy_A) == pytest.approx(0.8, abs=0.02)
