@@ -38,7 +38,8 @@ def checked(config: dict, schema_path: str | Path) -> dict:
 
 def _of_family(space: dict, properties: dict) -> dict:
     """`space` without the keys of other families: a preset lies on top of config.yaml, whose choices it inherits."""
-    return {key: v for key, v in space.items() if properties[key].get("of", space["family"]) == space["family"]}
+    family = space["family"]
+    return {key: v for key, v in space.items() if family in properties[key].get("of", [family])}
 
 
 def _resolved(schema: dict, root: dict) -> dict:
@@ -141,6 +142,8 @@ def _misfits(config: dict) -> list[str]:
             )
     elif bench["table"] is None:
         problems.append("benchmark.table: needed for benchmark.method table")
+    if method == "supernet" and config["space"]["family"] != "autoformer":
+        problems.append("benchmark.method: only networks of the space autoformer share their weights in a supernet")
     if config["data"]["adapter"] != "digits" and not config["data"]["path"]:
         problems.append(f"data.path: needed for data.adapter {config['data']['adapter']}")
     if config["layers"]["rule"] == "fixed" and config["layers"]["fixed"] is None:
@@ -149,6 +152,14 @@ def _misfits(config: dict) -> list[str]:
         problems.append("train: there is nothing to train without a search; set it to null too")
     if config["search"] and config["search"]["parents"] > config["search"]["population"]:
         problems.append("search.parents: more than search.population")
+    if config["search"] and config["search"]["method"] == "pruning":
+        if config["space"]["family"] != "darts":
+            problems.append(f"search.method: pruning is for space.family darts, not for {config['space']['family']}")
+        problems += [
+            f"budget.{name}: search.method pruning keeps to no budget; set it to null"
+            for name, window in config["budget"].items()
+            if window
+        ]
     for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):
         problems.append(f"score.proxies: {name} is missing; the layer window is read from it")
     for name, window in config["budget"].items():

@@ -78,7 +78,7 @@ def score(
         inputs, targets = inputs.detach().to(device), targets.to(device)
         inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
         run = Run(model, inputs, targets, seed, settings, collected)
-        for pass_ in dict.fromkeys(passes):
+        for pass_ in dict.fromkeys(map(run.actual, passes)):
             with Meter(device) as meter:
                 run.capture(pass_)
             costs[pass_.name] = PassCost(meter.seconds, meter.peak_bytes)
@@ -91,7 +91,7 @@ def score(
 
 def _finish(proxy: Proxy, run: Run, scores: dict[str, ProxyScore], costs: dict[str, PassCost]) -> ProxyScore:
     """The value of a proxy from what its places were reduced to, with a reason where it is not finite."""
-    name = proxy.charged(run.options).name
+    name = run.actual(proxy.charged(run.options)).name
     seconds = costs[name].seconds
     try:
         if proxy.parts:

@@ -12,7 +12,7 @@ from torch import nn
 from libranas.errors import LibranasError
 
 
-def export_timm(model: nn.Module, folder: Path, classes: list[str], mean, std, card: str) -> None:
+def export_timm(model: nn.Module, folder: Path, image_size: int, classes: list[str], mean, std, card: str) -> None:
     """Write `model` to `folder` as a timm ``local-dir``: config.json, model.safetensors, README.md.
 
     ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, after ``import libranas.nets``. The folder
@@ -20,6 +20,7 @@ def export_timm(model: nn.Module, folder: Path, classes: list[str], mean, std, c
 
     Parameters
     ----------
+    image_size : pixels a side
     classes : names of the classes, in the order of the logits
     mean, std : statistics the images were normalised with, by channel
     card : text of the model card
@@ -34,7 +35,7 @@ def export_timm(model: nn.Module, folder: Path, classes: list[str], mean, std, c
         model_config={"label_names": list(classes)},
         safe_serialization=True,
         data_config={
-            "input_size": (model.in_chans, *model.patch_embed.img_size),
+            "input_size": (model.in_chans, image_size, image_size),
             "mean": tuple(mean),
             "std": tuple(std),
         },

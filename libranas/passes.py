@@ -38,6 +38,7 @@ from libranas.probe import (
 from libranas.provenance import stream_seed
 from libranas.proxies.base import (
     DATA,
+    EVALUATION,
     GAUSSIAN,
     HESSIAN,
     NEEDS,
@@ -101,10 +102,10 @@ class Collected:
             if need in captures:
                 self.undefined.setdefault(name, reason)
 
-    def forget(self, pass_: Pass) -> None:
-        """Drop what a pass has given so far, since it is repeated."""
+    def forget(self, passes: Iterable[Pass]) -> None:
+        """Drop what a run of `passes` has given so far, since it is repeated."""
         for name, need in list(self._found):
-            if NEEDS[need][0] == pass_:
+            if NEEDS[need][0] in passes:
                 del self._found[name, need]
 
     def of(self, proxy: Proxy, watched: dict[str, tuple[str, ...]]) -> list[dict]:
@@ -155,6 +156,8 @@ class Run:
         self.coupled = any(self.train or m.running_mean is None for m in norms)
         sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
         self.units = len(inputs) if sample else options.pieces
+        #: Whether the data pass is a run over single samples in evaluation mode.
+        self.apart = not self.train and not self.coupled and sample
         if len(inputs) % self.units:
             raise LibranasError(
                 f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
@@ -167,6 +170,14 @@ class Run:
         if options.window is not None:
             self._dry_run()
 
+    def actual(self, pass_: Pass) -> Pass:
+        """The pass that shows what `pass_` does: the data pass for that of evaluation, if it is the same run."""
+        return DATA if pass_ == EVALUATION and self.apart else pass_
+
+    def _shows(self, pass_: Pass) -> tuple[Pass, ...]:
+        """The passes whose needs a run of `pass_` meets."""
+        return (DATA, EVALUATION) if pass_ == DATA and self.apart else (pass_,)
+
     def capture(self, pass_: Pass) -> None:
         """Run `pass_`, in as many parts as memory allows."""
         method = getattr(self, f"_{pass_.name}")
@@ -175,23 +186,24 @@ class Run:
                 failure = self._attempt(method, pass_)
             except _OutputLost:
                 self.copy_outputs = True
-                self.collected.forget(pass_)
+                self.collected.forget(self._shows(pass_))
                 continue
             if failure is None:
                 return
             most = self.units if pass_ == DATA else len(self.inputs)
-            if self.coupled or pass_.batch in ("none", "ones") or self.parts >= most:
+            coupled = self.coupled and pass_ != EVALUATION
+            if coupled or pass_.batch in ("none", "ones") or self.parts >= most:
                 raise LibranasError(
                     f"The {pass_.name} pass does not fit in the memory of {self.inputs.device}: network with "
                     f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.inputs)} images of "
                     f"{tuple(self.inputs.shape[1:])}. {failure}",
                     "Batch normalisation in training mode does not allow to split the batch; use a smaller one, or "
                     "mode='eval'."
-                    if self.coupled
+                    if coupled
                     else "Use smaller images, or a device with more memory.",
                 )
             self.parts *= 2
-            self.collected.forget(pass_)
+            self.collected.forget(self._shows(pass_))
             gc.collect()
             if self.inputs.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -361,13 +373,11 @@ class Run:
 
     def _data(self, pass_: Pass) -> None:
         wants, tensors, inputs = self.collected.wants, self._tensors(pass_), self._batch(pass_)
-        least = 2 if self.options.few_units else 4
-        if self.units < least:
-            for need in ("spread", "abs_spread", "accumulated"):
-                self.collected.refuse(need, f"{self.units} gradient units have no variance to speak of: give {least}")
+        self._refuse_few(self.units, "spread", "abs_spread", "accumulated", *(("sample_spread",) if self.apart else ()))
+        samples = self.apart and wants("sample_spread")
         of_units = Wanted(
-            mean=wants("spread") or (not self.coupled and wants("gradient")),
-            spread=wants("abs_spread", "spread"),
+            mean=wants("spread") or (not self.coupled and wants("gradient")) or samples,
+            spread=wants("abs_spread", "spread") or samples,
             signs=wants("signs"),
             accumulated=wants("accumulated"),
         )
@@ -383,32 +393,60 @@ class Run:
             if of_units.of_units:
                 self._pieces(tensors, inputs, of_units)
         else:
-            self._all_units(tensors, inputs, of_units)
+            self._all_units(pass_, tensors, inputs, self.units, of_units)
 
-    def _all_units(self, tensors, inputs, wanted: Wanted) -> None:
+    def _refuse_few(self, units: int, *needs: str) -> None:
+        """Statistics over too few units are undefined."""
+        least = 2 if self.options.few_units else 4
+        if units < least:
+            for need in needs:
+                self.collected.refuse(need, f"{units} gradient units have no variance to speak of: give {least}")
+
+    def _evaluation(self, pass_: Pass) -> None:
+        """See :data:`libranas.proxies.base.EVALUATION`; only for networks of which the data pass shows less."""
+        if any(m.running_mean is None for m in self.anatomy.norms.values() if isinstance(m, BATCH_NORMS)):
+            for need in ("sample_spread", "sample_activation"):
+                reason = "batch normalisation without running statistics couples the samples in evaluation mode too"
+                self.collected.refuse(need, reason)
+            return
+        self._refuse_few(len(self.inputs), "sample_spread")
+        spread = self.collected.wants("sample_spread")
+        with self._mode(train=False):
+            wanted = Wanted(mean=spread, spread=spread, signs=False, accumulated=False)
+            self._all_units(pass_, self._tensors(pass_), self._batch(pass_), len(self.inputs), wanted)
+
+    def _all_units(self, pass_: Pass, tensors, inputs, units: int, wanted: Wanted) -> None:
         """Uncoupled: one run shows everything, since the batch's gradient is the mean over the units."""
-        wants = self.collected.wants
-        activations, outputs = _Signs(self, "activation"), _Signs(self, "output")
+        data = pass_ == DATA
+        of_units = ("spread", "abs_spread", "signs", "gradient") if data else ()
+        of_units += ("sample_spread",) if EVALUATION in self._shows(pass_) else ()
+        places = ("activation",) if data else ()
+        places += ("sample_activation",) if EVALUATION in self._shows(pass_) else ()
+
+        def wants(*needs: str) -> bool:
+            return self.collected.wants(*needs) and data
+
+        activations, outputs = _Signs(self, *places), _Signs(self, "output")
         products, signals = wanted.mean or wanted.of_units, wants("signal")
-        parts = list(self._slices(self.units))
+        parts = list(self._slices(units))
         scratch, kept = Scratch(), {}
 
         def on_products(name, weight, a_UGKI, d_UGKO):
             moments = kept.pop(name, None) or Moments(wanted, scratch)
             moments.add_products(a_UGKI, d_UGKO)
-            if moments.units < self.units:
+            if moments.units < units:
                 kept[name] = moments
             else:
-                self._give_moments(name, weight, moments)
+                self._give_moments(of_units, name, weight, moments, units)
 
-        size = len(inputs) // self.units
+        size = len(inputs) // units
         for part in parts:
             images = slice(part.start * size, part.stop * size)
             recorder = self._recorder(
                 on_products=on_products if products else None,
                 units=part.stop - part.start,
                 on_signal=partial(self._give_signal, images.stop - images.start) if signals else None,
-                on_activation=activations.see if wants("activation") else None,
+                on_activation=activations.see if self.collected.wants(*places) else None,
                 on_output=outputs.see if wants("output") and not self.train else None,
             )
             with recorder, torch.set_grad_enabled(products or signals):
@@ -453,14 +491,15 @@ class Run:
                     moments[name].add_unit(as_matrix(gradient))
         for name, weight in leaves.items():
             if moments[name].units:
-                self._give_moments(name, weight.detach(), moments[name])
+                needs = ("spread", "abs_spread", "signs")
+                self._give_moments(needs, name, weight.detach(), moments[name], self.units)
 
-    def _give_moments(self, name: str, weight: torch.Tensor, moments: Moments) -> None:
+    def _give_moments(self, needs: tuple[str, ...], name: str, weight, moments: Moments, units: int) -> None:
         # The loss is a mean over the batch, so a unit's own mean loss has `units` times its gradient.
-        gradient = moments.gradient(name, as_matrix(weight), self.units)
-        self._give(("spread", "abs_spread", "signs") + (() if self.coupled else ("gradient",)), name, gradient)
+        gradient = moments.gradient(name, as_matrix(weight), units)
+        self._give(needs, name, gradient)
         if moments.wanted.accumulated:
-            sums = moments.gradient(name, as_matrix(weight), self.units, sums=True)
+            sums = moments.gradient(name, as_matrix(weight), units, sums=True)
             self._give(("accumulated",), name, sums)
 
     def _give(self, needs: Iterable[str], name: str, captured) -> None:
@@ -754,10 +793,10 @@ class _OutputLost(Exception):
 
 
 class _Signs:
-    """Signs at the places of an axis, put together from the parts of a batch."""
+    """Signs at the places of an axis, put together from the parts of a batch; one object for all `needs`."""
 
-    def __init__(self, run: Run, need: str):
-        self.run, self.need = run, need
+    def __init__(self, run: Run, *needs: str):
+        self.run, self.needs = run, needs
         self.parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
 
     def see(self, place: str, values: torch.Tensor) -> None:
@@ -780,11 +819,11 @@ class _Signs:
     def _give(self, place: str, bits_SV: torch.Tensor, chosen_SV: torch.Tensor) -> None:
         rows, images = len(bits_SV), len(self.run.inputs)
         if rows != images:
-            self.run.collected.refuse(
-                self.need, f"{self.need} {place} has {rows} rows for {images} images: they are not samples"
-            )
+            for need in self.needs:
+                reason = f"{need} {place} has {rows} rows for {images} images: they are not samples"
+                self.run.collected.refuse(need, reason)
             return
-        self.run.collected.give(self.need, place, Activation(place, bits_SV, chosen_SV))
+        self.run._give(self.needs, place, Activation(place, bits_SV, chosen_SV))
 
 
 def _fires(values: torch.Tensor) -> torch.Tensor:

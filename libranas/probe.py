@@ -102,9 +102,11 @@ def _ordinary(module: nn.Module) -> bool:
 def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
     """Where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
 
-    For timm vision transformers the residual stream after attention is what enters ``norm2``.
+    `names`, else those that the network itself gives as a tuple ``features`` (all of :mod:`libranas.nets` but the
+    transformers do). For timm vision transformers the residual stream after attention is what enters ``norm2``.
     """
-    if names:
+    own = getattr(model, "features", ())
+    if names := names or (own if isinstance(own, tuple) else ()):
         modules = dict(model.named_modules())
         missing = [n for n in names if n not in modules]
         if missing:

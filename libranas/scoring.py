@@ -89,14 +89,14 @@ class Scorer:
         info, options = {}, proxies.Options(**self.options)
         for name in names:
             p = proxies.get(name)
-            pass_ = p.charged(options)
+            run = next(card.scores[name].pass_name for card in cards.values() if name in card.scores)
             info[name] = {
                 "version": p.version,
                 "orientation": p.orientation,
-                "pass": pass_.name,
+                "pass": run,
                 "equation": f"{p.title} ({p.source})",
                 "component_axes": p.components,
-                "precision": pass_.precision or options.precision,
+                "precision": p.charged(options).precision or options.precision,
             }
         return store.collect(
             archs,

@@ -19,5 +19,5 @@ with stage(snakemake) as log:
     model.load_state_dict(load_file(snakemake.input.weights[best]))
     card = model_card(f"{snakemake.params.run}: winner", entry, {**summary["roles"]["winner"], **summary["facts"]})
     folder = Path(snakemake.output.folder)
-    export_timm(model, folder, manifest["classes"], manifest["mean"], manifest["std"], card)
+    export_timm(model, folder, manifest["image_size"], manifest["classes"], manifest["mean"], manifest["std"], card)
     log.info("exported seed %d; it loads back bit-equal", best)

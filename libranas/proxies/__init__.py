@@ -5,13 +5,24 @@ that module's ``PROXIES``. The tests of ``tests/contract`` then apply to it.
 """
 
 from libranas.errors import LibranasError
-from libranas.proxies import activation, az, curvature, features, gradient, jacobian, perturbation, size, synaptic
+from libranas.proxies import (
+    activation,
+    az,
+    curvature,
+    features,
+    gradient,
+    jacobian,
+    perturbation,
+    sample,
+    size,
+    synaptic,
+)
 from libranas.proxies.base import Options, Proxy
 
 __all__ = ["Options", "Proxy", "get", "list_proxies", "with_parts"]
 
 _REGISTRY: dict[str, Proxy] = {}
-for _family in (size, gradient, jacobian, curvature, activation, features, synaptic, perturbation, az):
+for _family in (size, gradient, jacobian, curvature, activation, sample, features, synaptic, perturbation, az):
     for _proxy in _family.PROXIES:
         if _proxy.name in _REGISTRY:
             raise RuntimeError(f"two proxies are called {_proxy.name!r}")

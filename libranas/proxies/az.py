@@ -60,7 +60,7 @@ def _combine_trainability(places, _):
 
 AZ_EXPRESSIVITY = Proxy(
     name="az_expressivity",
-    version=1,
+    version=2,
     title="sum over the primary blocks of the entropy of the feature covariance spectrum",
     source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 3",
     run=NOISE,
@@ -72,7 +72,7 @@ AZ_EXPRESSIVITY = Proxy(
 
 AZ_PROGRESSIVITY = Proxy(
     name="az_progressivity",
-    version=1,
+    version=2,
     title="smallest increase of that entropy from one primary block to the next",
     source="Lee and Ham, AZ-NAS (CVPR 2024); its released code leaves it out for vision transformers",
     run=NOISE,

@@ -37,6 +37,9 @@ class Pass:
 
 ANALYTIC = Pass("analytic", "none")
 DATA = Pass("data", "data", loss="cross_entropy")
+#: The images one by one: in evaluation mode batch normalisation does not couple them either. A network whose data pass
+#: is such a run anyway (no batch normalisation) shows it there, at no cost.
+EVALUATION = Pass("evaluation", "data", loss="cross_entropy")
 JACOBIAN = Pass("jacobian", "data", loss="logit_sum")
 HESSIAN = Pass("hessian", "data", loss="cross_entropy")
 NOISE = Pass("noise", "noise")
@@ -57,6 +60,8 @@ NEEDS: dict[str, tuple[Pass, str | None]] = {
     "signal": (DATA, "layer"),  # Signal
     "output": (DATA, "layer"),  # Activation: signs of the layer's output, network in evaluation mode
     "activation": (DATA, "activation"),  # Activation
+    "sample_spread": (EVALUATION, "layer"),  # Gradient over samples: mean_OI, std_OI and those of |g|
+    "sample_activation": (EVALUATION, "activation"),  # Activation
     "input_gradient": (JACOBIAN, None),  # InputGradient
     "kernel": (JACOBIAN, None),  # TangentKernel
     "curvature": (HESSIAN, "layer"),  # Curvature

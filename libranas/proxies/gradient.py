@@ -110,18 +110,23 @@ def _varying(std_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     return std_OI[kept_OI], kept_OI
 
 
-def _zico(gradient: Gradient, options: Options):
-    std, kept_OI = _varying(gradient.std_OI if options.zico_variance == "signed" else gradient.abs_std_OI)
+def log_ratio(gradient: Gradient, std_OI: torch.Tensor) -> torch.Tensor:
+    """log of the sum over weights of E|g| / `std_OI`; -inf if no weight varies."""
+    std, kept_OI = _varying(std_OI)
     mean = gradient.abs_mean_OI if kept_OI is None else gradient.abs_mean_OI[kept_OI]
-    return {"log": _total(mean / std).log()}  # -inf if no weight varies
+    return _total(mean / std).log()
+
+
+def _zico(gradient: Gradient, options: Options):
+    return {"log": log_ratio(gradient, gradient.std_OI if options.zico_variance == "signed" else gradient.abs_std_OI)}
 
 
 def _combine_zico(places, _):
-    per_layer = _without_empty(numbers(places, "log"))
+    per_layer = without_empty(numbers(places, "log"))
     return sum(per_layer), {"per_layer": per_layer}
 
 
-def _without_empty(logs: list[float]) -> list[float]:
+def without_empty(logs: list[float]) -> list[float]:
     """Logs of sums over the weights that vary, 0 where there is none; undefined if there is none at all."""
     if all(log == -math.inf for log in logs):
         raise Undefined("no weight of the network has a gradient that varies between the gradient units")
@@ -218,7 +223,7 @@ def _lambda(gradient: Gradient, options: Options):
 
 def _combine_lambda(places, options: Options):
     logs = [place["logs"].tolist() for place in places]
-    _without_empty([log for of_layer in logs for log in of_layer])
+    without_empty([log for of_layer in logs for log in of_layer])
     logs = [[log for log in of_layer if log != -math.inf] for of_layer in logs]
     left_out = _left_out([place["name"] for place in places], options)
     pooled: dict[str, list[float]] = {}

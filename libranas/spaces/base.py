@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -59,8 +60,14 @@ class Space(Protocol):
         """Multiply-accumulates of one image through the built network, matrix products and
         convolutions only (closed form)."""
 
-    def extremes(self) -> tuple[Arch, Arch]:
-        """The members with the fewest and the most parameters; also of MACs."""
+    def extremes(self) -> tuple[Arch, ...]:
+        """Members among which are those with the fewest and the most parameters, and MACs."""
+
+
+@lru_cache(maxsize=1 << 16)  # a search asks for every member of its history again and again
+def network(space: Space, arch: Arch) -> str:
+    """Id of the member that stands for all that are the same network as `arch`."""
+    return space.representative(arch).id
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,12 @@ class Budget:
 
     def check(self, space: Space) -> None:
         """Raise a LibranasError naming the feasible range if no member can lie in a window."""
-        smallest, largest = space.extremes()
+        extremes = space.extremes()
         for name, window, count in (("params", self.params, space.params), ("macs", self.macs, space.macs)):
             if window is None:
                 continue
-            low, high = count(smallest), count(largest)
+            counts = [count(arch) for arch in extremes]
+            low, high = min(counts), max(counts)
             if window[0] > window[1] or window[1] < low or window[0] > high:
                 raise LibranasError(
                     f"budget.{name} [{window[0]}, {window[1]}] is infeasible: this space reaches "
@@ -109,7 +117,7 @@ class Sampler:
     def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: Iterable[Arch] = ()):
         budget.check(space)
         self.space, self.budget, self.rng = space, budget, rng
-        self.seen = {space.representative(arch).id for arch in exclude}
+        self.seen = {network(space, arch) for arch in exclude}
         self.found = 0
 
     def __iter__(self):
@@ -122,7 +130,7 @@ class Sampler:
             if not self.budget.admits(self.space, arch):
                 nearest = nearest or arch
                 continue
-            name = self.space.representative(arch).id
+            name = network(self.space, arch)
             if name not in self.seen:
                 self.seen.add(name)
                 self.found += 1

@@ -390,10 +390,11 @@ class TransNASMacroSpace(_TransNAS):
     def size(self) -> int:
         return len(_macro_members())
 
-    def extremes(self) -> tuple[Arch, Arch]:
-        """The members with the fewest and the most parameters."""
-        members = sorted(_macro_members(), key=lambda codes: (_macro_total(self, codes).params, codes))
-        return self.arch(members[0]), self.arch(members[-1])
+    def extremes(self) -> tuple[Arch, ...]:
+        """No member has both the fewest parameters and the fewest MACs: two each."""
+        sizes = {codes: _macro_total(self, codes) for codes in _macro_members()}
+        keys = (lambda codes: (sizes[codes].params, codes)), (lambda codes: (sizes[codes].macs, codes))
+        return tuple(self.arch(best(sizes, key=key)) for key in keys for best in (min, max))
 
     def total(self, arch: Arch) -> Size:
         """Parameters, MACs and published FLOPs of a member."""

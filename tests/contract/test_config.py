@@ -124,6 +124,25 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None}
 
 
+def test_keys_of_another_family_are_left_out():
+    config = checked(changed("space", {"family": "nasbench201", "width": 8}), SCHEMA_PATH)
+    assert config["space"] == {"family": "nasbench201", "width": 8}
+
+
+@pytest.mark.parametrize("family", SCHEMA["properties"]["space"]["properties"]["family"]["enum"])
+def test_the_keys_of_a_family_are_those_of_its_space(family):
+    """Whatever the schema lets through changes the space that is made."""
+    values = {"width": 12, "cells": 2, "layers": 6, "level": "macro", "task": "class_scene", "variant": "naslib", "affine": False}
+    rules = SCHEMA["properties"]["space"]["properties"]
+    keys = [key for key, rule in rules.items() if family in rule.get("of", ()) and key in values]
+    if family == "autoformer":
+        assert keys == []
+        return
+    plain = make_space({"family": family}, 32, 3, 10)
+    for key in keys:
+        assert make_space({"family": family, key: values[key]}, 32, 3, 10) != plain
+
+
 # -- errors --------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +201,7 @@ def test_all_problems_are_named_at_once():
         ("libra.calibration", 55, "libra.calibration: 55 of 60 architectures"),
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
+        ("search", None, "train: there is nothing to train without a search; set it to null too"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
@@ -216,3 +236,10 @@ def test_text_that_is_no_number_is_still_refused():
     config["search"]["evaluations"] = "many"
     with pytest.raises(LibranasError, match=r"search.evaluations: expected a whole number, got 'many'"):
         checked(config, SCHEMA_PATH)
+
+
+def test_a_supernet_of_networks_without_shared_weights():
+    config = changed("space.family", "darts", changed("benchmark.method", "supernet"))
+    assert "benchmark.method: only networks of the space autoformer share their weights in a supernet" in problem(
+        config
+    )

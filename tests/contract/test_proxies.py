@@ -377,7 +377,9 @@ def test_undefined_is_nan_with_a_reason_and_never_zero(batch, name):
         assert found.reason == "" and found.value != 0
     else:
         assert math.isnan(found.value) and len(found.reason) > 20
-    no_activation = {"nwot", "swap", "reg_swap", "linear_regions", "lswag_psi", "lswag"}
+    no_activation = {"nwot", "swap", "reg_swap", "linear_regions", "lswag_psi", "lswag", "lswag_sample_psi"} | {
+        "lswag_sample"
+    }
     no_blocks = {"az_expressivity", "az_progressivity", "az_trainability", "zen"}
     # No positions, no attention, and 10 outputs cannot tell 12 images apart.
     undefined = no_activation | no_blocks | {"meco", "dss", "tcet"}

@@ -71,6 +71,8 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values, parts = values | found, parts | more
     if "lswag_psi" in values:
         values["lswag"] = lswag(values["lswag_lambda"], values["lswag_psi"], len(layers), options.lswag_form)
+    found, more = lswag_sample(prepared(model, False), x, y, options)
+    values, parts = values | found, parts | more
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
     values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
     if options.meco_channels is None:
@@ -282,7 +284,8 @@ def block_of(name: str) -> str:
 # -- activations ---------------------------------------------------------------------------------------------
 
 
-def of_activations(net, x, params: int, options: Options) -> tuple[dict, dict]:
+def before_activations(net, x) -> list[torch.Tensor]:
+    """What enters each activation module, in the order of execution."""
     before = []  # cloned on the way in: an in-place ReLU overwrites it
     handles = [
         m.register_forward_pre_hook(lambda module, args: before.append(args[0].detach().clone()))
@@ -292,6 +295,11 @@ def of_activations(net, x, params: int, options: Options) -> tuple[dict, dict]:
     net(x)
     for handle in handles:
         handle.remove()
+    return before
+
+
+def of_activations(net, x, params: int, options: Options) -> tuple[dict, dict]:
+    before = before_activations(net, x)
     if not before:
         return dict.fromkeys(("nwot", "swap", "reg_swap", "linear_regions", "lswag_psi", "lswag"), NAN), {}
     layers = [z.flatten(1) for z in before]
@@ -358,6 +366,28 @@ def lswag(slope: float, psi: float, layers: int, form: str) -> float:
     if slope <= 0:  # the product would fall as Psi grows
         return NAN
     return slope * psi / (layers if form == "per_layer" else 1)
+
+
+def lswag_sample(net, x, y, options: Options) -> tuple[dict, dict]:
+    """Evaluation mode, a sample at a time; patterns of log2(units) + 2 samples."""
+    layers = layers_in_order(net, x)
+    each = [gradients(net, x[i : i + 1], y[i : i + 1], layers) for i in range(len(x))]
+    logs = []
+    for layer in range(len(layers)):
+        g_SW = torch.stack([sample[layer] for sample in each]).flatten(1)
+        sigma = deviation(g_SW)
+        pairs = zip(g_SW.abs().mean(0).tolist(), sigma.tolist(), strict=True)
+        ratios = sum(mean / s for mean, s in pairs if varies(s, sigma))
+        logs.append(math.log(ratios) if ratios else 0.0)
+    values = {"lswag_sample_lambda": sum(logs) if any(logs) else NAN, "lswag_sample_psi": NAN, "lswag_sample": NAN}
+    parts = {("lswag_sample_lambda", "lambda"): logs}
+    before = before_activations(net, x)
+    if before and not isinstance(options.psi_units, int):
+        chosen = [units_of(z, options.psi_units) for z in before]
+        words = [len(patterns(z[: math.ceil(math.log2(z.shape[1])) + 2])) for z in chosen]
+        values["lswag_sample_psi"], parts["lswag_sample_psi", "words"] = float(sum(words)), words
+        values["lswag_sample"] = sum(logs) * sum(words) if sum(logs) > 0 else NAN
+    return values, parts
 
 
 def tcet(net, x, layers, saliency) -> tuple[list[float], list[float]]:

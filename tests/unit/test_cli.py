@@ -238,7 +238,15 @@ def test_an_exported_network_is_found_by_its_folder(run, tmp_path):
         (12,), (1,), (1,), (2.0,), head_dim=4, image_size=8, patch_size=4, channels=1, classes=3,
         max_relative_position=1,
     )  # fmt: skip
-    export_timm(build(space, space.arch(12, (1,), (2.0,)), 0), tmp_path / "net", list(CLASSES), [0.5], [0.2], "")
+    export_timm(
+        build(space, space.arch(12, (1,), (2.0,)), 0),
+        tmp_path / "net",
+        space.image_size,
+        list(CLASSES),
+        [0.5],
+        [0.2],
+        "",
+    )
     _, conditions = score(run, f"timm:local-dir:{tmp_path / 'net'}", tmp_path, size=None)
     assert conditions["images"]["shape"] == [12, 1, 8, 8]
 

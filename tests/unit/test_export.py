@@ -36,7 +36,7 @@ def network(channels=1, relative_position=True):
 
 def export(net, folder, card="# card\n"):
     channels = net.in_chans
-    export_timm(net, folder, ["cat", "dog", "cow"], [0.4] * channels, [0.2] * channels, card)
+    export_timm(net, folder, 12, ["cat", "dog", "cow"], [0.4] * channels, [0.2] * channels, card)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -257,10 +257,10 @@ def test_decoders_double_the_resolution_as_often_as_asked(task, doublings):
 
 def test_the_extremes():
     for space in (TINY_MICRO, TINY_MACRO):
-        params = [space.params(m) for m in space.members()]
-        assert [space.params(m) for m in space.extremes()] == [min(params), max(params)]
-    macs = [TINY_MICRO.macs(m) for m in TINY_MICRO.members()]
-    assert [TINY_MICRO.macs(m) for m in TINY_MICRO.extremes()] == [min(macs), max(macs)]
+        for count in (space.params, space.macs):
+            everything = [count(m) for m in space.members()]
+            extremes = [count(m) for m in space.extremes()]
+            assert (min(extremes), max(extremes)) == (min(everything), max(everything))
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -1,0 +1,57 @@
+"""The workflow with networks that are no transformers, accuracies from a table, and an early end."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+
+import libranas.nets  # noqa: F401 - registers the architectures with timm
+from libranas import store
+from libranas.spaces import make_space
+
+SPACE = {"family": "nasbench201", "width": 4, "cells": 1}
+
+
+@pytest.fixture
+def published(fresh):
+    """Changes to the configuration: a table with the benchmark's own strings, as it is published, and no search."""
+    space = make_space(SPACE, 8, 1, 10)
+    rng = np.random.default_rng(1)
+    archs = {a.id: a for a in (space.sample(rng) for _ in range(40))}.values()
+    table = pd.DataFrame({"arch": [space.format(a) for a in archs], "val_accuracy": rng.uniform(10, 90, len(archs))})
+    table.to_csv(fresh.folder / "published.csv", index=False)
+    return {
+        "space": SPACE,
+        "budget": {"params": None},
+        "sample": {"count": 24},
+        "score": {"max_failed": 1.0, "options": {"pieces": 4}},
+        "benchmark": {
+            "method": "table",
+            "table": str(fresh.folder / "published.csv"),
+            "columns": {"architecture": "arch", "accuracy": "val_accuracy"},
+        },
+        "search": None,
+        "train": None,
+    }
+
+
+def test_a_published_table_ends_with_the_proxies(fresh, published):
+    planned = fresh.planned(changes=published)
+    assert not {"search", "select", "train", "compare", "export"} & set(planned) and planned["report"] == 1
+    fresh.succeed(changes=published)
+    scores = store.read(fresh.results / "scores/scores.h5")
+    assert {a.family for a in scores.archs} == {"nasbench201"} and len(scores.archs) == 24
+    page = (fresh.results / "report.html").read_text(encoding="utf-8")
+    assert "Nothing was searched or trained." in page
+    assert 'id="search"' not in page and 'id="training"' not in page and 'href="#search"' not in page
+
+
+def test_a_convolutional_winner_is_searched_trained_and_exported(fresh, published):
+    recipe = {"epochs": 1, "batch_size": 32, "lr": 0.01, "warmup_epochs": 0}
+    changes = {**published, "search": {"evaluations": 12}, "train": {"recipe": recipe}}
+    fresh.succeed(changes=changes)
+    loaded = timm.create_model(f"local-dir:{fresh.results / 'export/winner'}", pretrained=True).eval()
+    assert loaded(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    page = (fresh.results / "report.html").read_text(encoding="utf-8")
+    assert 'id="search"' in page and "nasbench201" in page
