@@ -1,6 +1,8 @@
 # Scores and a few accuracies -> which proxies to combine, judged on architectures that did not choose them.
 rule libra:
     input:
+        manifest=rules.prepare.output.manifest,
+        archs=rules.sample.output.archs,
         table=rules.layers.output.table,
         accuracy=out(f"benchmark/{config['benchmark']['method']}.csv"),
     output:
@@ -17,6 +19,7 @@ rule libra:
         runtime=60,
     params:
         version=stage_version("libra"),
+        space=config["space"],
         libra=config["libra"],
         proxies=config["score"]["proxies"],
         seed=config["seed"],
