@@ -17,12 +17,18 @@ from libranas.files import write_text
 from libranas.spaces import make_space
 
 OUT = Path(__file__).parent / "published" / "search"
-#: Table to the config section ``space`` and the task: pixels a side, channels, classes.
+#: Table to the config section ``space``; sizes of images and numbers of classes do not matter here.
 TABLES = {
-    "nasbench201-cifar10-9445": ({"family": "nasbench201"}, 32, 3, 10),
-    "nasbench201-cifar100": ({"family": "nasbench201"}, 32, 3, 100),
+    "nasbench201-cifar10-9445": {"family": "nasbench201"},
+    "nasbench201-cifar100": {"family": "nasbench201"},
+    "transbench101_micro-class_object": {"family": "transnas101", "level": "micro"},
+    "transbench101_micro-autoencoder": {"family": "transnas101", "level": "micro"},
+    "transbench101_macro-class_object": {"family": "transnas101", "level": "macro"},
+    "transbench101_macro-autoencoder": {"family": "transnas101", "level": "macro"},
 }
-LABELS = 100
+#: Networks that a combiner knows: their scores, and their accuracies if it learns.
+KNOWN = 100
+COMBINED = ("log_rank_all", "consensus", "libra_corrected", "blend")
 PROXIES = ("params", "flops", "synflow", "nwot", "jacov", "zen", "snip")
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
@@ -31,9 +37,8 @@ def guides(table: table_search.Table) -> dict[str, table_search.Guide]:
     """What the searches maximise on a table."""
     return {
         "accuracy": table_search.ACCURACY,
-        **{name: table_search.single(name) for name in PROXIES if name in table.score_AP},
-        "log_rank_all": table_search.log_rank_guide(None, LABELS),
-        "libra": table_search.libra_guide(LABELS),
+        **{name: table_search.single(name) for name in PROXIES if name in table.sample.score_AP},
+        **{name: table_search.combined(name, KNOWN) for name in COMBINED},
     }
 
 
@@ -46,8 +51,8 @@ def main() -> None:
     options = parser.parse_args()
 
     def read(name: str) -> table_search.Table:
-        settings, *task = TABLES[name]
-        return table_search.Table.read(options.folder / f"{name}.csv", make_space(settings, *task))
+        space = make_space(TABLES[name], image_size=32, channels=3, classes=10)
+        return table_search.Table.read(options.folder / f"{name}.csv", space)
 
     def keep(name: str, text: str) -> None:
         if not options.quick:
@@ -61,7 +66,7 @@ def main() -> None:
             print(rows[rows["evaluations"].isin((50, 200))].round(3).to_string(index=False), flush=True)
             keep(f"regret-{name}.svg", table_search.draw_regrets(rows))
             parts.append(rows)
-        keep("regret.csv", pd.concat(parts).round(5).to_csv(index=False))
+            keep("regret.csv", pd.concat(parts).round(5).to_csv(index=False))
     if options.only != "regret":
         table, parts = read("nasbench201-cifar10-9445"), []
         latencies = table_search.read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
@@ -70,9 +75,8 @@ def main() -> None:
             rows = table_search.fronts(table, latency, guides(table), runs=3 if options.quick else 20)
             print(rows.round(3).to_string(index=False), flush=True)
             parts.append(rows)
-        rows = pd.concat(parts)
-        keep("latency.csv", rows.round(5).to_csv(index=False))
-        keep("latency.svg", table_search.draw_fronts(rows))
+            keep("latency.csv", pd.concat(parts).round(5).to_csv(index=False))
+        keep("latency.svg", table_search.draw_fronts(pd.concat(parts)))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ import pandas as pd
 
 from libranas.accuracy_table import read_table
 from libranas.arch import Arch
+from libranas.combiners import COMBINERS, Calibration, Sample
 from libranas.errors import LibranasError
-from libranas.libra import ReferenceRanks, choose
 from libranas.provenance import stream_seed
 from libranas.report import figure
-from libranas.search import Evaluated, Evolution, RandomSearch, network
+from libranas.search import Evaluated, Evolution, RandomSearch
 from libranas.spaces import Space
+from libranas.spaces.base import network
 from libranas.stats import mean_interval
 
 
@@ -34,14 +35,15 @@ class Table:
 
     Attributes
     ----------
-    accuracy : Series, id of a network (:func:`libranas.search.network`) to accuracy, in the table's units
-    score_AP : DataFrame over the same ids, a column a proxy, higher = better as published; with ``params``
+    accuracy : Series, id of a network (:func:`libranas.spaces.base.network`) to accuracy, in the table's units
+    sample : what is known of the same networks without training: proxies (higher = better, as published), sizes,
+        features of the representatives
     """
 
     name: str
     space: Space
     accuracy: pd.Series
-    score_AP: pd.DataFrame
+    sample: Sample
 
     @classmethod
     def read(cls, path: str | Path, space: Space, architecture: str = "arch", accuracy: str = "val_accuracy"):
@@ -53,13 +55,12 @@ class Table:
         scores = pd.read_csv(path).drop(columns=[architecture, accuracy]).astype(np.float64)
         if "params" not in scores:
             raise LibranasError(f"{path} has no column params.", "Add the number of parameters of each architecture.")
+        archs = {arch.id: arch for arch in map(space.representative, rows["arch"])}
         names = [network(space, arch) for arch in rows["arch"]]
-        return cls(
-            Path(path).stem,
-            space,
-            pd.Series(rows["accuracy"].to_numpy(), names, name="accuracy").groupby(level=0).mean(),
-            scores.set_axis(names).groupby(level=0).mean(),
-        )
+        score_AP = scores.set_axis(names).groupby(level=0).mean()
+        feature_AF = pd.DataFrame([space.features(archs[name]) for name in score_AP.index], score_AP.index)
+        accuracy = pd.Series(rows["accuracy"].to_numpy(), names, name="accuracy").groupby(level=0).mean()
+        return cls(Path(path).stem, space, accuracy, Sample(score_AP, score_AP["params"], feature_AF))
 
     @cached_property
     def best(self) -> float:
@@ -101,33 +102,21 @@ class Guide:
 
 def single(proxy: str) -> Guide:
     """One published proxy."""
-    return Guide(lambda table, seed: table.score_AP[proxy])
+    return Guide(lambda table, seed: table.sample.score_AP[proxy])
 
 
-def log_rank_guide(proxies: Sequence[str] | None, reference: int) -> Guide:
-    """Log-rank fitness of some proxies (None: all) against `reference` random networks, without labels."""
-
-    def values(table: Table, seed: int) -> pd.Series:
-        score_AP = table.score_AP[list(proxies or table.score_AP.columns)]
-        return _log_ranks(score_AP, table.known(reference, seed))
-
-    return Guide(values)
-
-
-def libra_guide(labels: int, mode: str = "corrected") -> Guide:
-    """What LIBRA chooses from `labels` random networks, as the log-rank fitness against the same networks."""
+def combined(name: str, known: int) -> Guide:
+    """A combiner of :data:`libranas.combiners.COMBINERS`, fitted to `known` random networks: their accuracies if it
+    needs labels, and their scores as the sample that says what is usual."""
+    combiner = COMBINERS[name]
 
     def values(table: Table, seed: int) -> pd.Series:
-        known = table.known(labels, seed)
-        score_CP = table.score_AP.loc[known]
-        choice = choose(score_CP, table.accuracy[known], score_CP["params"], mode, seed=seed)
-        return _log_ranks(table.score_AP[choice.proxies], known)
+        ids = table.known(known, seed)
+        at = table.accuracy.index.get_indexer(ids)
+        predict = combiner.fit(Calibration(table.sample.take(at), table.accuracy[ids]), seed)
+        return pd.Series(predict(table.sample), table.accuracy.index)
 
-    return Guide(values, labels)
-
-
-def _log_ranks(score_AP: pd.DataFrame, known: pd.Index) -> pd.Series:
-    return pd.Series(ReferenceRanks.from_scores(score_AP.loc[known]).fitness(score_AP), score_AP.index)
+    return Guide(values, known if combiner.needs_labels else 0)
 
 
 #: Evolution on the accuracies themselves: what no guide can be expected to beat.

@@ -40,9 +40,9 @@ def table(tmp_path_factory) -> Table:
 
 
 def test_a_table_is_read(table):
-    assert table.name == "toy" and len(table.accuracy) == len(LISTED) == len(table.score_AP)
+    assert table.name == "toy" and len(table.accuracy) == len(LISTED) == len(table.sample.score_AP)
     assert table.accuracy[LISTED[3].id] == accuracy_of(LISTED[3]) and table.best == max(map(accuracy_of, LISTED))
-    assert table.score_AP["params"][LISTED[5].id] == SPACE.params(LISTED[5])
+    assert table.sample.score_AP["params"][LISTED[5].id] == SPACE.params(LISTED[5])
     assert len(table.known(20, 1)) == 20 and set(table.known(20, 1)) != set(table.known(20, 2))
 
 
@@ -90,8 +90,9 @@ def test_regrets_of_all_guides(table):
         "good": single("good"),
         "noise": single("noise"),
         "fails": single("fails"),
-        "log_rank_all": table_search.log_rank_guide(None, 20),
-        "libra": table_search.libra_guide(20),
+        "log_rank_all": table_search.combined("log_rank_all", 20),
+        "libra_corrected": table_search.combined("libra_corrected", 20),
+        "ridge_ranks": table_search.combined("ridge_ranks", 20),
     }
     rows = table_search.regrets(table, guides, runs=6, points=(1, 10, 60))
     assert len(rows) == 2 * len(guides) * 3 and np.isfinite(rows["regret"]).all() and (rows["runs"] == 6).all()
@@ -99,7 +100,7 @@ def test_regrets_of_all_guides(table):
     at = rows[rows["evaluations"] == 60].set_index(["strategy", "fitness"])
     assert at["regret"]["evolution", "accuracy"] <= at["regret"]["random", "accuracy"]
     assert at["regret"]["evolution", "good"] < at["regret"]["evolution", "noise"]
-    assert at["labels"]["random", "accuracy"] == 60 and at["labels"]["evolution", "libra"] == 20
+    assert at["labels"]["random", "accuracy"] == 60 and at["labels"]["evolution", "libra_corrected"] == 20
     assert at["labels"]["evolution", "log_rank_all"] == 0
     pd.testing.assert_frame_equal(rows, table_search.regrets(table, guides, runs=6, points=(1, 10, 60)))
     assert table_search.draw_regrets(rows).startswith("<svg")
@@ -146,7 +147,7 @@ def test_parents_come_from_the_fronts():
 
 def test_fronts_of_all_guides(table):
     rng = np.random.default_rng(0)
-    latency = table.score_AP["params"] * rng.uniform(0.8, 1.2, len(table.accuracy))
+    latency = table.sample.score_AP["params"] * rng.uniform(0.8, 1.2, len(table.accuracy))
     latency = latency.rename("phone")
     latency.iloc[-3:] = np.nan
     guides = {"accuracy": ACCURACY, "good": single("good"), "noise": single("noise")}
