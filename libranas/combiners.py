@@ -179,17 +179,21 @@ def _te_nas(known: Calibration, seed: int) -> Predictor:
 AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 TE_NAS = ("ntk_cond", "linear_regions")
 
-#: Proxies that rank where nothing is labelled: cost and activation patterns, the two that order architectures the
-#: right way in every published search space. Fixed, not learned: weights learned on four spaces were worse on the
-#: fifth (0.37 to 0.53 mean Spearman on 13 published tables, against 0.62).
-CONSENSUS = ("flops", "nwot")
+#: Proxies that rank where nothing is labelled, and what takes their place in tables without them. Fixed, not learned:
+#: weights learned on four spaces were worse on the fifth (0.37 to 0.53 mean Spearman on 13 published tables; the second
+#: pair has 0.62). The first four were chosen on three tables (NAS-Bench-201 with CIFAR-100, TransNAS-Bench-101 micro
+#: with object classification and jigsaw).
+CONSENSUS = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
+CONSENSUS_WITHOUT = ("flops", "nwot")
 
 
 def _consensus(known: Calibration, seed: int) -> Predictor:
-    """Log rank of the proxies in :data:`CONSENSUS` that vary; #params if none does."""
+    """Log rank of the proxies in :data:`CONSENSUS`, if all are there and vary; else of those in
+    :data:`CONSENSUS_WITHOUT` that do; #params if none does."""
     usual = known.usual
-    there = [p for p in _usable(usual.score_AP) if p in CONSENSUS]
-    if there:
+    usable = _usable(usual.score_AP)
+    whole = set(CONSENSUS) <= set(usable)
+    if there := [p for p in usable if p in (CONSENSUS if whole else CONSENSUS_WITHOUT)]:
         return _log_rank(there)(known, seed)
     size = Fractions(usual.params_A)
     return Predictor((), lambda sample: size.normal(sample.params_A))

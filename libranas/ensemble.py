@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from libranas.combiners import COMBINERS, Calibration, Sample
+from libranas.combiners import COMBINERS, Calibration, Predictor, Sample
 from libranas.errors import LibranasError
 from libranas.libra import MIN_ARCHITECTURES, check_table, choose, log_rank
 from libranas.provenance import stream_seed
@@ -186,7 +186,9 @@ class Verdict:
     Attributes
     ----------
     choice : JSON-ready record of :class:`libranas.libra.Choice` with ``proxies``, ``calibration`` (ids that chose)
-        and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n
+        and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n; and
+        ``combiner``: what ranks the candidates of the search (see :func:`fitted`), with its ``name``, the
+        ``proxies`` that it looks at and its own ``held_out``
     methods : see :class:`Evaluation` (``summary``)
     proxies : see :func:`proxy_table`; all labelled architectures
     """
@@ -209,8 +211,9 @@ def choose_and_judge(
     Parameters
     ----------
     score_AP, params_A : the sample; labels of those with an accuracy are used, scores of all
-    settings : config section ``libra`` (mode, calibration, splits, window, duplicate); `calibration` may also be a
-        list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one
+    settings : config section ``libra`` (mode, combiner, calibration, splits, window, duplicate); `calibration` may be a
+        list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one.
+        ``methods``, if there, names the methods to judge
     feature_AF : features of the sample, for learners
 
     Raises
@@ -234,6 +237,7 @@ def choose_and_judge(
         settings["calibration"],
         settings["splits"],
         seed,
+        settings.get("methods"),
         feature_AF=None if features is None else features.loc[score_AP.index],
         reference=reference,
     )
@@ -249,13 +253,39 @@ def choose_and_judge(
         duplicate=settings["duplicate"],
         seed=stream_seed(seed, "libra", "gain"),
     )
-    ranking = log_rank(score_AP.iloc[rest][choice.proxies]).to_numpy()
     truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
-    low, high = bootstrap_interval(spearman, ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
+
+    def held_out(ranking: np.ndarray) -> dict:
+        low, high = bootstrap_interval(spearman, ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
+        return {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)}
+
+    chosen = sorted(accuracy_A.index[fit])
+    predict = fitted(reference, accuracy_A, chosen, settings["combiner"], seed)
+    others = [reference.score_AP.index.get_loc(i) for i in accuracy_A.index[rest]]
     record = {
         **asdict(choice),
         "proxies": choice.proxies,
-        "calibration": sorted(accuracy_A.index[fit]),
-        "held_out": {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)},
+        "calibration": chosen,
+        "held_out": held_out(log_rank(score_AP.iloc[rest][choice.proxies]).to_numpy()),
+        "combiner": {
+            "name": settings["combiner"],
+            "proxies": list(predict.proxies),
+            "held_out": held_out(predict(reference.take(others))),
+        },
     }
     return Verdict(record, evaluation.summary, proxy_table(score_AP, accuracy_A, params_A, seed))
+
+
+def fitted(sample: Sample, accuracy_A: pd.Series, calibration: Sequence[str], combiner: str, seed: int) -> Predictor:
+    """The combiner fitted on the accuracies of the `calibration` architectures alone, the whole sample as reference.
+
+    :func:`choose_and_judge` judges it and the search ranks its candidates with it: equal arguments, equal predictor.
+    """
+    positions = [sample.score_AP.index.get_loc(i) for i in calibration]
+    known = Calibration(sample.take(positions), accuracy_A.loc[list(calibration)], sample)
+    if lacks := COMBINERS[combiner].lacks(known):
+        raise LibranasError(
+            f"libra.combiner {combiner} needs {', '.join(lacks)}",
+            "add it to score.proxies, or choose another combiner",
+        )
+    return COMBINERS[combiner].fit(known, stream_seed(seed, "libra", "gain"))

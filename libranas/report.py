@@ -16,11 +16,13 @@ import pandas as pd
 from libranas.compare import NAMES
 from libranas.files import read_json, write_text
 from libranas.provenance import facts
+from libranas.search import method_of
 
 #: One colour a role and strategy, readable with the common colour deficiencies (Okabe and Ito).
 COLOURS = {
     "winner": "#0072b2",
     "evolution": "#0072b2",
+    "pruning": "#0072b2",
     "random": "#e69f00",
     "params_max": "#009e73",
     "params": "#009e73",
@@ -29,13 +31,27 @@ COLOURS = {
 }
 SHORT = {"winner": "winner", "random": "random, equal size", "params_max": "largest of the budget"}
 METHODS = {
-    "params": "#params (no labels)",
-    "log_rank_all": "log-rank of all proxies (no labels)",
+    "params": "#params",
+    "flops": "FLOPs",
+    "log_rank_all": "log-rank of all proxies",
+    "az_nas": "AZ-NAS",
+    "te_nas": "TE-NAS",
+    "tcet": "T-CET",
+    "consensus": "consensus of proxies",
     "z1": "best single proxy (z1)",
     "libra_literal": "LIBRA, literal",
     "libra_corrected": "LIBRA, corrected",
     "ridge_ranks": "ridge on ranks",
-    "lightgbm": "LightGBM on ranks",
+    "lightgbm": "LightGBM",
+    "lambdarank": "LambdaRank",
+    "forest": "random forest",
+    "extra_trees": "extra-trees",
+    "gp": "Gaussian process",
+    "gp_weighted": "Gaussian process, weighted columns",
+    "stack": "stack of learners",
+    "blend": "blend of learners",
+    "blend_proxies": "blend, proxies only",
+    "blend_features": "blend, features only",
 }
 
 
@@ -58,11 +74,12 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     tables = {name: pd.read_csv(files[name]) for name in names}
     scores = pd.read_csv(files["table"], index_col="id")
     accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
+    in_table = config["benchmark"]["method"] == "table"  # accuracies in the table's own unit
     figures = {
         "curve": figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
         "proxies": figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
         "methods": figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
-        "size": figure(lambda ax: _score_against_size(ax, scores, accuracy, choice), 7, 3.4),
+        "size": figure(lambda ax: _score_against_size(ax, scores, accuracy, choice, in_table), 7, 3.4),
     }
     if selected:
         figures |= {
@@ -102,10 +119,11 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         drawings=_drawings(selected or {}),
         archs=tables["archs"],
         failures=tables["failures"].to_dict("records"),
-        methods=tables["methods"].to_dict("records"),
+        methods=tables["methods"].fillna({"lacks": ""}).to_dict("records"),
         proxies=tables["proxies"].to_dict("records"),
         costs=worth(tables["proxies"], tables["costs"]).to_dict("records"),
-        evaluations={name: len(t) for name, t in histories.items()},
+        method=method_of(histories) if selected else None,
+        evaluations={name: t["evaluation"].max() for name, t in histories.items()},
         best={name: t["fitness"].max() for name, t in histories.items()},
         labelled=len(accuracy),
         names=NAMES,
@@ -222,7 +240,7 @@ def _proxies(axes, table: pd.DataFrame, choice: dict) -> None:
 
 
 def _methods(axes, table: pd.DataFrame) -> None:
-    table = table.sort_values("spearman", ascending=False)
+    table = table.dropna(subset="spearman").sort_values("spearman", ascending=False)
     colours = [COLOURS["accent"] if m.startswith("libra") else COLOURS["grey"] for m in table["method"]]
     _dots(axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours)
     axes.axvline(0, color="#9aa1a8", linewidth=1)
@@ -232,13 +250,15 @@ def _methods(axes, table: pd.DataFrame) -> None:
     )
 
 
-def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict) -> None:
+def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict, in_table: bool) -> None:
     name = choice["z1"]
     rest = scores.drop(accuracy.index, errors="ignore")
     axes.scatter(rest["params"] / 1e3, rest[name], s=14, facecolors="none", edgecolors="#b9bfc5", label="no accuracy")
     known = scores.loc[accuracy.index]
-    points = axes.scatter(known["params"] / 1e3, known[name], s=26, c=100 * accuracy, cmap="viridis")
-    axes.figure.colorbar(points, ax=axes, label="benchmark accuracy, %")
+    points = axes.scatter(
+        known["params"] / 1e3, known[name], s=26, c=accuracy if in_table else 100 * accuracy, cmap="viridis"
+    )
+    axes.figure.colorbar(points, ax=axes, label="accuracy in the table" if in_table else "benchmark accuracy, %")
     axes.set_xlabel("parameters, thousands")
     axes.set_ylabel(f"{name} (z1)")
     axes.grid()
@@ -247,26 +267,30 @@ def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice:
 
 
 def _trajectories(axes, histories: dict[str, pd.DataFrame]) -> None:
-    for name in ("evolution", "random"):
+    compared = [name for name in histories if name != "params"]  # that one has another fitness
+    for name in compared:
         table = histories[name]
-        axes.plot(table["evaluation"], table["best"], color=COLOURS[name], linewidth=2, label=f"{name}: best so far")
+        mark = "o" if len(table) == 1 else None
+        best = {"color": COLOURS[name], "linewidth": 2, "marker": mark, "label": f"{name}: best so far"}
+        axes.plot(table["evaluation"], table["best"], **best)
         axes.plot(table["evaluation"], table["fitness"], ".", color=COLOURS[name], alpha=0.25, markersize=3)
-    finite = pd.concat([histories[n]["fitness"] for n in ("evolution", "random")])
+    finite = pd.concat([histories[n]["fitness"] for n in compared])
     finite = finite[finite > float("-inf")]
     axes.set_ylim(finite.quantile(0.1), finite.max() + 0.05 * (finite.max() - finite.quantile(0.1)))
     axes.set_xlabel("evaluations")
-    axes.set_ylabel("fitness (sum of log rank fractions)")
+    axes.set_ylabel("fitness")
     axes.grid()
     axes.legend(loc="lower right")
 
 
 def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
-    for name in ("random", "evolution"):
+    method = method_of(histories)
+    for name in ("random", method):
         table = histories[name]
         axes.plot(
             table["params"] / 1e3, table["fitness"], ".", color=COLOURS[name], alpha=0.4, markersize=5, label=name
         )
-    winner = histories["evolution"].set_index("id")["fitness"][selected["winner"]["id"]]
+    winner = histories[method].set_index("id")["fitness"][selected["winner"]["id"]]
     axes.plot(selected["winner"]["params"] / 1e3, winner, "*", color=COLOURS["accent"], markersize=14, label="winner")
     axes.set_xlabel("parameters, thousands")
     axes.set_ylabel("fitness")

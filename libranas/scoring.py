@@ -15,9 +15,9 @@ import torch
 
 from libranas import engine, layers, proxies, store
 from libranas.arch import Arch
+from libranas.combiners import Predictor, Sample
 from libranas.files import AppendLog, plain
 from libranas.layers import LayerWindow
-from libranas.libra import ReferenceRanks
 from libranas.nets import build
 from libranas.progress import silent
 from libranas.provenance import digest, facts, stage_version, stream_seed
@@ -181,19 +181,23 @@ def score_shard(
 
 @dataclass(frozen=True)
 class Fitness:
-    """The fitness of a search: chosen proxies of a candidate against a fixed reference sample.
+    """The fitness of a search: what a fitted combiner says of a candidate (:func:`libranas.ensemble.fitted`).
 
-    Called with an architecture it returns ``(fitness, {proxy: score})``.
+    Called with an architecture it returns ``(fitness, {proxy: score})``. Only the proxies that the combiner looks at
+    are scored; where it looks at none, no network is built.
     """
 
     scorer: Scorer
-    reference: ReferenceRanks
-    proxies: Sequence[str]
+    predictor: Predictor
     seeds: int
     window: LayerWindow
     psi: str
 
     def __call__(self, arch: Arch) -> tuple[float, dict]:
-        row = self.scorer.table(arch, range(self.seeds), self.proxies, self.window, self.psi)
-        scores = {name: float(row[name]) for name in self.proxies}
-        return self.reference.fitness(scores), scores
+        space, names = self.scorer.space, self.predictor.proxies
+        scores = {}
+        if names:
+            row = self.scorer.table(arch, range(self.seeds), names, self.window, self.psi)
+            scores = {name: float(row[name]) for name in names}
+        candidate = Sample.one(scores, space.params(arch), space.features(arch))
+        return float(self.predictor(candidate)[0]), scores

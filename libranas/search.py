@@ -10,9 +10,8 @@ generation mutated and half crossed) without the faults of its code: parents of 
 children, nothing is evaluated twice, infeasible budgets end in an error and the search resumes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from libranas.files import AppendLog
 from libranas.progress import silent
 from libranas.provenance import stream_seed
 from libranas.spaces import Budget, Sampler, Space
+from libranas.spaces.base import network
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,6 @@ class Evolution:
         return fittest(history, self.parents)
 
 
-@lru_cache(maxsize=1 << 16)  # a proposal asks for every member of the history again
-def network(space: Space, arch: Arch) -> str:
-    """Id of the member that stands for all that are the same network as `arch`."""
-    return space.representative(arch).id
-
-
 def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
     """The `count` best, ties in the order of evaluation."""
     return sorted(history, key=lambda e: -e.fitness)[:count]
@@ -153,8 +147,11 @@ def strategy(name: str, space: Space, budget: Budget, seed: int, settings: dict,
     raise ValueError(f"unknown strategy {name!r}")
 
 
-def history_table(history: Sequence[Evaluated], space: Space) -> pd.DataFrame:
-    """One row an evaluation: ``evaluation, id, fitness, best`` (so far), ``params, macs``, scores, ``architecture``."""
+def history_table(history: Sequence[Evaluated], space: Space, first: int = 1) -> pd.DataFrame:
+    """One row an evaluation: ``evaluation, id, fitness, best`` (so far), ``params, macs``, scores, ``architecture``.
+
+    `first` is the number of the first: what was scored before to get there counts.
+    """
     best = np.maximum.accumulate([e.fitness for e in history])
     return pd.DataFrame(
         {
@@ -167,31 +164,40 @@ def history_table(history: Sequence[Evaluated], space: Space) -> pd.DataFrame:
             **{f"score_{name}": value for name, value in e.detail.items()},
             "architecture": e.arch.json,
         }
-        for n, (e, b) in enumerate(zip(history, best, strict=True), start=1)
+        for n, (e, b) in enumerate(zip(history, best, strict=True), start=first)
     )
 
+
+#: Strategies that find the winner; a workflow runs one of them.
+METHODS = ("evolution", "pruning")
 
 #: Greatest difference in parameters between the winner and the random control.
 EQUAL_SIZE = 0.02
 
 
+def method_of(strategies: Iterable[str]) -> str:
+    """The one of the strategies that finds the winner."""
+    return next(name for name in strategies if name in METHODS)
+
+
 def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, seed: int) -> dict[str, dict]:
-    """The winner (fittest of the evolution) and its controls, JSON-ready.
+    """The winner (fittest of the method) and its controls, JSON-ready.
 
     Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
     network that the params-only search found. Winner and largest can be the same network; then ``same_as`` says so.
     """
+    method = method_of(histories)
 
     def fittest_row(table):
         row = table.loc[table["fitness"].idxmax()]
         if not np.isfinite(row["fitness"]):
             raise LibranasError(
                 "No candidate of the search has a finite fitness.",
-                "Look at the scores in search/evolution.csv and leave the failing proxies out of score.proxies.",
+                f"Look at the scores in search/{method}.csv and leave the failing proxies out of score.proxies.",
             )
         return Arch.from_json(row["architecture"])
 
-    winner, largest = fittest_row(histories["evolution"]), fittest_row(histories["params"])
+    winner, largest = fittest_row(histories[method]), fittest_row(histories["params"])
     control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest,))
     selected = {}
     for role, arch in (("winner", winner), ("random", control), ("params_max", largest)):

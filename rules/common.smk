@@ -19,7 +19,8 @@ except LibranasError as error:
 
 RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
-STRATEGIES = ["evolution", "random", "params"]
+# What finds the winner, and what it is compared with.
+STRATEGIES = [config["search"]["method"], "random", "params"] if config["search"] else []
 ROLES = ["winner", "random", "params_max"]
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}

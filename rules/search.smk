@@ -1,9 +1,14 @@
-# The budget and the fitness -> evolution, random search with as many evaluations, and the largest network.
+# The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
+SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning")}
+
+
 rule search:
     input:
         manifest=rules.prepare.output.manifest,
         calibration=rules.prepare.output.calibration,
+        archs=rules.sample.output.archs,
         table=rules.layers.output.table,
+        accuracy=rules.libra.input.accuracy,
         window=rules.layers.output.window,
         choice=rules.libra.output.choice,
     output:
@@ -12,6 +17,8 @@ rule search:
         out("logs/search/{strategy}.log"),
     benchmark:
         out("times/search/{strategy}.tsv")
+    wildcard_constraints:
+        strategy="evolution|random|params",
     threads: 1
     resources:
         mem_mb=3000,
@@ -21,14 +28,44 @@ rule search:
         score_version=stage_version("score"),
         space=config["space"],
         budget=config["budget"],
-        search=config["search"],
+        search=SETTINGS,
         options=config["score"]["options"],
+        proxies=config["score"]["proxies"],
         psi=config["layers"]["psi"],
         seed=config["seed"],
         device=config["device"],
         progress=state("search/{strategy}.jsonl"),
     script:
         "../scripts/search.py"
+
+
+rule prune:
+    input:
+        **rules.search.input,
+    output:
+        history=out("search/pruning.csv"),
+    log:
+        out("logs/search/pruning.log"),
+    benchmark:
+        out("times/search/pruning.tsv")
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        version=stage_version("search"),
+        score_version=stage_version("score"),
+        space=config["space"],
+        search={"seeds": config["search"]["seeds"]},
+        pruning=config["search"]["pruning"],
+        options=config["score"]["options"],
+        proxies=config["score"]["proxies"],
+        psi=config["layers"]["psi"],
+        seed=config["seed"],
+        device=config["device"],
+        progress=state("search/pruning.jsonl"),
+    script:
+        "../scripts/prune.py"
 
 
 rule select:

@@ -55,6 +55,35 @@ def archs_of(path: str, shard: int | None = None, count: int | None = None) -> l
     return [Arch.from_json(text) for text in table["architecture"]]
 
 
+def sample_of(snakemake, space):
+    """Scores, sizes and features of the sample, as combiners take them."""
+    from libranas.combiners import Sample
+
+    table = pd.read_csv(snakemake.input.table, index_col="id")
+    archs = {arch.id: arch for arch in archs_of(snakemake.input.archs)}
+    features = pd.DataFrame([space.features(archs[i]) for i in table.index], index=table.index)
+    return Sample(table[sorted(snakemake.params.proxies)], table["params"], features)
+
+
+def accuracy_of(path: str) -> pd.Series:
+    """Mean accuracy of each labelled architecture over its trainings."""
+    return pd.read_csv(path).groupby("id")["accuracy"].mean()
+
+
+def fitness_of(snakemake, scorer, choice: dict):
+    """The fitness of a search, with the combiner that the stage libra judged; and what it depends on."""
+    from libranas.ensemble import fitted
+    from libranas.files import read_json
+    from libranas.layers import WindowChoice
+    from libranas.scoring import Fitness
+
+    p, sample, accuracy = snakemake.params, sample_of(snakemake, scorer.space), accuracy_of(snakemake.input.accuracy)
+    predictor = fitted(sample, accuracy, choice["calibration"], choice["combiner"]["name"], p.seed)
+    window = WindowChoice.from_dict(read_json(snakemake.input.window)).window
+    depends = choice["combiner"]["name"], choice["calibration"], sample.score_AP.to_csv(), accuracy.to_csv()
+    return Fitness(scorer, predictor, p.search["seeds"], window, p.psi), (*depends, window, p.psi)
+
+
 def images_of(path: str, manifest: dict, *splits: str) -> tuple:
     """The splits of the prepared data as image sets."""
     from libranas.data import load_split

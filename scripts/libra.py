@@ -1,19 +1,14 @@
 """Choose the proxies to combine on the calibration architectures; judge every method on the others."""
 
-import pandas as pd
-from _stage import archs_of, space_of, stage
+from _stage import accuracy_of, sample_of, space_of, stage
 
 with stage(snakemake) as log:
     from libranas.ensemble import choose_and_judge
     from libranas.files import read_json, write_json, write_text
 
-    p, space = snakemake.params, space_of(snakemake, read_json(snakemake.input.manifest))
-    table = pd.read_csv(snakemake.input.table, index_col="id")
-    features = {arch.id: space.features(arch) for arch in archs_of(snakemake.input.archs)}
-    accuracy = pd.read_csv(snakemake.input.accuracy).groupby("id")["accuracy"].mean()
-    verdict = choose_and_judge(
-        table[p.proxies], accuracy, table["params"], p.libra, p.seed, pd.DataFrame(features.values(), list(features))
-    )
+    space, p = space_of(snakemake, read_json(snakemake.input.manifest)), snakemake.params
+    sample, accuracy = sample_of(snakemake, space), accuracy_of(snakemake.input.accuracy)
+    verdict = choose_and_judge(sample.score_AP, accuracy, sample.params_A, p.libra, p.seed, sample.feature_AF)
     write_json(snakemake.output.choice, verdict.choice)
     write_text(snakemake.output.methods, verdict.methods.to_csv(index=False))
     write_text(snakemake.output.proxies, verdict.proxies.to_csv(index=False))

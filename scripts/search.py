@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-from _stage import space_of, stage, use_threads
+from _stage import fitness_of, space_of, stage, use_threads
 
 with stage(snakemake) as log:
     import torch
@@ -11,11 +10,9 @@ with stage(snakemake) as log:
     from libranas import search
     from libranas.data import load_calibration
     from libranas.files import read_json, write_text
-    from libranas.layers import WindowChoice
-    from libranas.libra import ReferenceRanks
     from libranas.progress import progress
     from libranas.provenance import digest
-    from libranas.scoring import Fitness, Scorer
+    from libranas.scoring import Scorer
     from libranas.spaces import Budget
     from libranas.train import pick_device
 
@@ -24,13 +21,10 @@ with stage(snakemake) as log:
     space, budget, device = space_of(snakemake, manifest), Budget.from_settings(p.budget), pick_device(p.device)
     inputs, targets = (torch.from_numpy(a).to(device) for a in load_calibration(snakemake.input.calibration))
     scorer = Scorer(space, inputs, targets, manifest["calibration"]["sha256"], p.seed, p.options, device)
-    chosen = read_json(snakemake.input.choice)["proxies"]
-    window = WindowChoice.from_dict(read_json(snakemake.input.window)).window
-    reference = pd.read_csv(snakemake.input.table, index_col="id")[chosen]
-    fitness = Fitness(scorer, ReferenceRanks.from_scores(reference), chosen, p.search["seeds"], window, p.psi)
+    fitness, depends = fitness_of(snakemake, scorer, read_json(snakemake.input.choice))
     strategy = snakemake.wildcards.strategy
     searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
-    key = digest(p.version, scorer.conditions, budget, strategy, p.search, chosen, window, p.psi, reference.to_csv())
+    key = digest(p.version, scorer.conditions, budget, strategy, p.search, depends)
     history = search.run(searcher, evaluate, p.search["evaluations"], Path(p.progress), key, progress)
     write_text(snakemake.output.history, search.history_table(history, space).to_csv(index=False))
     best = search.fittest(history, 1)[0]

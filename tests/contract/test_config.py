@@ -8,10 +8,12 @@ import pytest
 import yaml
 
 from libranas import proxies
+from libranas.combiners import COMBINERS
 from libranas.config import checked
 from libranas.errors import LibranasError
 from libranas.proxies import Options
 from libranas.recipe import Recipe
+from libranas.report import METHODS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 
@@ -124,6 +126,11 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None}
 
 
+def test_the_combiners_of_the_schema_are_those_of_the_code_and_have_names_in_the_report():
+    assert SCHEMA["properties"]["libra"]["properties"]["combiner"]["enum"] == list(COMBINERS)
+    assert set(METHODS) == set(COMBINERS)
+
+
 def test_keys_of_another_family_are_left_out():
     config = checked(changed("space", {"family": "nasbench201", "width": 8}), SCHEMA_PATH)
     assert config["space"] == {"family": "nasbench201", "width": 8}
@@ -132,7 +139,8 @@ def test_keys_of_another_family_are_left_out():
 @pytest.mark.parametrize("family", SCHEMA["properties"]["space"]["properties"]["family"]["enum"])
 def test_the_keys_of_a_family_are_those_of_its_space(family):
     """Whatever the schema lets through changes the space that is made."""
-    values = {"width": 12, "cells": 2, "layers": 6, "level": "macro", "task": "class_scene", "variant": "naslib", "affine": False}
+    values = {"width": 12, "cells": 2, "layers": 6, "affine": False}
+    values |= {"level": "macro", "task": "class_scene", "variant": "naslib"}
     rules = SCHEMA["properties"]["space"]["properties"]
     keys = [key for key, rule in rules.items() if family in rule.get("of", ()) and key in values]
     if family == "autoformer":

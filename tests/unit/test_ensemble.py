@@ -214,17 +214,25 @@ def test_features_reach_the_learners():
 
 def test_choose_and_judge(fast):
     scores, accuracy, params = table()
-    settings = {"mode": "corrected", "calibration": 40, "splits": 1, "window": 0.1, "duplicate": 0.98}
+    settings = {
+        "mode": "corrected",
+        "combiner": "libra_corrected",
+        "calibration": 40,
+        "splits": 1,
+        "window": 0.1,
+        "duplicate": 0.98,
+    }
     features = pd.DataFrame({"sum": accuracy}, accuracy.index)
     labelled = accuracy.iloc[::-1].iloc[:80]
     verdict = choose_and_judge(scores, labelled, params, settings, 3, features)
     assert len(verdict.choice["calibration"]) == 40 and verdict.choice["held_out"]["n"] == 40
     assert set(verdict.choice["calibration"]) <= set(labelled.index)
     assert (verdict.methods["n_evaluation"] == 40).all() and list(verdict.methods["method"]) == list(COMBINERS)
+    settings["methods"] = ["consensus", "ridge_ranks"]
     several = choose_and_judge(scores, labelled, params, {**settings, "calibration": [0, 20, 40]}, 3, features)
     assert several.choice == verdict.choice
-    last = several.methods.query("n_calibration == 40").reset_index(drop=True)
-    pd.testing.assert_frame_equal(last, verdict.methods, check_exact=True)
+    last = several.methods.query("n_calibration == 40").set_index("method")
+    pd.testing.assert_frame_equal(last, verdict.methods.set_index("method").loc[last.index], check_exact=True)
 
 
 def test_proxy_table():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from libranas import layers, proxies, scoring, store
+from libranas.combiners import Predictor
 from libranas.layers import LayerWindow
 from libranas.libra import ReferenceRanks
 from libranas.scoring import Fitness, Scorer, score_shard
@@ -144,7 +145,9 @@ def test_a_candidate_is_scored_like_the_reference_sample(scorer, tmp_path, chose
         row = scorer.table(arch, range(2), chosen, WINDOW, "window")
         for name in chosen:
             assert row[name] == pytest.approx(reference.loc[arch.id, name], rel=1e-6), name
-    fitness = Fitness(scorer, ReferenceRanks.from_scores(reference[chosen]), chosen, 2, WINDOW, "window")
+    ranks = ReferenceRanks.from_scores(reference[chosen])
+    predictor = Predictor(tuple(chosen), lambda sample: ranks.fitness(sample.score_AP))
+    fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     values = [fitness(arch)[0] for arch in ARCHS]
     expected = np.log(reference[chosen].rank() / 5).sum(axis=1)
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
