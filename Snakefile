@@ -35,6 +35,11 @@ if config["train"]:
     include: "rules/train.smk"
 
 
+if config["published"]["tables"]:
+
+    include: "rules/published.smk"
+
+
 include: "rules/report.smk"
 
 

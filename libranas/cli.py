@@ -1,4 +1,5 @@
-"""The command line: ``libranas score`` for any network and any images, ``libranas proxies`` for what there is.
+"""The command line: ``libranas score`` for any network and any images, ``libranas proxies`` for what there is,
+``libranas libra`` for any table of scores and accuracies.
 
 It reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score` and prints
 what comes back. A mistake of the user ends it with one message on standard error and exit code 2.
@@ -33,7 +34,7 @@ from PIL import UnidentifiedImageError
 
 from libranas.data import calibration_indices, decode
 from libranas.errors import LibranasError
-from libranas.files import write_json
+from libranas.files import write_json, write_text
 from libranas.provenance import facts, file_sha256
 from libranas.scorecard import ScoreCard
 from libranas.sources import ADAPTERS, LAYOUTS, Item, Source
@@ -89,6 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("proxies", help="list the proxies", description=_proxies.__doc__)
     listing.set_defaults(run=_proxies)
     listing.add_argument("--json", action="store_true", help="as JSON")
+    libra = commands.add_parser("libra", help="rank architectures of a table", description=_libra.__doc__)
+    libra.set_defaults(run=_libra)
+    libra.add_argument(
+        "table", type=Path, metavar="TABLE.csv", help="first column: architecture; proxies, higher = better"
+    )
+    libra.add_argument("--accuracy", default="accuracy", metavar="COLUMN", help="default: accuracy")
+    libra.add_argument("--params", default="params", metavar="COLUMN", help="numbers of parameters (default: params)")
+    libra.add_argument("--labels", type=int, default=30, help="accuracies that are looked at (default: 30)")
+    libra.add_argument("--splits", type=_positive, default=20, help="random choices of them (default: 20)")
+    libra.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
+    libra.add_argument("--methods", metavar="A,B,...", help="of the comparison (default: all)")
+    libra.add_argument("--output", type=Path, metavar="FILE.csv", help="write the comparison here")
     return parser
 
 
@@ -147,6 +160,41 @@ def _score(arguments: argparse.Namespace) -> None:
             write_json(arguments.output, {**card.to_record(), "conditions": conditions})
     finally:
         print(report)  # also where the file cannot be written: scoring took its time
+
+
+def _libra(arguments: argparse.Namespace) -> None:
+    """Choose three proxies from some accuracies of a table, and compare all ways of combining proxies on the others.
+    A table of a published benchmark (SPACE-TASK.csv) also shows learners its architectures."""
+    from libranas.combiners import COMBINERS
+    from libranas.ensemble import choose_and_judge
+    from libranas.published import read_table
+
+    names = list(COMBINERS) if arguments.methods is None else arguments.methods.split(",")
+    table = read_table(arguments.table, accuracy=arguments.accuracy, params=arguments.params)
+    settings = {"mode": "corrected", "combiner": "libra_corrected", "window": 0.1, "duplicate": 0.98}
+    settings |= {"calibration": arguments.labels, "splits": arguments.splits, "methods": names}
+    verdict = choose_and_judge(
+        table.score_AP, table.accuracy_A, table.params_A, settings, arguments.seed, table.feature_AF
+    )
+    methods = verdict.methods.sort_values("spearman", ascending=False)
+    if arguments.output:
+        write_text(arguments.output, methods.to_csv(index=False))
+    for reason in verdict.choice["reasons"]:
+        print(reason)
+    rows = [
+        (
+            m.method,
+            str(m.labels),
+            *(f"{v:.3f}" for v in (m.spearman, m.low, m.high, m.kendall, m.p5)),
+            f"{m.regret:.4g}",
+        )
+        if not m.lacks
+        else (m.method, "", f"needs {m.lacks}", *[""] * 5)
+        for m in methods.itertuples()
+    ]
+    head = ("method", "labels", "Spearman", "2.5 %", "97.5 %", "Kendall", "best 5 % found", "regret")
+    print(f"\nMeans of {arguments.splits} splits, judged on the other architectures:\n")
+    print(_table(head, rows, right={1, 2, 3, 4, 5, 6, 7}))
 
 
 def _proxies(arguments: argparse.Namespace) -> None:

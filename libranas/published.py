@@ -92,12 +92,15 @@ def read_table(
     path: str | Path,
     features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
     extra: pd.DataFrame | None = None,
+    accuracy: str = "val_accuracy",
+    params: str = "params",
 ) -> PublishedTable:
     """Read one table.
 
     Parameters
     ----------
-    features : makes the features from the name of the table and its architectures; None leaves them out
+    features : makes the features from the name of the table and its architectures; None leaves them out, as does a
+        name of no known space
     extra : further scores, higher = better, rows named by the strings of ``arch``; each architecture of the table
         needs one. A column that the table has itself is replaced.
 
@@ -108,15 +111,16 @@ def read_table(
     """
     path = Path(path)
     try:
-        table = pd.read_csv(path, index_col="arch")
-        accuracy_A = table.pop("val_accuracy").astype(np.float64)
+        table = pd.read_csv(path, index_col=0)
+        accuracy_A = table.pop(accuracy).astype(np.float64)
         score_AP = table.astype(np.float64)
-        params_A = score_AP["params"]
+        params_A = score_AP[params]
     except FileNotFoundError:
-        raise LibranasError(f"{path} does not exist", "give the folder of the published tables") from None
+        raise LibranasError(f"{path} does not exist", "give the path of a table, or the folder of the published ones") from None
     except (ValueError, KeyError) as error:
         raise LibranasError(
-            f"{path} is no table of NAS-Bench-Suite-Zero ({error})", "expected arch, val_accuracy, params and proxies"
+            f"{path} is no table of scores and accuracies ({error})",
+            f"expected architectures in the first column, the columns {accuracy} and {params}, and proxies",
         ) from None
     if len(repeated := table.index[table.index.duplicated()]):
         raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
@@ -126,7 +130,8 @@ def read_table(
                 f"{path}: {len(missing)} architectures have no extra scores, e.g. {missing[0]}", "score them"
             )
         score_AP = score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
-    feature_AF = None if features is None else features(path.stem, table.index)
+    known = features is not None and path.stem.partition("-")[0] in SPACES
+    feature_AF = features(path.stem, table.index) if known else None
     return PublishedTable(path.stem, score_AP, accuracy_A, params_A, feature_AF)
 
 
@@ -187,6 +192,16 @@ def judge_tables(
     return results[["table", "method", "k", "split", "spearman", "kendall", "p1", "p5", "regret", "lacks"]]
 
 
+def read_scores(folder: str | Path | None, tables: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Further scores for each of `tables` whose space has a file ``SPACE.csv`` in `folder` (``arch`` and proxies)."""
+    found = {}
+    for name in tables:
+        path = Path(folder or "") / f"{name.partition('-')[0]}.csv"
+        if folder is not None and path.exists():
+            found[name] = pd.read_csv(path, index_col="arch")
+    return found
+
+
 def find_tables(folder: str | Path) -> list[str]:
     """Names of the tables in a folder that are columns of the paper's Table 1, in its order."""
     there = {path.stem.lower(): path.stem for path in Path(folder).glob("*.csv")}
@@ -208,8 +223,7 @@ def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: in
     -------
     DataFrame, one row a column of the paper: the printed values, ``ours`` (mean over the splits), ``low`` and ``high``
     (2.5 and 97.5 percentiles over the splits; NaN where there is no table) and ``better`` than its LIBRA; the last row
-    has the means, of the printed values over all columns and of ours over those that there are, and the number of
-    columns in which ours is better.
+    has the means over the columns that have a table, and the number of columns in which ours is better.
     """
     printed = pd.read_csv(paper, index_col="method").T
     part = result[(result["method"] == method) & (result["k"] == k) & (result["split"] >= 0)]
@@ -217,10 +231,21 @@ def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: in
     ours = pd.DataFrame({"ours": rho.mean(), "low": rho.quantile(0.025), "high": rho.quantile(0.975)})
     out = printed.join(ours.reindex([COLUMNS[c] for c in printed.index]).set_axis(printed.index))
     out["better"] = (out["ours"] > out["LIBRA"]).astype(float).where(out["ours"].notna())
-    out.loc["mean"] = out.mean()
+    out.loc["mean"] = out[out["ours"].notna()].mean()
     out.loc["mean", ["low", "high"]] = np.nan
     out.loc["mean", "better"] = out["better"].iloc[:-1].sum()
     return out
+
+
+def by_labels(result: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the tables of each method's mean over the splits, one row a method and number of labels:
+    ``method, k, tables, spearman, kendall, p1, p5``. Only tables that have every number of labels count."""
+    judged = result[result["split"] >= 0]
+    counts = judged.groupby("table")["k"].nunique()
+    judged = judged[judged["table"].isin(counts.index[counts == counts.max()])]
+    measures = ["spearman", "kendall", "p1", "p5"]
+    means = judged.groupby(["method", "k", "table"])[measures].mean().groupby(["method", "k"])
+    return means.mean().join(means.size().rename("tables")).reset_index()
 
 
 #: Proxies of the published tables by what they need of a network, for :func:`table4`.

@@ -86,6 +86,9 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
             "trajectories": figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
             "evaluated": figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
         }
+    published = {name: pd.read_csv(files[name]) for name in ("table1", "labels") if name in files}
+    if published:
+        figures["labels"] = figure(lambda ax: labels_figure(ax, published["labels"]), 7, 3.6)
     if summary:
         curves = pd.read_csv(files["curves"])
         figures |= {
@@ -126,6 +129,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         evaluations={name: t["evaluation"].max() for name, t in histories.items()},
         best={name: t["fitness"].max() for name, t in histories.items()},
         labelled=len(accuracy),
+        published={name: table.to_dict("records") for name, table in published.items()},
         names=NAMES,
         short=SHORT,
         method_names=METHODS,
@@ -248,6 +252,26 @@ def _methods(axes, table: pd.DataFrame) -> None:
         f"Spearman on {table['n_evaluation'].iloc[0]} held-out architectures "
         f"(mean and 95 % range of {table['splits'].iloc[0]} splits)"
     )
+
+
+#: Methods of the figure of quality by labels; all of them would hide each other.
+SHOWN = ("params", "consensus", "z1", "libra_literal", "libra_corrected", "ridge_ranks", "lightgbm", "blend")
+
+
+def labels_figure(axes, labels: pd.DataFrame) -> None:
+    """Mean Spearman over published tables against the number of labels (:func:`libranas.published.by_labels`)."""
+    counts = sorted(labels["k"].unique())
+    for method in SHOWN:
+        part = labels[labels["method"] == method].sort_values("k")
+        if len(part):
+            places = [counts.index(k) for k in part["k"]]
+            style = {"linewidth": 2.5 if method == "blend" else 1.2, "marker": "o", "markersize": 4}
+            axes.plot(places, part["spearman"], label=METHODS[method], **style)
+    axes.set_xticks(range(len(counts)), [str(k) for k in counts])
+    axes.set_xlabel("labelled architectures")
+    axes.set_ylabel(f"mean Spearman on {labels['tables'].max()} tables")
+    axes.grid()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
 def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict, in_table: bool) -> None:

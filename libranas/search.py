@@ -68,8 +68,10 @@ class Evolution:
     parents: int = 10
     name: str = "evolution"
 
-    #: Children tried for one proposal before a random member takes the place.
+    #: Children tried for one proposal before a random member takes the place. Where few members are admitted, near
+    #: ones run out: after every so many tries a child is mutated once more.
     ATTEMPTS = 200
+    PATIENCE = 25
 
     def propose(self, history: Sequence[Evaluated]) -> Arch:
         step = len(history)
@@ -78,9 +80,11 @@ class Evolution:
             seen = {network(self.space, e.arch) for e in history}
             generation = step // self.population
             parents = self.chosen(history[: generation * self.population])
-            for _ in range(self.ATTEMPTS):
+            for attempt in range(self.ATTEMPTS):
                 first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
                 child = self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
+                for _ in range(attempt // self.PATIENCE):
+                    child = self.space.mutate(child, rng)
                 if network(self.space, child) not in seen and self.budget.admits(self.space, child):
                     return child
         return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))

@@ -8,6 +8,8 @@ if config["search"]:
 if config["train"]:
     FOUND |= {"summary": rules.compare.output.summary, "curves": rules.compare.output.curves}
     FOUND |= {"exported": rules.export.output.folder}
+if config["published"]["tables"]:
+    FOUND |= {"table1": rules.published.output.table1, "labels": rules.published.output.labels}
 
 
 rule report:

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -500,3 +501,45 @@ def test_wrong_arguments_are_refused_by_the_parser(capsys, wrong):
     with pytest.raises(SystemExit) as caught:
         cli.main(["score", "--model", "timm:test_vit", *wrong])
     assert caught.value.code == 2 and "usage: libranas score" in capsys.readouterr().err
+
+
+# libranas libra ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """Sixty architectures of which one proxy knows much, one little and one nothing."""
+    rng = np.random.default_rng(3)
+    accuracy = rng.normal(size=60)
+    columns = {"size": np.exp(accuracy + rng.normal(size=60)), "good": accuracy + 0.2 * rng.normal(size=60)}
+    columns |= {"fair": accuracy + rng.normal(size=60), "noise": rng.normal(size=60), "top1": accuracy}
+    path = tmp_path / "mine.csv"
+    pd.DataFrame(columns, index=pd.Index([f"net{i}" for i in range(60)], name="network")).to_csv(path)
+    return path
+
+
+def test_libra_ranks_any_table(table, tmp_path, capsys):
+    output = tmp_path / "methods.csv"
+    more = ["--accuracy", "top1", "--params", "size", "--labels", "20", "--splits", "3"]
+    more += ["--methods", "params,z1,libra_corrected,ridge_ranks,te_nas", "--output", str(output)]
+    assert cli.main(["libra", str(table), *more]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("good is first: the highest Spearman with accuracy")
+    assert "needs ntk_cond, linear_regions" in said
+    methods = pd.read_csv(output).set_index("method")
+    assert methods["spearman"]["z1"] > 0.9 > methods["spearman"]["params"]
+    assert methods["labels"]["params"] == 0 and methods["labels"]["z1"] == 20
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "is no table of scores and accuracies ('accuracy')"),
+        (["--accuracy", "top1", "--params", "size", "--labels", "55"], "both parts need 10 or more"),
+        (["--accuracy", "top1", "--params", "size", "--methods", "best"], "unknown combiners ['best']"),
+    ],
+)
+def test_libra_refuses_what_it_cannot_use(table, capsys, more, said):
+    assert cli.main(["libra", str(table), *more]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and "Traceback" not in err

@@ -1,0 +1,54 @@
+# Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
+from libranas.published import find_tables
+
+TABLES = find_tables(config["published"]["tables"])
+if not TABLES:
+    raise WorkflowError(
+        f"published.tables: {config['published']['tables']} has no table SPACE-TASK.csv of a published benchmark.\n"
+        "  -> docs/published-benchmarks.md says which ones, and where they are."
+    )
+
+
+rule published_table:
+    input:
+        table=f"{config['published']['tables']}/{{table}}.csv",
+    output:
+        judged=out("published/tables/{table}.csv"),
+    log:
+        out("logs/published/{table}.log"),
+    benchmark:
+        out("times/published/{table}.tsv")
+    wildcard_constraints:
+        table="|".join(TABLES),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        version=stage_version("libra"),
+        published=config["published"],
+        seed=config["seed"],
+    script:
+        "../scripts/published_table.py"
+
+
+rule published:
+    input:
+        tables=expand(rules.published_table.output.judged, table=TABLES),
+    output:
+        judged=out("published/judged.csv"),
+        table1=out("published/table1.csv"),
+        labels=out("published/labels.csv"),
+    log:
+        out("logs/published.log"),
+    benchmark:
+        out("times/published.tsv")
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        version=stage_version("libra"),
+        paper=f"{workflow.basedir}/benchmarks/published/paper_table1.csv",
+    script:
+        "../scripts/published.py"
