@@ -5,7 +5,8 @@
 TABLE.csv is the published table of 9,445 networks (docs/published-benchmarks.md). The scores are those of
 ``snakemake layers --configfile config/nasbench201.yaml`` (``benchmarks/nasbench201/scores.h5``). Written beside them:
 ``proxies.csv``, every proxy's Spearman with accuracy, ours and the published one on the same networks;
-``table3.csv``, the columns of the paper's Table 3 that the data allow; ``methods.csv``, every combiner by number of labels.
+``table3.csv``, the columns of the paper's Table 3 that the data allow; ``methods.csv``, every combiner by number of
+labels.
 """
 
 import argparse

@@ -23,13 +23,13 @@ from pathlib import Path
 STAGE_VERSIONS = {
     "prepare": 1,
     "sample": 1,
-    "score": 2,
+    "score": 3,
     "layers": 1,
     "benchmark": 1,
     "libra": 2,
-    "search": 1,
+    "search": 2,
     "train": 1,
-    "report": 2,
+    "report": 3,
 }
 
 

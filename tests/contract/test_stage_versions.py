@@ -163,7 +163,14 @@ def libra(folder: Path) -> dict:
         name: accuracy * w + rng.normal(size=60) for name, w in zip("abcdef", (3, 2.5, 2, 1, 0, -1), strict=True)
     }
     ids = [f"n{i:02d}" for i in range(60)]
-    settings = {"mode": "corrected", "calibration": 30, "splits": 20, "window": 0.1, "duplicate": 0.98}
+    settings = {
+        "mode": "corrected",
+        "combiner": "blend",
+        "calibration": 30,
+        "splits": 20,
+        "window": 0.1,
+        "duplicate": 0.98,
+    }
     scores = pd.DataFrame(columns, ids)
     params = pd.Series(np.exp(0.5 * accuracy + rng.normal(size=60)), ids)
     results = {}
