@@ -116,7 +116,7 @@ def read_table(
         score_AP = table.astype(np.float64)
         params_A = score_AP[params]
     except FileNotFoundError:
-        raise LibranasError(f"{path} does not exist", "give the path of a table, or the folder of the published ones") from None
+        raise LibranasError(f"{path} does not exist", "give the path of a table") from None
     except (ValueError, KeyError) as error:
         raise LibranasError(
             f"{path} is no table of scores and accuracies ({error})",

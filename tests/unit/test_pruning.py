@@ -1,14 +1,21 @@
 """Pruning a supernet: which operations and edges survive, progress, and the scores of a supernet."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from libranas.arch import Arch
 from libranas.layers import LayerWindow
 from libranas.pruning import FAMILY, SupernetScorer, prune
+from libranas.recipe import ImageSet, Recipe
 from libranas.scoring import Scorer
 from libranas.spaces.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
+from libranas.train import train_and_test
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SPACE = DARTSSpace(image_size=8, channels=1, classes=4, width=4, layers=3)
 RNG = np.random.default_rng(0)
@@ -22,8 +29,16 @@ def value(supernet: Arch) -> float:
     )
 
 
-def test_the_most_valuable_operations_and_edges_survive(tmp_path):
-    arch, scored = prune(lambda supernet: {"value": value(supernet)}, tmp_path / "log", "key")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Arch, int, bytes]:
+    """What a pruning by :func:`value` found, how many supernets it scored, and its log."""
+    path = tmp_path_factory.mktemp("pruning") / "log"
+    arch, scored = prune(lambda supernet: {"value": value(supernet)}, path, "key")
+    return arch, scored, path.read_bytes()
+
+
+def test_the_most_valuable_operations_and_edges_survive(whole):
+    arch, scored, _ = whole
     assert SPACE.contains(arch) and scored == 780
     for kind in KINDS:
         for place, node in enumerate(NODES):
@@ -33,29 +48,28 @@ def test_the_most_valuable_operations_and_edges_survive(tmp_path):
             assert list(arch[kind][2 * place : 2 * place + 2]) == wanted
 
 
-def test_proxies_are_combined_by_rank(tmp_path):
-    """Scale does not count, a constant proxy adds nothing, and what is not a number ranks last."""
+def test_a_killed_pruning_goes_on(whole, tmp_path):
+    arch, _, raw = whole
+    kept = raw[: int(0.7 * len(raw))]  # ends in the middle of a record
+    (tmp_path / "log").write_bytes(kept)
+    calls = []
+    again, scored = prune(lambda s: calls.append(s) or {"value": value(s)}, tmp_path / "log", "key")
+    assert again == arch and scored == 780 and (tmp_path / "log").read_bytes() == raw
+    assert len(calls) == 780 - kept.count(b"\n")
+
+
+def test_records_under_another_key_are_not_used_and_proxies_count_by_rank(whole, tmp_path):
+    """Neither scale nor a constant proxy matters; what is not a number ranks last."""
+    arch, _, raw = whole
+    (tmp_path / "log").write_bytes(raw)
 
     def scores(supernet):
-        broken = "dil_conv_5x5" not in supernet["normal"][0] and len(supernet["normal"][0]) == 6
-        v = float("nan") if broken else value(supernet)
-        return {"value": 1e9 * v, "same": 1.0, "again": np.exp(v)}
+        lost = "dil_conv_5x5" not in supernet["normal"][0]  # it must stay, whatever the rest says
+        return {"value": float("nan") if lost else 1e9 * value(supernet), "same": 1.0}
 
-    arch, _ = prune(scores, tmp_path / "log", "key")
-    assert SPACE.contains(arch)
-
-
-@pytest.mark.parametrize("cut", [0.0, 0.3, 0.75, 0.999])
-def test_a_killed_pruning_goes_on(tmp_path, cut):
-    whole, _ = prune(lambda supernet: {"value": value(supernet)}, tmp_path / "whole", "key")
-    raw = (tmp_path / "whole").read_bytes()
-    (tmp_path / "killed").write_bytes(raw[: int(cut * len(raw))])
-    calls = []
-    again, scored = prune(lambda s: calls.append(s) or {"value": value(s)}, tmp_path / "killed", "key")
-    assert again == whole and scored == 780 and (tmp_path / "killed").read_bytes() == raw
-    assert len(calls) == 780 - raw[: int(cut * len(raw))].count(b"\n")
-    other, _ = prune(lambda s: {"value": -value(s)}, tmp_path / "killed", "other key")
-    assert other != whole
+    other, _ = prune(scores, tmp_path / "log", "other key")
+    assert other["reduce"] == arch["reduce"] and other["normal"][2:] == arch["normal"][2:]
+    assert other["normal"][0] == ("dil_conv_5x5", 0)
 
 
 # -- scores of supernets --------------------------------------------------------------------------------------
@@ -100,3 +114,22 @@ def test_supernets_share_their_weights(supernets, monkeypatch):
     assert set(part) < set(whole) and all(torch.equal(part[name], whole[name]) for name in part)
     supernets.card(mask(), 1, ["snip"])
     assert not torch.equal(next(seen[2].parameters()), next(seen[0].parameters()))
+
+
+# -- the winner -----------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_of_the_preset_trains_a_network_of_the_space(tmp_path):
+    """Drop path and random erasing; one epoch, as the preset's are hours."""
+    preset = yaml.safe_load((ROOT / "config" / "darts.yaml").read_text(encoding="utf-8"))
+    recipe = Recipe(**{**preset["train"]["recipe"], "epochs": 1, "batch_size": 8, "crop_padding": 1})
+    assert recipe.drop_path == 0.2 and recipe.erasing > 0
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (24, 1, 8, 8), dtype=np.uint8))
+    data = ImageSet(images, torch.arange(24) % 4, (0.5,), (0.25,), 4)
+    arch = SPACE.sample(rng)
+    model, metrics = train_and_test(
+        SPACE, arch, (data, data, data), recipe, (1, 0), "cpu", tmp_path / "checkpoint", "key", lambda record: None
+    )
+    assert all(cell.drop_path.drop_prob == 0.2 for cell in model.cells)
+    assert np.isfinite(metrics["history"][0]["loss"]) and 0 <= metrics["test_accuracy"] <= 1
