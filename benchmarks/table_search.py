@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with the tables, CSV")
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
     parser.add_argument("--only", choices=("regret", "latency"), help="half of the work")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="3 runs, nothing is written")
     options = parser.parse_args()
 
@@ -56,17 +57,23 @@ def main() -> None:
 
     def keep(name: str, text: str) -> None:
         if not options.quick:
-            write_text(OUT / name, text)
+            write_text(options.out / name, text)
+
+    def keep_rows(name: str, rows: pd.DataFrame, by: str) -> None:
+        """Replace those rows of a CSV file that are about the same tables or devices."""
+        path = options.out / name
+        if path.exists():
+            old = pd.read_csv(path)
+            rows = pd.concat([old[~old[by].isin(rows[by])], rows])
+        keep(name, rows.round(5).to_csv(index=False))
 
     if options.only != "latency":
-        parts = []
         for name in options.tables:
             table = read(name)
             rows = table_search.regrets(table, guides(table), runs=3 if options.quick else 50)
             print(rows[rows["evaluations"].isin((50, 200))].round(3).to_string(index=False), flush=True)
             keep(f"regret-{name}.svg", table_search.draw_regrets(rows))
-            parts.append(rows)
-            keep("regret.csv", pd.concat(parts).round(5).to_csv(index=False))
+            keep_rows("regret.csv", rows, "table")
     if options.only != "regret":
         table, parts = read("nasbench201-cifar10-9445"), []
         latencies = table_search.read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
@@ -75,7 +82,7 @@ def main() -> None:
             rows = table_search.fronts(table, latency, guides(table), runs=3 if options.quick else 20)
             print(rows.round(3).to_string(index=False), flush=True)
             parts.append(rows)
-            keep("latency.csv", pd.concat(parts).round(5).to_csv(index=False))
+            keep_rows("latency.csv", rows, "device")
         keep("latency.svg", table_search.draw_fronts(pd.concat(parts)))
 
 
