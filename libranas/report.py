@@ -244,14 +244,12 @@ def _proxies(axes, table: pd.DataFrame, choice: dict) -> None:
 
 
 def _methods(axes, table: pd.DataFrame) -> None:
+    held_out, splits = table["n_evaluation"].iloc[0], table["splits"].iloc[0]
     table = table.dropna(subset="spearman").sort_values("spearman", ascending=False)
     colours = [COLOURS["accent"] if m.startswith("libra") else COLOURS["grey"] for m in table["method"]]
     _dots(axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours)
     axes.axvline(0, color="#9aa1a8", linewidth=1)
-    axes.set_xlabel(
-        f"Spearman on {table['n_evaluation'].iloc[0]} held-out architectures "
-        f"(mean and 95 % range of {table['splits'].iloc[0]} splits)"
-    )
+    axes.set_xlabel(f"Spearman on {held_out} held-out architectures (mean and 95 % range of {splits} splits)")
 
 
 #: Methods of the figure of quality by labels; all of them would hide each other.

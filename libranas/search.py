@@ -219,11 +219,37 @@ def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, see
 def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:
     """A random member whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
 
-    The budget's MACs still hold; the window of parameters is the tolerance cut with the budget's.
+    The budget's MACs still hold; the window of parameters is the tolerance cut with the budget's. Drawn by rejection;
+    a size that is too rare for that is reached by mutations of random members that bring it no further away.
     """
     size = space.params(like)
     low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
     if budget.params:
         low, high = max(low, budget.params[0]), min(high, budget.params[1])
     rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
-    return next(Sampler(space, Budget((low, high), budget.macs), rng, exclude=(like, *exclude)))
+    window = Budget((low, high), budget.macs)
+    try:
+        return next(Sampler(space, window, rng, exclude=(like, *exclude)))
+    except LibranasError:
+        if found := _walk(space, window, rng, {network(space, arch) for arch in (like, *exclude)}):
+            return found
+        raise
+
+
+def _walk(space: Space, window: Budget, rng: np.random.Generator, exclude: set[str]) -> Arch | None:
+    """A member within the window that is not excluded; None if no walk of some hundred mutations meets one."""
+
+    def away(arch: Arch) -> float:
+        """How far outside of the windows, relative to them."""
+        sides = ((window.params, space.params), (window.macs, space.macs))
+        return sum(max(w[0] / count(arch) - 1, count(arch) / w[1] - 1, 0) for w, count in sides if w)
+
+    for _ in range(100):
+        arch = space.sample(rng)
+        for _ in range(300):
+            child = space.mutate(arch, rng)
+            if away(child) <= away(arch):
+                arch = child
+            if window.admits(space, arch) and network(space, arch) not in exclude:
+                return arch
+    return None

@@ -189,6 +189,16 @@ def test_a_random_control_of_equal_size():
         assert search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control]) != control
 
 
+def test_a_rare_size_is_reached_by_mutations(monkeypatch):
+    monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
+    largest = SPACE.extremes()[1]
+    near = search.equal_size(SPACE, Budget(), largest, 0.05, 1)
+    assert near != largest and abs(SPACE.params(near) / SPACE.params(largest) - 1) <= 0.05
+    assert near == search.equal_size(SPACE, Budget(), largest, 0.05, 1)
+    with pytest.raises(LibranasError, match="different architectures"):
+        search.equal_size(SPACE, Budget(), largest, 1e-9, 1)  # there is no other one
+
+
 def test_the_winner_and_its_controls():
     rng = np.random.default_rng(3)
     archs = [a for a in (SPACE.sample(rng) for _ in range(400)) if BUDGET.admits(SPACE, a)][:40]
