@@ -89,11 +89,11 @@ class Scorer:
         info, options = {}, proxies.Options(**self.options)
         for name in names:
             p = proxies.get(name)
-            run = next(card.scores[name].pass_name for card in cards.values() if name in card.scores)
+            ran = (card.scores[name].pass_name for card in cards.values() if name in card.scores)
             info[name] = {
                 "version": p.version,
                 "orientation": p.orientation,
-                "pass": run,
+                "pass": next(ran, p.charged(options).name),
                 "equation": f"{p.title} ({p.source})",
                 "component_axes": p.components,
                 "precision": p.charged(options).precision or options.precision,

@@ -437,11 +437,14 @@ def merge(parts: Sequence[Scores], order: Sequence[str] | None = None, names: Se
     again = "Delete the files that do not belong together and run the same command again."
     if not parts:
         raise LibranasError("There are no scores to merge.", "Run the score stage first.")
-    owner, ours = {}, _must_agree(parts[0])
+    filled = next((k for k, part in enumerate(parts) if part.archs), 0)
+    owner, ours = {}, _must_agree(parts[filled])
     for part, name in zip(parts, names, strict=True):
         theirs = _must_agree(part)
+        if not part.archs:  # nothing ran there: which pass a proxy shared is not known
+            theirs |= {key: ours[key] for key in theirs.keys() & ours.keys() if key.startswith("pass_name of ")}
         for key in [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]:
-            found = f"{ours.get(key)} in {names[0]} but {theirs.get(key)} in {name}"
+            found = f"{ours.get(key)} in {names[filled]} but {theirs.get(key)} in {name}"
             raise LibranasError(f"Scores cannot be merged: {key}: {found}.", again)
         for arch in part.archs:
             if arch.id in owner:
@@ -457,7 +460,8 @@ def merge(parts: Sequence[Scores], order: Sequence[str] | None = None, names: Se
         )
     conditions = {key: value for key, value in parts[0].provenance.items() if key == "conditions"}
     facts = [{key: value for key, value in p.provenance.items() if key != "conditions"} for p in parts]
-    return _gather(parts, order, {**conditions, "parts": [x for f in facts for x in f.get("parts", [f])]})
+    provenance = {**conditions, "parts": [x for f in facts for x in f.get("parts", [f])]}
+    return _gather([p for p in parts if p.archs] or parts[:1], order, provenance)
 
 
 def _must_agree(scores: Scores) -> dict[str, str]:

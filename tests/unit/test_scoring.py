@@ -120,6 +120,15 @@ def test_every_score_is_stored_with_cost_and_precision(scorer, tmp_path):
     assert costs["shared"].to_dict() == {**dict.fromkeys(names, 4), "params": 1, "synflow": 1}
 
 
+def test_a_shard_without_architectures_is_merged(scorer, tmp_path):
+    """Also where a proxy shares the run of another pass, which no network of that shard has shown."""
+    names = ["params", "lswag_sample"]
+    some, none = (score_shard(scorer, archs, 1, names, tmp_path / str(len(archs))) for archs in (ARCHS, []))
+    for parts in ([some, none], [none, some]):
+        merged = store.merge(parts)
+        assert merged.archs == some.archs and merged.proxies["lswag_sample"].pass_name == "data"
+
+
 def test_options_may_choose_another_pass_and_precision(scorer, tmp_path):
     scorer = replace(scorer, options={"synflow_ln": "identity", "precision": "float64"})
     scores = score_shard(scorer, ARCHS[:1], 1, ["synflow", "dss", "snip"], tmp_path / "log")
