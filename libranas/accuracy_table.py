@@ -9,6 +9,11 @@ from libranas.errors import LibranasError
 from libranas.spaces import Space
 
 
+def mean_accuracies(path: str | Path) -> pd.Series:
+    """Accuracy of each architecture (by id), the mean over its trainings, from a CSV file of the stage benchmark."""
+    return pd.read_csv(path).groupby("id")["accuracy"].mean()
+
+
 def read_table(
     path: str | Path, space: Space, architecture: str = "architecture", accuracy: str = "accuracy"
 ) -> pd.DataFrame:

@@ -408,22 +408,26 @@ def _blend(scores: bool, features: bool) -> Callable[[Calibration, int], Predict
         encode = Encoder(known.usual, scores, features)
         columns, target_C = encode(known.labelled), _target(known.accuracy_C)
         usual = encode(known.usual)
-        parts: list[tuple[float, float, Callable]] = []  # mean, weight / deviation, predictor
-        proxies = encode.proxies
+        members: list[tuple[float, float, Fitted]] = []  # mean and weight / deviation on the reference, predictor
 
-        def add(predict: Callable[[Sample], np.ndarray], on_reference: np.ndarray, weight: float) -> None:
+        def scaled(on_reference: np.ndarray, weight: float) -> tuple[float, float]:
             deviation = float(on_reference.std())
-            if deviation > 0:
-                parts.append((float(on_reference.mean()), weight / deviation, predict))
+            return float(on_reference.mean()), weight / deviation if deviation > 0 else 0.0
 
         for member in BLENDED:
             fitted = member(columns, target_C, seed)
-            add(lambda sample, f=fitted: f(encode(sample)), fitted(usual), 1 / len(BLENDED))
-        if scores:
-            consensus = _consensus(known, seed)
-            add(consensus, consensus(known.usual), CONSENSUS_LABELS / len(target_C))
-            proxies = tuple(dict.fromkeys((*proxies, *consensus.proxies)))
-        return Predictor(proxies, lambda sample: sum((w * (p(sample) - m) for m, w, p in parts), np.zeros(len(sample))))
+            members.append((*scaled(fitted(usual), 1 / len(BLENDED)), fitted))
+        consensus = _consensus(known, seed) if scores else None
+        if consensus:
+            mean, weight = scaled(consensus(known.usual), CONSENSUS_LABELS / len(target_C))
+        proxies = tuple(dict.fromkeys((*encode.proxies, *(consensus.proxies if consensus else ()))))
+
+        def values(sample: Sample) -> np.ndarray:
+            encoded = encode(sample)
+            total = sum((w * (predict(encoded) - m) for m, w, predict in members), np.zeros(len(sample)))
+            return total + weight * (consensus(sample) - mean) if consensus else total
+
+        return Predictor(proxies, values)
 
     return fit
 

@@ -145,7 +145,6 @@ def judge_tables(
     *,
     tables: Sequence[str] | None = None,
     features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
-    jobs: int = 1,
 ) -> pd.DataFrame:
     """Judge combiners on published tables: fitted on k labelled architectures, judged on the rest of the table.
 
@@ -155,7 +154,6 @@ def judge_tables(
     extra_scores : further scores of some tables, by name; see :func:`read_table`
     ks : numbers of labels; one that leaves fewer than 50 architectures of a table is left out there
     tables : names without ``.csv``; those of the paper's Table 1 that the folder has, if not given
-    jobs : processes
 
     Returns
     -------
@@ -164,8 +162,6 @@ def judge_tables(
     A method that lacks something has one row with split -1, NaN and what it lacks. Methods that use no labels are
     judged with every k, each time on the architectures that are not among the k.
     """
-    from joblib import Parallel, delayed
-
     names = find_tables(folder) if tables is None else list(tables)
     if not names:
         raise LibranasError(f"{folder} has no table of the paper's Table 1", "name the tables, or another folder")
@@ -188,7 +184,7 @@ def judge_tables(
         rows = pd.concat([result.per_split.assign(lacks=""), lacking], ignore_index=True)
         return rows.rename(columns={"n_calibration": "k"}).assign(table=name)
 
-    results = pd.concat(Parallel(n_jobs=jobs)(delayed(one)(name) for name in names), ignore_index=True)
+    results = pd.concat(map(one, names), ignore_index=True)
     return results[["table", "method", "k", "split", "spearman", "kendall", "p1", "p5", "regret", "lacks"]]
 
 

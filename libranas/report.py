@@ -13,6 +13,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from libranas.accuracy_table import mean_accuracies
 from libranas.compare import NAMES
 from libranas.files import read_json, write_text
 from libranas.provenance import facts
@@ -73,7 +74,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     names = ("archs", "failures", "costs", "curve", "methods", "proxies")
     tables = {name: pd.read_csv(files[name]) for name in names}
     scores = pd.read_csv(files["table"], index_col="id")
-    accuracy = pd.read_csv(files["accuracy"]).groupby("id")["accuracy"].mean()
+    accuracy = mean_accuracies(files["accuracy"])
     in_table = config["benchmark"]["method"] == "table"  # accuracies in the table's own unit
     figures = {
         "curve": figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),

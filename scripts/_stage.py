@@ -65,19 +65,16 @@ def sample_of(snakemake, space):
     return Sample(table[sorted(snakemake.params.proxies)], table["params"], features)
 
 
-def accuracy_of(path: str) -> pd.Series:
-    """Mean accuracy of each labelled architecture over its trainings."""
-    return pd.read_csv(path).groupby("id")["accuracy"].mean()
-
-
 def fitness_of(snakemake, scorer, choice: dict):
     """The fitness of a search, with the combiner that the stage libra judged; and what it depends on."""
+    from libranas.accuracy_table import mean_accuracies
     from libranas.ensemble import fitted
     from libranas.files import read_json
     from libranas.layers import WindowChoice
     from libranas.scoring import Fitness
 
-    p, sample, accuracy = snakemake.params, sample_of(snakemake, scorer.space), accuracy_of(snakemake.input.accuracy)
+    p, sample = snakemake.params, sample_of(snakemake, scorer.space)
+    accuracy = mean_accuracies(snakemake.input.accuracy)
     predictor = fitted(sample, accuracy, choice["calibration"], choice["combiner"]["name"], p.seed)
     window = WindowChoice.from_dict(read_json(snakemake.input.window)).window
     depends = choice["combiner"]["name"], choice["calibration"], sample.score_AP.to_csv(), accuracy.to_csv()

@@ -9,7 +9,9 @@ nothing for additions, transposed convolutions and pixel shuffles. :attr:`Size.f
 
 from dataclasses import dataclass
 
-__all__ = ["Size", "conv", "deconv", "global_pool", "linear", "norm", "pool", "relu"]
+from libranas.arch import Arch
+
+__all__ = ["Size", "Sized", "conv", "deconv", "global_pool", "linear", "norm", "pool", "relu"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,20 @@ class Size:
 
     def __mul__(self, times: int) -> "Size":
         return Size(self.params * times, self.macs * times, self.flops * times)
+
+
+class Sized:
+    """The closed forms of a space, from the :class:`Size` that its method ``total`` gives for a member."""
+
+    def params(self, arch: Arch) -> int:
+        return self.total(arch).params
+
+    def macs(self, arch: Arch) -> int:
+        return self.total(arch).macs
+
+    def published_flops(self, arch: Arch) -> float:
+        """Millions, as in the column ``flops`` of NAS-Bench-Suite-Zero."""
+        return self.total(arch).flops / 1e6
 
 
 def conv(inputs: int, outputs: int, kernel: int, pixels: int, bias: bool = False) -> Size:

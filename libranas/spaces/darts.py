@@ -21,7 +21,7 @@ import numpy as np
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.spaces.cells import spatial_size
-from libranas.spaces.counting import Size, conv, global_pool, linear, norm, pool, relu
+from libranas.spaces.counting import Size, Sized, conv, global_pool, linear, norm, pool, relu
 
 #: In the order of DARTS, which is also that of the codes in NASLib's tables.
 OPERATIONS = (
@@ -53,7 +53,7 @@ _GROUPS = {op: {op} for op in OPERATIONS} | {
 
 
 @dataclass(frozen=True)
-class DARTSSpace:
+class DARTSSpace(Sized):
     """The 10^18 members together with the task and the skeleton.
 
     Parameters
@@ -237,16 +237,6 @@ class DARTSSpace:
         """Parameters, MACs and published FLOPs of a member, without the auxiliary classifier."""
         skeleton, operation = _sizes(self)
         return sum((operation[kind, op, source < 2] for kind in KINDS for op, source in arch[kind]), skeleton)
-
-    def params(self, arch: Arch) -> int:
-        return self.total(arch).params
-
-    def macs(self, arch: Arch) -> int:
-        return self.total(arch).macs
-
-    def published_flops(self, arch: Arch) -> float:
-        """Millions, as in the column ``flops`` of NAS-Bench-Suite-Zero (see :mod:`libranas.spaces.counting`)."""
-        return self.total(arch).flops / 1e6
 
 
 def reductions(layers: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.spaces.cells import spatial_size
-from libranas.spaces.counting import Size, conv, linear, norm, pool, relu
+from libranas.spaces.counting import Size, Sized, conv, linear, norm, pool, relu
 
 #: Most vertices of a cell, input and output included, and most edges.
 VERTICES, EDGES = 7, 9
@@ -30,7 +30,7 @@ Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
-class NASBench101Space:
+class NASBench101Space(Sized):
     """The 423,624 different cells together with the task and the skeleton.
 
     Parameters
@@ -248,7 +248,8 @@ class NASBench101Space:
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member."""
+        """Parameters, MACs and published FLOPs of a member. The average over all pixels is no module in the published
+        networks, so that the FLOPs do not count it."""
         matrix, ops = arch["matrix"], arch["ops"]
         height, width = spatial_size(self.image_size, 4, self.family)
         inputs = outputs = self.width
@@ -270,17 +271,6 @@ class NASBench101Space:
                         size += _conv_norm_relu(channels[v], channels[v], int(ops[v][4]), pixels)
                 inputs = outputs
         return size + linear(outputs, self.classes)
-
-    def params(self, arch: Arch) -> int:
-        return self.total(arch).params
-
-    def macs(self, arch: Arch) -> int:
-        return self.total(arch).macs
-
-    def published_flops(self, arch: Arch) -> float:
-        """Millions, as in the column ``flops`` of NAS-Bench-Suite-Zero (see :mod:`libranas.spaces.counting`). The
-        average over all pixels is no module there and counts nothing."""
-        return self.total(arch).flops / 1e6
 
 
 def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.spaces.cells import EDGES, CellSpace, spatial_size
-from libranas.spaces.counting import Size, conv, global_pool, linear, norm, pool, relu
+from libranas.spaces.counting import Size, Sized, conv, global_pool, linear, norm, pool, relu
 
 #: NASLib's tables name a member by six codes, edges by source: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3).
 NASLIB_CODES = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
@@ -20,7 +20,7 @@ NASLIB_EDGES = tuple(sorted(EDGES))
 
 
 @dataclass(frozen=True)
-class NASBench201Space(CellSpace):
+class NASBench201Space(CellSpace, Sized):
     """The 15,625 members together with the task and the skeleton.
 
     Parameters
@@ -104,16 +104,6 @@ class NASBench201Space(CellSpace):
         """Parameters, MACs and published FLOPs of a member."""
         skeleton, operation = _sizes(self)
         return sum((operation[op] for op in arch["edges"]), skeleton)
-
-    def params(self, arch: Arch) -> int:
-        return self.total(arch).params
-
-    def macs(self, arch: Arch) -> int:
-        return self.total(arch).macs
-
-    def published_flops(self, arch: Arch) -> float:
-        """Millions, as in the column ``flops`` of NAS-Bench-Suite-Zero (see :mod:`libranas.spaces.counting`)."""
-        return self.total(arch).flops / 1e6
 
 
 @lru_cache

@@ -22,7 +22,7 @@ import numpy as np
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.spaces.cells import EDGES, CellSpace, spatial_size
-from libranas.spaces.counting import Size, conv, deconv, global_pool, linear, norm, relu
+from libranas.spaces.counting import Size, Sized, conv, deconv, global_pool, linear, norm, relu
 
 FAMILY = "transnas101"
 #: Tasks and how many numbers the network puts out (a pixel for the last three); None: the classes of the data.
@@ -78,8 +78,9 @@ def decoder(task: str, inputs: int, outputs: int, doublings: int) -> tuple[Layer
 
 
 @dataclass(frozen=True)
-class _TransNAS:
-    """The task and the skeleton of both spaces.
+class _TransNAS(Sized):
+    """The task and the skeleton of both spaces. For ``jigsaw`` the published FLOPs count one of the nine passes through
+    the network, and pooling and head.
 
     Parameters
     ----------
@@ -120,17 +121,6 @@ class _TransNAS:
         return TASKS[self.task] or self.classes
 
     # -- closed forms ----------------------------------------------------------------------------------
-
-    def params(self, arch: Arch) -> int:
-        return self.total(arch).params
-
-    def macs(self, arch: Arch) -> int:
-        return self.total(arch).macs
-
-    def published_flops(self, arch: Arch) -> float:
-        """Millions, as in the column ``flops`` of NAS-Bench-Suite-Zero (see :mod:`libranas.spaces.counting`). For
-        ``jigsaw`` one of the nine passes through the network is counted, and pooling and head."""
-        return self.total(arch).flops / 1e6
 
     def _stem(self, height: int, width: int) -> tuple[Size, int, int]:
         """The published stem, two convolutions that halve the resolution; and height and width after it."""

@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 
+import networkx
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,7 +143,6 @@ def test_isomorphic_members_have_one_representative():
 
 def test_other_graphs_have_other_representatives():
     """Against a slow comparison: the same number of classes among random members as by pairwise isomorphism."""
-    networkx = pytest.importorskip("networkx")
 
     def as_graph(arch):
         g = networkx.from_numpy_array(np.array(arch["matrix"]), create_using=networkx.DiGraph)
