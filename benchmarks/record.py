@@ -39,7 +39,11 @@ def results_text(folder: Path) -> str:
         interval = "all equal" if a["low"] is None else f"{100 * a['low']:.2f} to {100 * a['high']:.2f}"
         lines.append(f"| {NAMES[role]} | {r['params']:,} | {100 * a['mean']:.2f} % ({interval}) |")
     held = choice["held_out"]
-    best = ", ".join(f"{m.method} {m.spearman:.2f}" for m in methods.itertuples())
+    lacking = "".join(
+        f"; {m.method} was not judged, it needs {m.lacks}" for m in methods.itertuples() if m.lacks == m.lacks
+    )
+    methods = methods.dropna(subset="spearman")
+    best = ", ".join(f"{m.method} {m.spearman:.2f}" for m in methods.itertuples()) + lacking
     lines += [
         "",
         summary["verdict"],
