@@ -15,23 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from libranas import layers, store
-from libranas.combiners import COMBINERS
 from libranas.ensemble import evaluate, proxy_table
 from libranas.files import write_text
+from libranas.published import table3
 from libranas.spaces import NASBench201Space
-from libranas.stats import bootstrap_interval, spearman
+from libranas.stats import spearman
 
 HERE = Path(__file__).with_name("nasbench201")
 PAPER = Path(__file__).with_name("published") / "paper_table3.csv"
-#: Rows of the paper's Table 3 that are one of our columns: name in the table to (column, windowed).
-TABLE3 = {
-    "ZiCo form log(mu/sigma), all layers": ("zico", False),
-    "no mu": ("lswag_lambda", False),
-    "Psi only": ("lswag_psi", False),
-    "no mu + layers": ("lswag_lambda", True),
-    "no mu + Psi": ("lswag", False),
-    "full L-SWAG": ("lswag", True),
-}
 
 
 def main() -> None:
@@ -51,25 +42,18 @@ def main() -> None:
     ours = ours.assign(published=theirs, agreement=agree)
     write_text(HERE / "proxies.csv", ours.to_csv(index=False, float_format="%.4g"))
 
-    choice = layers.choose_window(layers.curve(scores))
-    windowed = layers.table(scores, choice.window)
-    rows = []
-    paper = pd.read_csv(PAPER, index_col="components")["NB201-C10"]
-    extra = {"L-SWAG of samples (ours)": ("lswag_sample", False), "its Psi alone (ours)": ("lswag_sample_psi", False)}
-    for title, (column, inside) in {**TABLE3, **extra}.items():
-        values = (windowed if inside else frame)[column]
-        low, high = bootstrap_interval(spearman, values, accuracy, seed=0)
-        rows.append((title, paper.get(title), spearman(values, accuracy), low, high))
-    table3 = pd.DataFrame(rows, columns=["components", "paper", "ours", "low", "high"])
-    write_text(HERE / "table3.csv", table3.to_csv(index=False, float_format="%.4g"))
+    window = layers.choose_window(layers.curve(scores)).window
+    parts = table3(layers.parts(scores, window), accuracy, frame["params"], PAPER, "NB201-C10")
+    write_text(HERE / "table3.csv", parts.to_csv(index=False, float_format="%.4g"))
 
     features = pd.DataFrame([space.features(a) for a in scores.archs], index=frame.index)
-    methods = [m for m in COMBINERS if m not in ("stack", "lambdarank")]
-    judged = evaluate(frame[names], accuracy, frame["params"], [0, 25, 100], 20, 0, methods, feature_AF=features)
+    networks = pd.Series([space.representative(a).id for a in scores.archs], frame.index)
+    told = {"feature_AF": features, "network_A": networks}
+    judged = evaluate(frame[names], accuracy, frame["params"], [0, 25, 100], 20, **told)
     write_text(HERE / "methods.csv", judged.summary.to_csv(index=False, float_format="%.4g"))
-    print(f"{len(frame)} networks; layer window {choice.window}")
+    print(f"{len(frame)} networks; layer window {window}")
     print(ours[["proxy", "spearman", "low", "high", "published", "partial_given_params"]].to_string(index=False))
-    print(table3.to_string(index=False))
+    print(parts.to_string(index=False))
     print(judged.summary.pivot(index="method", columns="n_calibration", values="spearman").round(3).to_string())
 
 

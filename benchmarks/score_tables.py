@@ -3,8 +3,9 @@
     python benchmarks/score_tables.py FOLDER-OF-TABLES CIFAR10.npz
 
 writes ``benchmarks/published/scores/SPACE.csv``: the strings of the tables' column ``arch`` and the values of the
-proxies, higher = better, for ``libranas.published.judge_tables``. It looks at CIFAR-10 images whatever the task of a
-table is, so that one file serves all tables of a space, and at thinner networks where the published ones take seconds.
+proxies, higher = better, for ``libranas.published``; those ending in ``_window`` are of the label-free layer window. It
+looks at CIFAR-10 images whatever the task of a table is, so that one file serves all tables of a space, and at thinner
+networks where the published ones take seconds.
 Killed, it goes on where it was.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from libranas import data, store
+from libranas import data, layers
 from libranas.files import read_json, write_text
 from libranas.progress import progress
 from libranas.published import NASLIB_TASKS, SPACES, space_of
@@ -25,6 +26,7 @@ from libranas.spaces import make_space
 OUT = Path(__file__).with_name("published") / "scores"
 NAMES = [
     *("lswag_sample_lambda", "lswag_sample_psi", "lswag_sample"),
+    *("lswag_lambda", "lswag_psi", "lswag", "zico"),
     *("az_expressivity", "az_progressivity", "az_trainability"),
 ]
 #: Config section ``space`` and image size of the networks that are scored.
@@ -78,11 +80,12 @@ def main() -> None:
         scorer = Scorer(space, inputs, targets, sha256, 1, OPTIONS)
         unique = list({arch.id: arch for arch in archs.values()}.values())
         scores = score_shard(scorer, unique, 1, NAMES, arguments.state / f"{name}.jsonl", progress)
-        table = store.frame(scores)[NAMES].loc[[arch.id for arch in archs.values()]]
+        window = layers.choose_window(layers.curve(scores)).window
+        table = layers.parts(scores, window).drop(columns=["params", "macs"]).loc[[arch.id for arch in archs.values()]]
         table.index = pd.Index(archs, name="arch")
         OUT.mkdir(parents=True, exist_ok=True)
         write_text(OUT / f"{name}.csv", table.to_csv(float_format="%.7g"))
-        print(f"{name}: {len(archs)} architectures, {len(unique)} different", flush=True)
+        print(f"{name}: {len(archs)} architectures, {len(unique)} different; {window}", flush=True)
 
 
 if __name__ == "__main__":

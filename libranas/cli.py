@@ -173,9 +173,8 @@ def _libra(arguments: argparse.Namespace) -> None:
     table = read_table(arguments.table, accuracy=arguments.accuracy, params=arguments.params)
     settings = {"mode": "corrected", "combiner": "libra_corrected", "window": 0.1, "duplicate": 0.98}
     settings |= {"calibration": arguments.labels, "splits": arguments.splits, "methods": names}
-    verdict = choose_and_judge(
-        table.score_AP, table.accuracy_A, table.params_A, settings, arguments.seed, table.feature_AF
-    )
+    judged = (table.score_AP, table.accuracy_A, table.params_A, settings, arguments.seed)
+    verdict = choose_and_judge(*judged, table.feature_AF, table.network_A)
     methods = verdict.methods.sort_values("spearman", ascending=False)
     if arguments.output:
         write_text(arguments.output, methods.to_csv(index=False))

@@ -67,6 +67,7 @@ def evaluate(
     *,
     feature_AF: pd.DataFrame | None = None,
     reference: Sample | None = None,
+    network_A: pd.Series | None = None,
 ) -> Evaluation:
     """Fit every method on `calibration` random architectures, judge it on all others, `splits` times.
 
@@ -75,6 +76,8 @@ def evaluate(
     calibration : number of labels, or several; 0 judges the methods without labels, once, on all architectures
     feature_AF : features of the architectures, for learners
     reference : sample without labels that ranks are made in; the table itself if not given
+    network_A : which network each architecture is, for tables in which several compute the same function: none of a
+        labelled network is judged
 
     A split does not depend on the methods nor on the other numbers of labels, and nothing on the order of rows or
     columns. A method that cannot rank (all values equal) has a NaN Spearman in that split, and NaN in the summary: it
@@ -87,18 +90,21 @@ def evaluate(
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
     table = Sample(score_AP, params_A, _checked_features(feature_AF, score_AP.index))
     n = len(table)
+    network_A = np.arange(n) if network_A is None else network_A.loc[score_AP.index].to_numpy()
+    networks = len(np.unique(network_A))
     counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
     for count in counts:
-        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= n - MIN_ARCHITECTURES:
+        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
             raise LibranasError(
-                f"{count} of {n} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
+                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
                 "label more architectures or change the number for calibration",
             )
-    rows, lacking = [], {}
+    rows, lacking, judged = [], {}, {}
     for count in counts:
         for split in range(splits if count else 1):
-            order = np.random.default_rng(stream_seed(seed, "ensemble", "split", split)).permutation(n)
-            fit, rest = np.sort(order[:count]), np.sort(order[count:])
+            rng = np.random.default_rng(stream_seed(seed, "ensemble", "split", split))
+            fit, rest = parted(rng, count, network_A)
+            judged.setdefault(count, []).append(len(rest))
             known = Calibration(table.take(fit), accuracy_A.iloc[fit], table if reference is None else reference)
             others, truth = table.take(rest), accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
             for method in methods:
@@ -125,11 +131,24 @@ def evaluate(
                     **mean.drop("spearman"),
                     "lacks": lacking[method, count],
                     "n_calibration": count,
-                    "n_evaluation": n - count,
+                    "n_evaluation": round(float(np.mean(judged[count]))),
                     "splits": len(part),
                 }
             )
     return Evaluation(pd.DataFrame(summary), per_split)
+
+
+def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random architectures, no two of one network, and all those of other networks; positions, ascending.
+
+    Networks are drawn and not architectures: else a network that a table holds often would nearly always be among the
+    first, and what is judged would be no picture of the table.
+    """
+    code_A, found = pd.factorize(network_A)
+    chosen = rng.permutation(len(found))[:count]
+    order_A = rng.permutation(len(code_A))
+    _, first = np.unique(code_A[order_A], return_index=True)  # one architecture of every network
+    return np.sort(order_A[first[chosen]]), np.flatnonzero(~np.isin(code_A, chosen))
 
 
 def _checked_features(feature_AF: pd.DataFrame | None, ids: pd.Index) -> pd.DataFrame | None:
@@ -205,6 +224,7 @@ def choose_and_judge(
     settings: dict,
     seed: int,
     feature_AF: pd.DataFrame | None = None,
+    network_A: pd.Series | None = None,
 ) -> Verdict:
     """Choose on some labelled architectures, judge on the others, next to every other method.
 
@@ -215,6 +235,7 @@ def choose_and_judge(
         list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one.
         ``methods``, if there, names the methods to judge
     feature_AF : features of the sample, for learners
+    network_A : as for :func:`evaluate`; of the sample
 
     Raises
     ------
@@ -240,10 +261,12 @@ def choose_and_judge(
         settings.get("methods"),
         feature_AF=None if features is None else features.loc[score_AP.index],
         reference=reference,
+        network_A=network_A,
     )
     count = settings["calibration"] if isinstance(settings["calibration"], int) else settings["calibration"][-1]
-    order = np.random.default_rng(stream_seed(seed, "libra", "calibration")).permutation(len(accuracy_A))
-    fit, rest = order[:count], order[count:]
+    rng = np.random.default_rng(stream_seed(seed, "libra", "calibration"))
+    network_A = accuracy_A.index if network_A is None else network_A.loc[accuracy_A.index]
+    fit, rest = parted(rng, count, network_A.to_numpy())
     choice = choose(
         score_AP.iloc[fit],
         accuracy_A.iloc[fit],

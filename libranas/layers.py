@@ -227,6 +227,13 @@ def table(scores: Scores, window: LayerWindow, psi_range: str = "window") -> pd.
     return store.frame(apply_window(scores, window, psi_range))
 
 
+def parts(scores: Scores, window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
+    """:func:`libranas.store.frame`, of all layers, and beside it ``lswag_lambda_window`` and ``lswag_window``: what
+    L-SWAG is made from, one by one (the paper's Table 3)."""
+    inside = table(scores, window, psi_range)[["lswag_lambda", "lswag"]]
+    return store.frame(scores).join(inside.add_suffix("_window"))
+
+
 def _table(scores: Scores, proxy: str) -> ProxyTable:
     if proxy not in scores.proxies:
         raise LibranasError(

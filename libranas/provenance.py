@@ -26,10 +26,10 @@ STAGE_VERSIONS = {
     "score": 3,
     "layers": 1,
     "benchmark": 1,
-    "libra": 2,
+    "libra": 3,
     "search": 2,
     "train": 1,
-    "report": 3,
+    "report": 4,
 }
 
 

@@ -1,4 +1,4 @@
-"""The protocol on published tables: accuracies of hundreds of trained networks with proxy values of other people.
+"""Beside the paper's tables, and the protocol on published ones: hundreds of trained networks with proxy values.
 
 The tables are those of NAS-Bench-Suite-Zero as CSV files named ``SPACE-TASK.csv``: ``arch`` (the strings of NASLib),
 ``val_accuracy`` and one column a proxy, as stored there, all taken as higher = better (as the authors report them).
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from libranas.ensemble import evaluate
+from libranas.ensemble import evaluate, parted, proxy_table
 from libranas.errors import LibranasError
 from libranas.libra import choose, log_rank
 from libranas.provenance import stream_seed
@@ -64,6 +64,7 @@ class PublishedTable:
     name : ``SPACE-TASK``
     score_AP, accuracy_A, params_A : as in :mod:`libranas.libra`
     feature_AF : features of the architectures, None if they were not asked for
+    network_A : id of the network that each is: several strings of a benchmark can compute the same function
     """
 
     name: str
@@ -71,6 +72,7 @@ class PublishedTable:
     accuracy_A: pd.Series
     params_A: pd.Series
     feature_AF: pd.DataFrame | None = None
+    network_A: pd.Series | None = None
 
 
 def space_of(name: str) -> Space:
@@ -130,9 +132,12 @@ def read_table(
                 f"{path}: {len(missing)} architectures have no extra scores, e.g. {missing[0]}", "score them"
             )
         score_AP = score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
-    known = features is not None and path.stem.partition("-")[0] in SPACES
-    feature_AF = features(path.stem, table.index) if known else None
-    return PublishedTable(path.stem, score_AP, accuracy_A, params_A, feature_AF)
+    if path.stem.partition("-")[0] not in SPACES:
+        return PublishedTable(path.stem, score_AP, accuracy_A, params_A)
+    space = space_of(path.stem)
+    network_A = pd.Series([space.representative(space.parse(text)).id for text in table.index], table.index)
+    feature_AF = None if features is None else features(path.stem, table.index)
+    return PublishedTable(path.stem, score_AP, accuracy_A, params_A, feature_AF, network_A)
 
 
 def judge_tables(
@@ -152,7 +157,7 @@ def judge_tables(
     ----------
     folder : of ``SPACE-TASK.csv``
     extra_scores : further scores of some tables, by name; see :func:`read_table`
-    ks : numbers of labels; one that leaves fewer than 50 architectures of a table is left out there
+    ks : numbers of labels; one that leaves fewer than 50 networks of a table is left out there
     tables : names without ``.csv``; those of the paper's Table 1 that the folder has, if not given
 
     Returns
@@ -168,7 +173,7 @@ def judge_tables(
 
     def one(name: str) -> pd.DataFrame:
         table = read_table(Path(folder) / f"{name}.csv", features, (extra_scores or {}).get(name))
-        counts = [k for k in ks if len(table.accuracy_A) - k >= 50]
+        counts = [k for k in ks if table.network_A.nunique() - k >= 50]
         result = evaluate(
             table.score_AP,
             table.accuracy_A,
@@ -178,6 +183,7 @@ def judge_tables(
             stream_seed(seed, "published", name),
             methods,
             feature_AF=table.feature_AF,
+            network_A=table.network_A,
         )
         lacking = result.summary[result.summary["lacks"] != ""]
         lacking = lacking[["method", "n_calibration", "lacks"]].assign(split=-1)
@@ -244,50 +250,129 @@ def by_labels(result: pd.DataFrame) -> pd.DataFrame:
     return means.mean().join(means.size().rename("tables")).reset_index()
 
 
-#: Proxies of the published tables by what they need of a network, for :func:`table4`.
-GRADIENT_FREE = ("params", "flops", "l2_norm", "nwot", "zen")
-GRADIENT_BASED = ("plain", "snip", "grad_norm", "fisher", "grasp", "synflow", "jacov", "epe_nas")
+#: Rows of the paper's Table 3, and two of ours, to the column of :func:`libranas.layers.parts` that each one is. Two
+#: rows of the paper are left out, because it does not say what they multiply.
+TABLE3 = {
+    "ZiCo form log(mu/sigma), all layers": "zico",
+    "no mu": "lswag_lambda",
+    "Psi only": "lswag_psi",
+    "no mu + layers": "lswag_lambda_window",
+    "no mu + Psi": "lswag",
+    "full L-SWAG": "lswag_window",
+    "Psi of samples (ours)": "lswag_sample_psi",
+    "L-SWAG of samples (ours)": "lswag_sample",
+}
 
 
-def table4(
+def table3(
+    parts_AP: pd.DataFrame,
+    accuracy_A: pd.Series,
+    params_A: pd.Series,
+    paper: str | Path | None = None,
+    column: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The ablation of L-SWAG (the paper's Table 3): Spearman of each of its parts. No label chooses anything.
+
+    Parameters
+    ----------
+    parts_AP : of :func:`libranas.layers.parts`
+    accuracy_A, params_A : the same architectures, in any order
+    paper, column : CSV file with the printed values, and which of its columns
+
+    Returns
+    -------
+    DataFrame ``components, paper, spearman, low, high, partial_given_params, n``, a row each of :data:`TABLE3` that
+    `parts_AP` has; low and high are a 95 % bootstrap interval; ``paper`` is NaN where it has no such value.
+    """
+    held = [title for title, name in TABLE3.items() if name in parts_AP]
+    parts_AP = parts_AP.loc[accuracy_A.index, [TABLE3[title] for title in held]].set_axis(held, axis=1)
+    judged = proxy_table(parts_AP, accuracy_A, params_A, seed) if held else pd.DataFrame(columns=["proxy"])
+    out = judged.set_index("proxy").reindex(held).rename_axis("components").reset_index()
+    printed = pd.read_csv(paper, index_col="components") if paper else pd.DataFrame()
+    out["paper"] = out["components"].map(printed.get(column, {}))
+    return out.reindex(columns=["components", "paper", "spearman", "low", "high", "partial_given_params", "n"])
+
+
+#: Proxies by what they need of a network, for :func:`table4`.
+GRADIENT_FREE = ("params", "flops", "l2_norm", "nwot", "zen", "lswag_psi", "lswag_sample_psi", "az_expressivity")
+GRADIENT_BASED = (
+    "plain",
+    "snip",
+    "grad_norm",
+    "fisher",
+    "grasp",
+    "synflow",
+    "jacov",
+    "epe_nas",
+    "zico",
+    "lswag_lambda",
+)
+GRADIENT_BASED += ("lswag", "lswag_lambda_window", "lswag_window", "lswag_sample", "lswag_sample_lambda")
+GRADIENT_BASED += ("az_trainability",)
+
+
+def ablate_libra(
     folder: str | Path,
+    extra_scores: Mapping[str, pd.DataFrame] | None = None,
     k: int = 100,
     splits: int = 20,
     seed: int = 0,
     mode: str = "corrected",
+    *,
     tables: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """The ablation of LIBRA (the paper's Table 4), chosen on k architectures and judged on the rest of each table.
+    """The strategies of the paper's Table 4 on published tables, chosen on k architectures and judged on the rest.
 
     Every strategy makes its ranking as LIBRA does, by the sum of log ranks. ``mode`` is that of
-    :func:`libranas.libra.choose`: which estimate of the information gain, and which guards.
+    :func:`libranas.libra.choose`: which estimate of the information gain, and which guards. The other arguments are
+    those of :func:`judge_tables`.
 
     Returns
     -------
-    DataFrame, one row a part and strategy (as the paper names them), one column a table: mean Spearman over the splits;
-    NaN where a strategy cannot be carried out in a table, such as two of a kind that has one proxy.
+    DataFrame ``table, mode, part, strategy, spearman``, parts and strategies named as in the paper: mean Spearman over
+    the splits; NaN where a strategy cannot be carried out in a table, such as two of a kind that has one proxy.
     """
-    names = find_tables(folder) if tables is None else list(tables)
-    columns = {}
-    for name in names:
-        table = read_table(Path(folder) / f"{name}.csv", features=None)
+    rows = []
+    for name in find_tables(folder) if tables is None else tables:
+        table = read_table(Path(folder) / f"{name}.csv", None, (extra_scores or {}).get(name))
         score_AP = table.score_AP.loc[:, table.score_AP.nunique() > 1]
-        rows = []
         for split in range(splits):
             rng = np.random.default_rng(stream_seed(seed, "table4", name, split))
-            order = rng.permutation(len(score_AP))
-            fit, rest = order[:k], order[k:]
+            fit, rest = parted(rng, k, table.network_A.to_numpy())
             options = (score_AP.iloc[fit], table.accuracy_A.iloc[fit], table.params_A.iloc[fit], mode)
             truth = table.accuracy_A.iloc[rest].to_numpy()
-            row = {}
-            for strategy, proxies in _strategies(options, split, rng).items():
-                row[strategy] = np.nan
+            for (part, strategy), proxies in _strategies(options, split, rng).items():
+                rho = np.nan
                 if proxies is not None:
-                    row[strategy] = spearman(log_rank(score_AP.iloc[rest][proxies]).to_numpy(), truth)
-            rows.append(row)
-        columns[name] = pd.DataFrame(rows).mean(skipna=False)
-    out = pd.DataFrame(columns)
-    return out.set_axis(pd.MultiIndex.from_tuples(out.index, names=["part", "strategy"]))
+                    rho = spearman(log_rank(score_AP.iloc[rest][proxies]).to_numpy(), truth)
+                rows.append((name, mode, part, strategy, rho))
+    columns = ["table", "mode", "part", "strategy", "spearman"]
+    grouped = pd.DataFrame(rows, columns=columns).groupby(columns[:-1], sort=False)["spearman"]
+    return grouped.apply(lambda rho: rho.mean(skipna=False)).reset_index()
+
+
+def table4(ablation: pd.DataFrame, paper: str | Path) -> pd.DataFrame:
+    """The ablation of LIBRA beside the paper's Table 4.
+
+    Parameters
+    ----------
+    ablation : of :func:`ablate_libra`
+    paper : CSV file with the printed values, a row a strategy
+
+    Returns
+    -------
+    DataFrame, a row a ``mode``, ``part`` and ``strategy``, in the order of the paper: its columns (``paper ...``), ours
+    under the names of the paper's Table 1, and ``mean`` of ours over the tables that have every strategy.
+    """
+    titles = {table: column for column, table in COLUMNS.items()}
+    ours = ablation.assign(column=ablation["table"].str.lower().map(titles))
+    ours = ours.pivot(index=["mode", "part", "strategy"], columns="column", values="spearman")
+    ours = ours[[c for c in COLUMNS if c in ours]]
+    ours["mean"] = ours.dropna(axis=1).mean(axis=1)
+    printed = pd.read_csv(paper).set_index(["part", "strategy"]).add_prefix("paper ")
+    out = [printed.join(part.droplevel("mode")).assign(mode=mode) for mode, part in ours.groupby("mode")]
+    return pd.concat(out).reset_index().set_index(["mode", "part", "strategy"]).reset_index()
 
 
 def _strategies(

@@ -71,7 +71,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     choice, window = read_json(files["choice"]), read_json(files["window"])
     manifest = read_json(files["manifest"])
     histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True)) if selected else {}
-    names = ("archs", "failures", "costs", "curve", "methods", "proxies")
+    names = ("archs", "failures", "costs", "curve", "methods", "proxies", "parts")
     tables = {name: pd.read_csv(files[name]) for name in names}
     scores = pd.read_csv(files["table"], index_col="id")
     accuracy = mean_accuracies(files["accuracy"])
@@ -87,7 +87,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
             "trajectories": figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
             "evaluated": figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
         }
-    published = {name: pd.read_csv(files[name]) for name in ("table1", "labels") if name in files}
+    published = {n: pd.read_csv(files[n]) for n in ("table1", "table3", "table4", "labels") if n in files}
     if published:
         figures["labels"] = figure(lambda ax: labels_figure(ax, published["labels"]), 7, 3.6)
     if summary:
@@ -125,6 +125,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         failures=tables["failures"].to_dict("records"),
         methods=tables["methods"].fillna({"lacks": ""}).to_dict("records"),
         proxies=tables["proxies"].to_dict("records"),
+        parts=tables["parts"].to_dict("records"),
         costs=worth(tables["proxies"], tables["costs"]).to_dict("records"),
         method=method_of(histories) if selected else None,
         evaluations={name: t["evaluation"].max() for name, t in histories.items()},

@@ -4,11 +4,14 @@ rule libra:
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
         table=rules.layers.output.table,
+        scores=rules.merge.output.scores,
+        window=rules.layers.output.window,
         accuracy=out(f"benchmark/{config['benchmark']['method']}.csv"),
     output:
         choice=out("libra/choice.json"),
         methods=out("libra/methods.csv"),
         proxies=out("libra/proxies.csv"),
+        parts=out("libra/parts.csv"),
     log:
         out("logs/libra.log"),
     benchmark:
@@ -22,6 +25,9 @@ rule libra:
         space=config["space"],
         libra=config["libra"],
         proxies=config["score"]["proxies"],
+        psi=config["layers"]["psi"],
+        paper=f"{workflow.basedir}/benchmarks/published/paper_table3.csv",
+        column=config["benchmark"]["paper"],
         seed=config["seed"],
     script:
         "../scripts/libra.py"

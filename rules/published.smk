@@ -1,6 +1,7 @@
 # Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
 from libranas.published import find_tables
 
+PAPERS = {n: f"{workflow.basedir}/benchmarks/published/paper_table{n}.csv" for n in (1, 3, 4)}
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
     raise WorkflowError(
@@ -13,7 +14,9 @@ rule published_table:
     input:
         table=f"{config['published']['tables']}/{{table}}.csv",
     output:
-        judged=out("published/tables/{table}.csv"),
+        judged=out("published/tables/{table}/judged.csv"),
+        table3=out("published/tables/{table}/table3.csv"),
+        table4=out("published/tables/{table}/table4.csv"),
     log:
         out("logs/published/{table}.log"),
     benchmark:
@@ -27,6 +30,7 @@ rule published_table:
     params:
         version=stage_version("libra"),
         published=config["published"],
+        paper=PAPERS[3],
         seed=config["seed"],
     script:
         "../scripts/published_table.py"
@@ -34,10 +38,14 @@ rule published_table:
 
 rule published:
     input:
-        tables=expand(rules.published_table.output.judged, table=TABLES),
+        judged=expand(rules.published_table.output.judged, table=TABLES),
+        table3=expand(rules.published_table.output.table3, table=TABLES),
+        table4=expand(rules.published_table.output.table4, table=TABLES),
     output:
         judged=out("published/judged.csv"),
         table1=out("published/table1.csv"),
+        table3=out("published/table3.csv"),
+        table4=out("published/table4.csv"),
         labels=out("published/labels.csv"),
     log:
         out("logs/published.log"),
@@ -49,6 +57,6 @@ rule published:
         runtime=10,
     params:
         version=stage_version("libra"),
-        paper=f"{workflow.basedir}/benchmarks/published/paper_table1.csv",
+        papers=PAPERS,
     script:
         "../scripts/published.py"

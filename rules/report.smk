@@ -9,7 +9,7 @@ if config["train"]:
     FOUND |= {"summary": rules.compare.output.summary, "curves": rules.compare.output.curves}
     FOUND |= {"exported": rules.export.output.folder}
 if config["published"]["tables"]:
-    FOUND |= {"table1": rules.published.output.table1, "labels": rules.published.output.labels}
+    FOUND |= {name: rules.published.output[name] for name in ("table1", "table3", "table4", "labels")}
 
 
 rule report:
@@ -26,6 +26,7 @@ rule report:
         choice=rules.libra.output.choice,
         methods=rules.libra.output.methods,
         proxies=rules.libra.output.proxies,
+        parts=rules.libra.output.parts,
     output:
         html=out("report.html"),
     log:

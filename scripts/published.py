@@ -1,15 +1,19 @@
-"""Join what was judged on each published table; the paper's Table 1 beside ours, and quality by number of labels."""
+"""Join what was judged on each published table; the paper's Tables 1, 3 and 4 beside ours, and quality by labels."""
 
 import pandas as pd
 from _stage import stage
 
 with stage(snakemake) as log:
     from libranas.files import write_text
-    from libranas.published import by_labels, table1
+    from libranas.published import by_labels, table1, table4
 
-    judged = pd.concat(map(pd.read_csv, snakemake.input.tables), ignore_index=True)
-    write_text(snakemake.output.judged, judged.to_csv(index=False))
-    ours = table1(judged, snakemake.params.paper)
-    write_text(snakemake.output.table1, ours.to_csv(index_label="column", float_format="%.4g"))
-    write_text(snakemake.output.labels, by_labels(judged).to_csv(index=False, float_format="%.4g"))
+    found, out, papers = snakemake.input, snakemake.output, snakemake.params.papers
+    tables = {n: pd.concat(map(pd.read_csv, found[n]), ignore_index=True) for n in ("judged", "table3", "table4")}
+    judged = tables["judged"]
+    ours = table1(judged, papers[1])
+    write_text(out.judged, judged.to_csv(index=False))
+    write_text(out.table1, ours.to_csv(index_label="column", float_format="%.4g"))
+    write_text(out.table3, tables["table3"].to_csv(index=False, float_format="%.4g"))
+    write_text(out.table4, table4(tables["table4"], papers[4]).to_csv(index=False, float_format="%.4g"))
+    write_text(out.labels, by_labels(judged).to_csv(index=False, float_format="%.4g"))
     log.info("mean Spearman %.3f on %d columns", ours["ours"]["mean"], ours["ours"].iloc[:-1].notna().sum())

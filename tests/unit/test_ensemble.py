@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from libranas.combiners import COMBINERS, Calibration, Sample
-from libranas.ensemble import MEASURES, Evaluation, choose_and_judge, evaluate, proxy_table
+from libranas.ensemble import MEASURES, Evaluation, choose_and_judge, evaluate, parted, proxy_table
 from libranas.errors import LibranasError
 from libranas.stats import kendall, precision_at, spearman
 
@@ -69,6 +69,38 @@ def test_no_prediction_sees_the_accuracies_it_is_judged_on(spied):
     for method in POSSIBLE:
         np.testing.assert_array_equal(spied[method][2], before[method][2], err_msg=method)
     assert not second.summary["spearman"].equals(first.summary["spearman"])  # the judgement did change
+
+
+def test_no_network_is_judged_of_which_an_equal_one_was_labelled(spied):
+    scores, accuracy, params = table()
+    network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)  # thirty are one network
+    result = evaluate(scores, accuracy, params, 20, splits=8, network_A=network.sample(frac=1, random_state=0))
+    fit, rest, _ = spied["z1"]
+    assert len(fit) == network[list(fit)].nunique() == 20 and not set(network[list(fit)]) & set(network[list(rest)])
+    assert set(network[list(fit)]) | set(network[list(rest)]) == set(network)
+    assert result.summary["n_evaluation"].between(41, 70).all()
+    with pytest.raises(LibranasError, match="55 of 61 architectures"):
+        evaluate(scores, accuracy, params, 55, network_A=network)
+
+
+def test_libra_chooses_on_one_architecture_of_a_network(fast):
+    scores, accuracy, params = table()
+    network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)
+    settings = {"mode": "corrected", "combiner": "z1", "calibration": 20, "splits": 2, "window": 0.1, "duplicate": 0.98}
+    choice = choose_and_judge(scores, accuracy, params, settings, 0, network_A=network).choice
+    assert network[choice["calibration"]].is_unique and choice["held_out"]["n"] in (41, 70)
+
+
+def test_networks_are_drawn_alike_however_often_a_table_holds_them():
+    network_A = np.minimum(np.arange(90), 60)
+    drawn = np.zeros(90)
+    for seed in range(2000):
+        fit, rest = parted(np.random.default_rng(seed), 20, network_A)
+        drawn[fit] += 1
+    expected = 2000 * 20 / 61
+    assert abs(drawn[60:].sum() - expected) < 5 * np.sqrt(expected) and (drawn[60:] > 0).all()
+    fit, rest = parted(np.random.default_rng(3), 20, np.arange(90))
+    assert set(fit) == set(np.random.default_rng(3).permutation(90)[:20]) and set(fit) | set(rest) == set(range(90))
 
 
 def test_needs_labels_is_true_to_what_is_used(spied):

@@ -8,7 +8,7 @@ import pytest
 
 from libranas import published
 from libranas.errors import LibranasError
-from libranas.published import judge_tables, read_table, table1, table4
+from libranas.published import ablate_libra, judge_tables, read_table, table1, table3, table4
 from libranas.stats import spearman
 
 PAPER = Path(__file__).resolve().parents[2] / "benchmarks" / "published"
@@ -84,17 +84,35 @@ def test_table1(folder):
     assert table.loc["mean", "better"] == table["better"].iloc[:2].sum()
 
 
-@pytest.mark.parametrize("mode", ["literal", "corrected"])
-def test_table4(folder, mode):
-    table = table4(folder, k=50, splits=2, mode=mode)
+def test_table3(folder):
+    table = read_table(folder / "nasbench201-cifar10.csv", features=None)
+    shuffled = table.score_AP.rename(columns={"synflow": "zico", "snip": "lswag_window"}).sample(frac=1, random_state=0)
+    parts = table3(shuffled, table.accuracy_A, table.params_A, PAPER / "paper_table3.csv", "NB201-C10")
+    assert parts["components"].tolist() == ["ZiCo form log(mu/sigma), all layers", "full L-SWAG"]
+    assert parts["paper"].tolist() == [0.75, 0.79] and (parts["n"] == 150).all()
+    assert parts["spearman"][0] == spearman(table.score_AP["synflow"], table.accuracy_A)
+    assert ((parts["low"] < parts["spearman"]) & (parts["spearman"] < parts["high"])).all()
+    assert table3(shuffled, table.accuracy_A, table.params_A)["paper"].isna().all()
+    nothing = table3(table.score_AP, table.accuracy_A, table.params_A)
+    assert list(nothing) == list(parts) and nothing.empty
+
+
+def test_table4(folder):
     paper = pd.read_csv(PAPER / "paper_table4.csv")
-    assert list(table.index) == list(zip(paper["part"], paper["strategy"], strict=True))
-    assert list(table.columns) == ["nasbench201-cifar10", "nasbench201-cifar100"]
-    assert np.isfinite(table).all(axis=None)
-    best, random = table.loc[("z1+z2", "2 best gradient-free")], table.loc[("z1+z2", "2 random")]
-    assert (best > random).all()
-    same = ("z1+z2", "best + min IG" if mode == "literal" else "best + max IG")
-    assert (table.loc[same] == table.loc[("z3", "without bias step")]).all()
+    ablation = pd.concat(ablate_libra(folder, k=50, splits=2, mode=mode) for mode in ("corrected", "literal"))
+    assert np.isfinite(ablation["spearman"]).all() and len(ablation) == 2 * 2 * len(paper)
+    ablation.loc[(ablation["table"] == "nasbench201-cifar100") & (ablation["strategy"] == "2 random"), "spearman"] = (
+        np.nan
+    )
+    table = table4(ablation, PAPER / "paper_table4.csv").set_index(["mode", "part", "strategy"])
+    assert list(table.columns) == [f"paper {c}" for c in paper.columns[2:]] + ["NB201-C10", "NB201-C100", "mean"]
+    assert (table["mean"] == table["NB201-C10"]).all()  # not every strategy can be carried out in the other
+    for mode, same in (("literal", "best + min IG"), ("corrected", "best + max IG")):
+        part = table.loc[mode]
+        assert list(part.index) == list(zip(paper["part"], paper["strategy"], strict=True))
+        assert part.loc[("z3", "bias matching (LIBRA)"), "paper NB301-C10"] == 0.74
+        assert part["NB201-C10"][("z1+z2", "2 best gradient-free")] > part["NB201-C10"][("z1+z2", "2 random")]
+        assert part["NB201-C10"][("z1+z2", same)] == part["NB201-C10"][("z3", "without bias step")]
 
 
 def test_strings_of_the_published_tables(shared_dir):
