@@ -33,6 +33,9 @@ NASLIB_TASKS = ("ninapro", "scifar100", "svhn")
 #: Numbers of labels of the protocol.
 LABELS = (0, 10, 25, 50, 100, 200)
 
+#: A table is judged with k labels if it has this many networks more.
+JUDGED = 50
+
 #: Column of the paper's Table 1 to the name of its table, lower case.
 COLUMNS = {
     "NB201-C10": "nasbench201-cifar10",
@@ -157,7 +160,7 @@ def judge_tables(
     ----------
     folder : of ``SPACE-TASK.csv``
     extra_scores : further scores of some tables, by name; see :func:`read_table`
-    ks : numbers of labels; one that leaves fewer than 50 networks of a table is left out there
+    ks : numbers of labels; one that leaves fewer than 50 networks (:data:`JUDGED`) of a table is left out there
     tables : names without ``.csv``; those of the paper's Table 1 that the folder has, if not given
 
     Returns
@@ -173,7 +176,7 @@ def judge_tables(
 
     def one(name: str) -> pd.DataFrame:
         table = read_table(Path(folder) / f"{name}.csv", features, (extra_scores or {}).get(name))
-        counts = [k for k in ks if table.network_A.nunique() - k >= 50]
+        counts = [k for k in ks if table.network_A.nunique() >= k + JUDGED]
         result = evaluate(
             table.score_AP,
             table.accuracy_A,
@@ -337,7 +340,7 @@ def ablate_libra(
     for name in find_tables(folder) if tables is None else tables:
         table = read_table(Path(folder) / f"{name}.csv", None, (extra_scores or {}).get(name))
         score_AP = table.score_AP.loc[:, table.score_AP.nunique() > 1]
-        for split in range(splits):
+        for split in range(splits if table.network_A.nunique() >= k + JUDGED else 0):
             rng = np.random.default_rng(stream_seed(seed, "table4", name, split))
             fit, rest = parted(rng, k, table.network_A.to_numpy())
             options = (score_AP.iloc[fit], table.accuracy_A.iloc[fit], table.params_A.iloc[fit], mode)

@@ -46,13 +46,23 @@ class Table:
     sample: Sample
 
     @classmethod
-    def read(cls, path: str | Path, space: Space, architecture: str = "arch", accuracy: str = "val_accuracy"):
+    def read(
+        cls,
+        path: str | Path,
+        space: Space,
+        extra: pd.DataFrame | None = None,
+        architecture: str = "arch",
+        accuracy: str = "val_accuracy",
+    ):
         """From a CSV file with a column of architectures, one of accuracies and one a proxy.
 
-        Several rows of one network are averaged (accuracies differ by the seed of the training).
+        `extra` has further scores, as for :func:`libranas.published.read_table`. Several rows of one network are
+        averaged (accuracies differ by the seed of the training).
         """
         rows = read_table(path, space, architecture, accuracy)
-        scores = pd.read_csv(path).drop(columns=[architecture, accuracy]).astype(np.float64)
+        scores = pd.read_csv(path, index_col=architecture).drop(columns=accuracy).astype(np.float64)
+        if extra is not None:
+            scores = scores.join(extra)
         if "params" not in scores:
             raise LibranasError(f"{path} has no column params.", "Add the number of parameters of each architecture.")
         archs = {arch.id: arch for arch in map(space.representative, rows["arch"])}

@@ -9,7 +9,7 @@ from libranas.spaces import make_space
 def test_published_tables_are_judged_and_joined(fresh):
     space = make_space({"family": "nasbench201"}, 32, 3, 10)
     rng = np.random.default_rng(0)
-    archs = list({a.id: a for a in (space.sample(rng) for _ in range(130))}.values())
+    archs = list({a.id: a for a in (space.sample(rng) for _ in range(230))}.values())
     size = np.array([space.params(a) for a in archs], dtype=float)
     folder = fresh.folder / "tables"
     folder.mkdir()
@@ -17,7 +17,17 @@ def test_published_tables_are_judged_and_joined(fresh):
         table = {"arch": map(space.format, archs), "val_accuracy": size + rng.normal(0, size.std(), len(size))}
         table |= {"params": size / 1e6, "flops": size, "nwot": rng.normal(size=len(size))}
         pd.DataFrame(table).to_csv(folder / f"nasbench201-{task}.csv", index=False)
-    judged = {"tables": str(folder), "labels": [0, 25], "splits": 2, "methods": ["params", "consensus", "blend"]}
+    scores = fresh.folder / "scores"
+    scores.mkdir()
+    own = pd.DataFrame({"arch": map(space.format, archs), "zico": size, "lswag_window": rng.normal(size=len(size))})
+    own.to_csv(scores / "nasbench201.csv", index=False)
+    judged = {
+        "scores": str(scores),
+        "tables": str(folder),
+        "labels": [0, 25],
+        "splits": 2,
+        "methods": ["params", "consensus", "blend"],
+    }
     planned = fresh.planned("published", changes={"published": judged})
     assert planned == {"published_table": 2, "published": 1}
     fresh.succeed("published", changes={"published": judged})
@@ -26,5 +36,10 @@ def test_published_tables_are_judged_and_joined(fresh):
     labels = pd.read_csv(fresh.results / "published/labels.csv")
     assert set(labels["method"]) == {"params", "consensus", "blend"} and (labels["tables"] == 2).all()
     assert 0.4 < labels.query("method == 'blend' and k == 25")["spearman"].item() < 0.95
+    table3 = pd.read_csv(fresh.results / "published/table3.csv").set_index(["column", "components"])
+    full, zico = (table3.loc["NB201-C100"].loc[part] for part in ("full L-SWAG", "ZiCo form log(mu/sigma), all layers"))
+    assert len(table3) == 4 and full["paper"] == 0.83 and zico["spearman"] > 0.4 > abs(full["spearman"])
+    table4 = pd.read_csv(fresh.results / "published/table4.csv")
+    assert len(table4) == 20 and set(table4["mode"]) == {"literal", "corrected"} and "NB201-C10" in table4
     missing = fresh.fail("published", changes={"published": {**judged, "tables": "nowhere"}})
     assert "nowhere" in missing
