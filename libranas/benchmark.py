@@ -23,7 +23,7 @@ def train_each(
     train: ImageSet,
     val: ImageSet,
     recipe: Recipe,
-    seeds: int,
+    seeds: Sequence[int],
     seed: int,
     log_path: Path,
     key: str,
@@ -32,8 +32,9 @@ def train_each(
 ) -> pd.DataFrame:
     """Validation accuracy of every architecture after training it from scratch, a row an architecture and seed.
 
-    Goes on from the log: at most the network being trained is lost to a kill. Initial weights and order of
-    images come from streams of their own and are independent of those that were scored.
+    `seeds` has the number of trainings of each. Goes on from the log: at most the network being trained is lost to a
+    kill. Initial weights and order of images come from streams of their own and are independent of those that were
+    scored.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def train_each(
     done: dict[tuple[str, int], float] = {}
     with AppendLog(log_path) as log:
         done |= {(r["arch"], r["seed"]): r["accuracy"] for r in log.records if r["key"] == key}
-        work = [(arch, s) for arch in archs for s in range(seeds)]
+        work = [(arch, s) for arch, count in zip(archs, seeds, strict=True) for s in range(count)]
         for arch, s in progress(work, len(work), "training the benchmark"):
             if (arch.id, s) in done:
                 continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from libranas.provenance import stream_seed
@@ -80,13 +81,15 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
     Returns
     -------
     dict: Spearman with 95 % bootstrap interval, Kendall, n, and each source's Spearman with #params; where the
-    first has several seeds, also ``between_seeds``, the Spearman of its first two seeds (its reliability).
+    first has several seeds, also ``between_seeds``, the Spearman of its first two seeds, and ``noise``, see
+    :func:`noise_ceiling`.
     """
     a, b = (table.groupby("id")["accuracy"].mean() for table in (one, other))
     ids = a.index.intersection(b.index)
     a, b, size = a[ids], b[ids], params[ids]
     low, high = bootstrap_interval(spearman, a, b, seed=stream_seed(seed, "agreement"))
-    by_seed = one.pivot(index="id", columns="seed", values="accuracy")
+    by_seed = one.pivot(index="id", columns="seed", values="accuracy").dropna(axis=1, how="all")
+    repeated = by_seed.iloc[:, :2].dropna() if by_seed.shape[1] > 1 else None
     return {
         "n": len(ids),
         "spearman": spearman(a, b),
@@ -95,5 +98,47 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
         "kendall": kendall(a, b),
         "first_with_params": spearman(a, size),
         "other_with_params": spearman(b, size),
-        "between_seeds": spearman(by_seed[0], by_seed[1]) if by_seed.shape[1] > 1 else None,
+        "between_seeds": None if repeated is None else spearman(repeated[0], repeated[1]),
+        "noise": None if repeated is None else noise_ceiling(one, seed),
+    }
+
+
+def noise_ceiling(table: pd.DataFrame, seed: int) -> dict:
+    """How well any predictor could rank architectures by the accuracy of one training, given the noise of its seed.
+
+    An accuracy is taken as that of the architecture plus independent normal noise of one size. With reliability
+    r = 1 - noise variance / variance over architectures, a predictor of the architecture's own accuracy has the
+    correlation sqrt(r) with that of one training (Spearman 1904), and the rank correlation 6/pi asin(sqrt(r) / 2).
+
+    Parameters
+    ----------
+    table : ``id``, ``seed``, ``accuracy``; some architectures with several seeds
+
+    Returns
+    -------
+    dict: ``noise_std`` (within architectures, pooled), ``spread_std`` (over architectures, one training each),
+    ``ceiling`` (Spearman) with 95 % bootstrap interval ``low``, ``high`` over architectures, ``architectures``,
+    ``repeated`` (those with several seeds) and ``trainings``. Accuracies in the unit of the table.
+    """
+    groups = table.groupby("id")["accuracy"]
+    squares = groups.var(ddof=0).to_numpy() * groups.size().to_numpy()
+    extra = groups.size().to_numpy() - 1
+    first = table.sort_values("seed").groupby("id")["accuracy"].first().to_numpy()
+
+    def ceiling(first_A, squares_A, extra_A) -> float:
+        if not extra_A.any() or np.ptp(first_A) == 0:
+            return float("nan")
+        reliability = max(0.0, 1 - squares_A.sum() / extra_A.sum() / first_A.var(ddof=1))
+        return float(6 / np.pi * np.arcsin(np.sqrt(reliability) / 2))
+
+    low, high = bootstrap_interval(ceiling, first, squares, extra, seed=stream_seed(seed, "noise"))
+    return {
+        "noise_std": float(np.sqrt(squares.sum() / extra.sum())),
+        "spread_std": float(first.std(ddof=1)),
+        "ceiling": ceiling(first, squares, extra),
+        "low": low,
+        "high": high,
+        "architectures": len(first),
+        "repeated": int((extra > 0).sum()),
+        "trainings": len(table),
     }

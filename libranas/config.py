@@ -135,6 +135,8 @@ def _misfits(config: dict) -> list[str]:
             problems.append(
                 f"benchmark.count: {bench['count']} architectures of a sample of {sample['count']} (sample.count)"
             )
+        if (bench["inherited"] or 0) > sample["count"]:
+            problems.append(f"benchmark.inherited: {bench['inherited']} architectures of a sample of {sample['count']}")
         if bench["count"] < libra["calibration"] + 10:
             problems.append(
                 f"libra.calibration: {libra['calibration']} of {bench['count']} architectures (benchmark.count) leave "

@@ -19,6 +19,7 @@ rule benchmark_train_shard:
         space=config["space"],
         labelled=config["benchmark"]["count"],
         seeds=config["benchmark"]["seeds"],
+        repeated=config["benchmark"]["repeated"],
         recipe=config["benchmark"]["recipe"],
         seed=config["seed"],
         device=config["device"],
@@ -65,7 +66,7 @@ rule benchmark_supernet:
     params:
         version=stage_version("benchmark"),
         space=config["space"],
-        labelled=config["benchmark"]["count"],
+        labelled=config["benchmark"]["inherited"] or config["benchmark"]["count"],
         recipe=config["benchmark"]["supernet"],
         seed=config["seed"],
         device=config["device"],

@@ -15,12 +15,14 @@ with stage(snakemake) as log:
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
     space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
+    archs = archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.labelled)
+    often = {arch.id for arch in archs_of(snakemake.input.archs, count=p.repeated["count"])}
     table = train_each(
         space,
-        archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.labelled),
+        archs,
         *images_of(snakemake.input.images, manifest, "train", "val"),
         recipe,
-        p.seeds,
+        [max(p.seeds, p.repeated["seeds"] if arch.id in often else 0) for arch in archs],
         p.seed,
         Path(p.progress),
         digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device),

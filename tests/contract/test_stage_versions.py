@@ -146,7 +146,7 @@ def label(folder: Path) -> dict:
     train_set, val = _digits(folder, 320)
     archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(2)
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
-    table = benchmark.train_each(SPACE, archs, train_set, val, recipe, 1, 1, folder / "log", "key")
+    table = benchmark.train_each(SPACE, archs, train_set, val, recipe, [1] * len(archs), 1, folder / "log", "key")
     supernet, history = benchmark.train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
     return {
         "ids": list(table["id"]),

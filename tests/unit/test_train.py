@@ -260,7 +260,9 @@ def test_a_killed_benchmark_goes_on_and_gives_the_same_table(tmp_path):
     recipe = replace(RECIPE, epochs=1)
 
     def table(log, key="k", progress=lambda iterable, total, label: iterable):
-        return train_each(SPACE, archs, images(), images(seed=1), recipe, 2, 1, log, key, progress=progress)
+        return train_each(
+            SPACE, archs, images(), images(seed=1), recipe, [2] * len(archs), 1, log, key, progress=progress
+        )
 
     whole = table(tmp_path / "whole")
     assert list(whole.columns) == ["id", "seed", "accuracy"]

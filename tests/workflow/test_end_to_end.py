@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import libranas.nets  # noqa: F401 - registers the architecture with timm
 from libranas import store
+from libranas.accuracy_table import mean_accuracies
 from libranas.files import read_json
 
 OUTPUTS = [
@@ -127,15 +128,22 @@ def test_accuracies_from_a_supernet_and_their_agreement(copied):
     copied.succeed("libra", "agreement", changes=changes)
     inherited = pd.read_csv(copied.results / "benchmark/supernet.csv")
     trained = pd.read_csv(copied.results / "benchmark/train.csv")
-    assert set(inherited["id"]) == set(trained["id"]) and inherited["accuracy"].between(0, 1).all()
+    archs = pd.read_csv(copied.results / "sample/archs.csv")["id"]
+    assert list(inherited["id"]) == list(archs[:30]) and inherited["accuracy"].between(0, 1).all()
+    assert set(trained["id"][trained["seed"] == 0]) == set(archs[:22])
+    assert set(trained["id"][trained["seed"] == 1]) == set(archs[:3]) and len(trained) == 25
     assert inherited["accuracy"].nunique() > 1
     agreement = read_json(copied.results / "benchmark/agreement.json")
-    assert agreement["n"] == 22 and agreement["low"] <= agreement["spearman"] <= agreement["high"]
+    assert (
+        agreement["n"] == 22
+        and agreement["noise"]["repeated"] == 3
+        and agreement["low"] <= agreement["spearman"] <= agreement["high"]
+    )
 
 
 def test_accuracies_from_a_table(copied):
     archs = pd.read_csv(copied.results / "sample/archs.csv").set_index("id")
-    accuracy = pd.read_csv(copied.results / "benchmark/train.csv").set_index("id")["accuracy"]
+    accuracy = mean_accuracies(copied.results / "benchmark/train.csv")
     table = copied.folder / "table.csv"
     pd.DataFrame({"architecture": archs["architecture"][accuracy.index], "accuracy": accuracy}).to_csv(
         table, index=False
