@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from libranas.ensemble import evaluate, parted, proxy_table
+from libranas.ensemble import MEASURES, evaluate, parted, proxy_table
 from libranas.errors import LibranasError
 from libranas.libra import choose, log_rank
 from libranas.provenance import stream_seed
@@ -242,13 +242,22 @@ def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: in
     return out
 
 
+def by_table(result: pd.DataFrame) -> pd.DataFrame:
+    """Each method's mean over the splits, one row a table, method and number of labels: ``table, method, k``, the
+    measures of :func:`judge_tables`, and ``low, high``, the 2.5 and 97.5 percentiles of Spearman over the splits."""
+    rows = result[result["split"] >= 0].groupby(["table", "method", "k"], sort=False)
+    rho = rows["spearman"]
+    out = rows[list(MEASURES)].mean().assign(low=rho.quantile(0.025), high=rho.quantile(0.975))
+    return out.reset_index()
+
+
 def by_labels(result: pd.DataFrame) -> pd.DataFrame:
     """Mean over the tables of each method's mean over the splits, one row a method and number of labels:
     ``method, k, tables, spearman, kendall, p1, p5``. Only tables that have every number of labels count."""
     judged = result[result["split"] >= 0]
     counts = judged.groupby("table")["k"].nunique()
     judged = judged[judged["table"].isin(counts.index[counts == counts.max()])]
-    measures = ["spearman", "kendall", "p1", "p5"]
+    measures = [m for m in MEASURES if m != "regret"]  # that one is in the unit of the table
     means = judged.groupby(["method", "k", "table"])[measures].mean().groupby(["method", "k"])
     return means.mean().join(means.size().rename("tables")).reset_index()
 

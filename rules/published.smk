@@ -43,6 +43,7 @@ rule published:
         table4=expand(rules.published_table.output.table4, table=TABLES),
     output:
         judged=out("published/judged.csv"),
+        means=out("published/means.csv"),
         table1=out("published/table1.csv"),
         table3=out("published/table3.csv"),
         table4=out("published/table4.csv"),

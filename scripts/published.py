@@ -5,7 +5,7 @@ from _stage import stage
 
 with stage(snakemake) as log:
     from libranas.files import write_text
-    from libranas.published import by_labels, table1, table4
+    from libranas.published import by_labels, by_table, table1, table4
 
     found, out, papers = snakemake.input, snakemake.output, snakemake.params.papers
     tables = {n: pd.concat(map(pd.read_csv, found[n]), ignore_index=True) for n in ("judged", "table3", "table4")}
@@ -15,5 +15,6 @@ with stage(snakemake) as log:
     write_text(out.table1, ours.to_csv(index_label="column", float_format="%.4g"))
     write_text(out.table3, tables["table3"].to_csv(index=False, float_format="%.4g"))
     write_text(out.table4, table4(tables["table4"], papers[4]).to_csv(index=False, float_format="%.4g"))
+    write_text(out.means, by_table(judged).to_csv(index=False, float_format="%.4g"))
     write_text(out.labels, by_labels(judged).to_csv(index=False, float_format="%.4g"))
     log.info("mean Spearman %.3f on %d columns", ours["ours"]["mean"], ours["ours"].iloc[:-1].notna().sum())

@@ -36,6 +36,9 @@ def test_published_tables_are_judged_and_joined(fresh):
     labels = pd.read_csv(fresh.results / "published/labels.csv")
     assert set(labels["method"]) == {"params", "consensus", "blend"} and (labels["tables"] == 2).all()
     assert 0.4 < labels.query("method == 'blend' and k == 25")["spearman"].item() < 0.95
+    means = pd.read_csv(fresh.results / "published/means.csv").set_index(["table", "method", "k"])
+    blend = means.loc[("nasbench201-cifar10", "blend", 25)]
+    assert len(means) == 2 * (2 + 3) and blend["low"] <= blend["spearman"] <= blend["high"]
     table3 = pd.read_csv(fresh.results / "published/table3.csv").set_index(["column", "components"])
     full, zico = (table3.loc["NB201-C100"].loc[part] for part in ("full L-SWAG", "ZiCo form log(mu/sigma), all layers"))
     assert len(table3) == 4 and full["paper"] == 0.83 and zico["spearman"] > 0.4 > abs(full["spearman"])
