@@ -22,7 +22,6 @@ from libranas.spaces import NASBench201Space
 from libranas.stats import spearman
 
 HERE = Path(__file__).with_name("nasbench201")
-PAPER = Path(__file__).with_name("published") / "paper_table3.csv"
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def main() -> None:
     write_text(HERE / "proxies.csv", ours.to_csv(index=False, float_format="%.4g"))
 
     window = layers.choose_window(layers.curve(scores)).window
-    parts = table3(layers.parts(scores, window), accuracy, frame["params"], PAPER, "NB201-C10")
+    parts = table3(layers.parts(scores, window), accuracy, frame["params"], "NB201-C10")
     write_text(HERE / "table3.csv", parts.to_csv(index=False, float_format="%.4g"))
 
     features = pd.DataFrame([space.features(a) for a in scores.archs], index=frame.index)

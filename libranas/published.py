@@ -216,13 +216,17 @@ def find_tables(folder: str | Path) -> list[str]:
 # -- beside the paper's tables ---------------------------------------------------------------------------------
 
 
-def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: int = 100) -> pd.DataFrame:
+def printed_table(number: int) -> pd.DataFrame:
+    """The paper's Table 1, 3 or 4 as printed, its columns of benchmarks named as in :data:`COLUMNS`."""
+    return pd.read_csv(Path(__file__).with_name("paper") / f"table{number}.csv")
+
+
+def table1(result: pd.DataFrame, method: str = "blend", k: int = 100) -> pd.DataFrame:
     """One method beside the paper's Table 1 (Spearman of combinations).
 
     Parameters
     ----------
     result : of :func:`judge_tables`
-    paper : CSV file with the printed values, a row a method, columns as in :data:`COLUMNS`
 
     Returns
     -------
@@ -230,7 +234,7 @@ def table1(result: pd.DataFrame, paper: str | Path, method: str = "blend", k: in
     (2.5 and 97.5 percentiles over the splits; NaN where there is no table) and ``better`` than its LIBRA; the last row
     has the means over the columns that have a table, and the number of columns in which ours is better.
     """
-    printed = pd.read_csv(paper, index_col="method").T
+    printed = printed_table(1).set_index("method").T
     part = result[(result["method"] == method) & (result["k"] == k) & (result["split"] >= 0)]
     rho = part.assign(table=part["table"].str.lower()).groupby("table")["spearman"]
     ours = pd.DataFrame({"ours": rho.mean(), "low": rho.quantile(0.025), "high": rho.quantile(0.975)})
@@ -280,7 +284,6 @@ def table3(
     parts_AP: pd.DataFrame,
     accuracy_A: pd.Series,
     params_A: pd.Series,
-    paper: str | Path | None = None,
     column: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -290,7 +293,7 @@ def table3(
     ----------
     parts_AP : of :func:`libranas.layers.parts`
     accuracy_A, params_A : the same architectures, in any order
-    paper, column : CSV file with the printed values, and which of its columns
+    column : that of the paper (:data:`COLUMNS`), if it is one
 
     Returns
     -------
@@ -301,8 +304,7 @@ def table3(
     parts_AP = parts_AP.loc[accuracy_A.index, [TABLE3[title] for title in held]].set_axis(held, axis=1)
     judged = proxy_table(parts_AP, accuracy_A, params_A, seed) if held else pd.DataFrame(columns=["proxy"])
     out = judged.set_index("proxy").reindex(held).rename_axis("components").reset_index()
-    printed = pd.read_csv(paper, index_col="components") if paper else pd.DataFrame()
-    out["paper"] = out["components"].map(printed.get(column, {}))
+    out["paper"] = out["components"].map(printed_table(3).set_index("components").get(column, {}))
     return out.reindex(columns=["components", "paper", "spearman", "low", "high", "partial_given_params", "n"])
 
 
@@ -364,13 +366,12 @@ def ablate_libra(
     return grouped.apply(lambda rho: rho.mean(skipna=False)).reset_index()
 
 
-def table4(ablation: pd.DataFrame, paper: str | Path) -> pd.DataFrame:
+def table4(ablation: pd.DataFrame) -> pd.DataFrame:
     """The ablation of LIBRA beside the paper's Table 4.
 
     Parameters
     ----------
     ablation : of :func:`ablate_libra`
-    paper : CSV file with the printed values, a row a strategy
 
     Returns
     -------
@@ -382,7 +383,7 @@ def table4(ablation: pd.DataFrame, paper: str | Path) -> pd.DataFrame:
     ours = ours.pivot(index=["mode", "part", "strategy"], columns="column", values="spearman")
     ours = ours[[c for c in COLUMNS if c in ours]]
     ours["mean"] = ours.dropna(axis=1).mean(axis=1)
-    printed = pd.read_csv(paper).set_index(["part", "strategy"]).add_prefix("paper ")
+    printed = printed_table(4).set_index(["part", "strategy"]).add_prefix("paper ")
     out = [printed.join(part.droplevel("mode")).assign(mode=mode) for mode, part in ours.groupby("mode")]
     return pd.concat(out).reset_index().set_index(["mode", "part", "strategy"]).reset_index()
 

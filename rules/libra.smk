@@ -26,8 +26,7 @@ rule libra:
         libra=config["libra"],
         proxies=config["score"]["proxies"],
         psi=config["layers"]["psi"],
-        paper=f"{workflow.basedir}/benchmarks/published/paper_table3.csv",
-        column=config["benchmark"]["paper"],
+        paper=config["benchmark"]["paper"],
         seed=config["seed"],
     script:
         "../scripts/libra.py"

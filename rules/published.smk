@@ -1,7 +1,6 @@
 # Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
 from libranas.published import find_tables
 
-PAPERS = {n: f"{workflow.basedir}/benchmarks/published/paper_table{n}.csv" for n in (1, 3, 4)}
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
     raise WorkflowError(
@@ -30,7 +29,6 @@ rule published_table:
     params:
         version=stage_version("libra"),
         published=config["published"],
-        paper=PAPERS[3],
         seed=config["seed"],
     script:
         "../scripts/published_table.py"
@@ -58,6 +56,5 @@ rule published:
         runtime=10,
     params:
         version=stage_version("libra"),
-        papers=PAPERS,
     script:
         "../scripts/published.py"

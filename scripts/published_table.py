@@ -15,7 +15,7 @@ with stage(snakemake) as log:
 
     table = read_table(snakemake.input.table, None, scores.get(name))
     column = {t: c for c, t in COLUMNS.items()}[name.lower()]
-    parts = table3(table.score_AP, table.accuracy_A, table.params_A, snakemake.params.paper, column, seed)
+    parts = table3(table.score_AP, table.accuracy_A, table.params_A, column, seed)
     write_text(snakemake.output.table3, parts.assign(column=column).to_csv(index=False))
 
     modes = ("literal", "corrected")

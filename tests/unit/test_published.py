@@ -1,17 +1,14 @@
 """The protocol on published tables: what is read, what stands beside the paper."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from libranas import published
 from libranas.errors import LibranasError
-from libranas.published import ablate_libra, judge_tables, read_table, table1, table3, table4
+from libranas.published import ablate_libra, judge_tables, printed_table, read_table, table1, table3, table4
 from libranas.stats import spearman
 
-PAPER = Path(__file__).resolve().parents[2] / "benchmarks" / "published"
 PROXIES = ("flops", "jacov", "nwot", "params", "snip", "synflow", "zen")
 
 
@@ -74,7 +71,7 @@ def test_judge_tables(folder):
 
 def test_table1(folder):
     result = judge_tables(folder, ks=(20,), splits=3, methods=["ridge_ranks"])
-    table = table1(result, PAPER / "paper_table1.csv", "ridge_ranks", 20)
+    table = table1(result, "ridge_ranks", 20)
     assert list(table.index) == [*published.COLUMNS, "mean"]
     assert table.loc["NB201-C10", "LIBRA"] == 0.89 and table.loc["NB201-C10", "ours"] > 0.6
     assert table.loc["NB201-C10", "better"] == (table.loc["NB201-C10", "ours"] > 0.89)
@@ -87,7 +84,7 @@ def test_table1(folder):
 def test_table3(folder):
     table = read_table(folder / "nasbench201-cifar10.csv", features=None)
     shuffled = table.score_AP.rename(columns={"synflow": "zico", "snip": "lswag_window"}).sample(frac=1, random_state=0)
-    parts = table3(shuffled, table.accuracy_A, table.params_A, PAPER / "paper_table3.csv", "NB201-C10")
+    parts = table3(shuffled, table.accuracy_A, table.params_A, "NB201-C10")
     assert parts["components"].tolist() == ["ZiCo form log(mu/sigma), all layers", "full L-SWAG"]
     assert parts["paper"].tolist() == [0.75, 0.79] and (parts["n"] == 150).all()
     assert parts["spearman"][0] == spearman(table.score_AP["synflow"], table.accuracy_A)
@@ -98,13 +95,13 @@ def test_table3(folder):
 
 
 def test_table4(folder):
-    paper = pd.read_csv(PAPER / "paper_table4.csv")
+    paper = printed_table(4)
     ablation = pd.concat(ablate_libra(folder, k=50, splits=2, mode=mode) for mode in ("corrected", "literal"))
     assert np.isfinite(ablation["spearman"]).all() and len(ablation) == 2 * 2 * len(paper)
     ablation.loc[(ablation["table"] == "nasbench201-cifar100") & (ablation["strategy"] == "2 random"), "spearman"] = (
         np.nan
     )
-    table = table4(ablation, PAPER / "paper_table4.csv").set_index(["mode", "part", "strategy"])
+    table = table4(ablation).set_index(["mode", "part", "strategy"])
     assert list(table.columns) == [f"paper {c}" for c in paper.columns[2:]] + ["NB201-C10", "NB201-C100", "mean"]
     assert (table["mean"] == table["NB201-C10"]).all()  # not every strategy can be carried out in the other
     for mode, same in (("literal", "best + min IG"), ("corrected", "best + max IG")):
