@@ -162,6 +162,8 @@ def _misfits(config: dict) -> list[str]:
             for name, window in config["budget"].items()
             if window
         ]
+    if config["budget"]["latency"] and config["space"]["family"] != "autoformer":
+        problems.append("budget.latency: latencies are looked up for space.family autoformer only; set it to null")
     for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):
         problems.append(f"score.proxies: {name} is missing; the layer window is read from it")
     for name, window in config["budget"].items():

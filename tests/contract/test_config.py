@@ -123,7 +123,7 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     assert full["data"]["splits"] == {"val": 0.2, "test": 0.2}
     assert full["results"] == "results" and full["data"]["max_broken"] == 0
     del config["budget"]
-    assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None}
+    assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None, "latency": None}
 
 
 def test_the_combiners_of_the_schema_are_those_of_the_code_and_have_names_in_the_report():
@@ -233,7 +233,7 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     config["run"] = "2026"
     done = checked(config, SCHEMA_PATH)
     assert done["search"]["evaluations"] == 1000
-    assert done["budget"] == {"params": [60000, 120000], "macs": None}
+    assert done["budget"] == {"params": [60000, 120000], "macs": None, "latency": None}
     assert done["train"]["recipe"]["lr"] == 1e-3 and done["train"]["recipe"]["hflip"] is True
     assert done["data"]["channels"] == 1
     assert done["run"] == "2026"
@@ -244,6 +244,11 @@ def test_text_that_is_no_number_is_still_refused():
     config["search"]["evaluations"] = "many"
     with pytest.raises(LibranasError, match=r"search.evaluations: expected a whole number, got 'many'"):
         checked(config, SCHEMA_PATH)
+
+
+def test_a_latency_that_nothing_looks_up():
+    config = changed("space.family", "darts", changed("budget.latency", [0, 1.5]))
+    assert "budget.latency: latencies are looked up for space.family autoformer only" in problem(config)
 
 
 def test_a_supernet_of_networks_without_shared_weights():
