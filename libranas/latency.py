@@ -4,12 +4,11 @@ A block of an AutoFormer network costs the same wherever it stands, so the laten
 ends (patch embedding, positions, last normalisation, head), which depends on the width, plus that of each block, which
 depends on width, heads and MLP ratio. The table is read off whole networks: a stack of equal blocks less a single
 one, by the number of blocks between them. A block by itself would be wrong on a GPU, where the calls of the
-next one overlap with it. :func:`check` says how well the sums agree with networks of mixed blocks, which made no entry.
+next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed blocks.
 
 Everything that is compared is timed in interleaved rounds, so that a machine that slows down slows all of it.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -73,6 +72,7 @@ def interleaved(
     repetitions: int,
     clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[], object] = lambda: None,
+    progress: Callable = silent,
 ) -> list[Latency]:
     """Time each of `runs` `repetitions` times, in rounds that begin at another one each.
 
@@ -81,7 +81,7 @@ def interleaved(
     wait : waits until the device has done what it was given; called before the clock is read
     """
     seconds: list[list[float]] = [[] for _ in runs]
-    for turn in range(-warmup, repetitions):
+    for turn in progress(range(-warmup, repetitions), warmup + repetitions, f"latency of {len(runs)} networks"):
         for i in range(len(runs)):
             i = (i + turn) % len(runs)
             wait()
@@ -93,7 +93,7 @@ def interleaved(
     return [Latency.of(s) for s in seconds]
 
 
-def timer(conditions: Conditions) -> Timer:
+def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
     """Builds networks with random weights and times all that it is given in turn, in inference mode."""
 
     def timed(space: Space, archs: Sequence[Arch]) -> list[Latency]:
@@ -115,6 +115,7 @@ def timer(conditions: Conditions) -> Timer:
                     conditions.warmup,
                     conditions.repetitions,
                     wait=torch.cuda.synchronize if on_gpu else lambda: None,
+                    progress=progress,
                 )
         finally:
             torch.set_num_threads(before)
@@ -134,23 +135,6 @@ class LatencyTable:
 
     blocks: Mapping[tuple[int, int, float], float]
     ends: Mapping[int, float]
-
-    @classmethod
-    def measured(cls, space: AutoFormerSpace, timed: Timer, progress: Callable = silent) -> "LatencyTable":
-        """Read the table off stacks of equal blocks: the deepest of the space and a single block, a width at a time."""
-        deep = max(*space.depth, 2)
-        stacks = replace(space, depth=(1, deep))
-        kinds = list(product(space.num_heads, space.mlp_ratio))
-        blocks, ends = {}, {}
-        for width in progress(space.embed_dim, len(space.embed_dim), "latency of blocks"):
-            archs = [stacks.arch(width, [h] * d, [r] * d) for h, r in kinds for d in (1, deep)]
-            times = [latency.median for latency in timed(stacks, archs)]
-            rest = []
-            for (heads, ratio), one, all_ in zip(kinds, times[::2], times[1::2], strict=True):
-                blocks[width, heads, ratio] = (all_ - one) / (deep - 1)
-                rest.append(one - blocks[width, heads, ratio])
-            ends[width] = float(np.median(rest))
-        return cls(blocks, ends)
 
     def __call__(self, arch: Arch) -> float:
         width = arch["embed_dim"]
@@ -192,17 +176,32 @@ class LatencyTable:
         return cls(blocks, {e["embed_dim"]: e["milliseconds"] for e in record["ends"]})
 
 
-def check(table: LatencyTable, space: AutoFormerSpace, timed: Timer, count: int, seed: int) -> dict:
-    """How well the sums of the table agree with whole networks that made no entry of it.
+def measure(space: AutoFormerSpace, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
+    """Read a table off stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
+
+    Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
+    for minutes; so all of them are in memory together.
 
     Returns
     -------
-    dict, JSON-ready: ``networks`` (``id, architecture, table, measured, low, high``, milliseconds) and over them
-    ``median_error``, ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and
-    ``spearman``
+    the table, and how well its sums agree with `held_out` networks, which made no entry: a JSON-ready dict with
+    ``networks`` (``id, architecture, table, measured, low, high``, milliseconds) and over them ``median_error``,
+    ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``
     """
+    deep = max(*space.depth, 2)
+    stacks = replace(space, depth=(1, deep, *space.depth))
+    kinds = list(product(space.embed_dim, space.num_heads, space.mlp_ratio))
     rng = np.random.default_rng(stream_seed(seed, "latency", "check"))
-    archs = [space.sample(rng) for _ in range(count)]
+    others = [space.sample(rng) for _ in range(held_out)]
+    times = timed(stacks, [*(stacks.arch(w, [h] * d, [r] * d) for w, h, r in kinds for d in (1, deep)), *others])
+
+    blocks: dict[tuple, float] = {}
+    rest: dict[int, list[float]] = {}
+    for kind, one, all_ in zip(kinds, times[: 2 * len(kinds) : 2], times[1 : 2 * len(kinds) : 2], strict=True):
+        blocks[kind] = (all_.median - one.median) / (deep - 1)
+        rest.setdefault(kind[0], []).append(one.median - blocks[kind])
+    table = LatencyTable(blocks, {width: float(np.median(x)) for width, x in rest.items()})
+
     rows = [
         {
             "id": arch.id,
@@ -212,16 +211,16 @@ def check(table: LatencyTable, space: AutoFormerSpace, timed: Timer, count: int,
             "low": latency.low,
             "high": latency.high,
         }
-        for arch, latency in zip(archs, timed(space, archs), strict=True)
+        for arch, latency in zip(others, times[2 * len(kinds) :], strict=True)
     ]
     predicted, measured = (np.array([row[k] for row in rows]) for k in ("table", "measured"))
     error = predicted / measured - 1
-    return {
+    return table, {
         "networks": rows,
         "median_error": float(np.median(np.abs(error))),
         "worst_error": float(np.abs(error).max()),
         "bias": float(error.mean()),
-        "spearman": spearman(predicted, measured) if count > 1 else math.nan,
+        "spearman": spearman(predicted, measured),
     }
 
 

@@ -103,6 +103,7 @@ def facts() -> dict:
         "pandas",
         "scikit-learn",
         "lightgbm",
+        "pymoo",
         "h5py",
         "snakemake",
     )

@@ -8,8 +8,8 @@ rule latency:
         out("logs/latency.log"),
     benchmark:
         out("times/latency.tsv")
-    threads: config["latency"]["threads"]
     priority: 10
+    threads: config["latency"]["threads"]
     resources:
         mem_mb=4000,
         runtime=120,

@@ -6,7 +6,7 @@ from _stage import space_of, stage
 
 with stage(snakemake) as log:
     from libranas.files import read_json, write_json
-    from libranas.latency import Conditions, LatencyTable, check, timer
+    from libranas.latency import Conditions, measure, timer
     from libranas.progress import progress
     from libranas.provenance import facts
     from libranas.train import pick_device
@@ -15,9 +15,7 @@ with stage(snakemake) as log:
     held_out = settings.pop("held_out")
     space = space_of(snakemake, read_json(snakemake.input.manifest))
     conditions = Conditions(pick_device(snakemake.params.device), **settings)
-    timed = timer(conditions)
-    table = LatencyTable.measured(space, timed, progress)
-    checked = check(table, space, timed, held_out, snakemake.params.seed)
+    table, checked = measure(space, timer(conditions, progress), held_out, snakemake.params.seed)
     found = {"conditions": asdict(conditions), **table.to_dict(), "held_out": checked, "facts": facts()}
     write_json(snakemake.output.table, found)
     log.info(

@@ -141,16 +141,17 @@ class Sampler:
 
     Uniform over the choices by rejection: the counts are closed forms, so even a window that admits one
     draw in a thousand costs milliseconds. The number of draws is bounded, so a window between two
-    reachable sizes, or one with too few members, is an error and never an endless loop.
+    reachable sizes, or one with too few members, is an error and never an endless loop. `exclude` holds the names
+    (:func:`network`) of networks that are not drawn; what is drawn is added to it.
     """
 
     #: Draws without a new member after which the window counts as exhausted.
     PATIENCE = 20_000
 
-    def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: Iterable[Arch] = ()):
+    def __init__(self, space: Space, budget: Budget, rng: np.random.Generator, exclude: set[str] | None = None):
         budget.check(space)
         self.space, self.budget, self.rng = space, budget, rng
-        self.seen = {network(space, arch) for arch in exclude}
+        self.seen = set() if exclude is None else exclude
         self.found = 0
 
     def __iter__(self):

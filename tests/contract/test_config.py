@@ -14,6 +14,8 @@ from libranas.errors import LibranasError
 from libranas.proxies import Options
 from libranas.recipe import Recipe
 from libranas.report import METHODS
+from libranas.search import METHODS as METHODS_OF_SEARCH
+from libranas.search import OBJECTIVES, WINNERS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 
@@ -210,6 +212,7 @@ def test_all_problems_are_named_at_once():
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
+        ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
@@ -217,6 +220,12 @@ def test_all_problems_are_named_at_once():
 )
 def test_what_is_wrong_together(key, value, sentence):
     assert f"* {sentence}" in problem(changed(key, value))
+
+
+def test_the_searches_of_the_schema_are_those_of_the_code():
+    rules = SCHEMA["properties"]["search"]["properties"]
+    assert rules["method"]["enum"] == list(METHODS_OF_SEARCH)
+    assert rules["objectives"]["items"]["enum"] == list(OBJECTIVES) and rules["winner"]["enum"] == list(WINNERS)
 
 
 def test_the_schema_names_every_proxy():
@@ -249,6 +258,9 @@ def test_text_that_is_no_number_is_still_refused():
 def test_a_latency_that_nothing_looks_up():
     config = changed("space.family", "darts", changed("budget.latency", [0, 1.5]))
     assert "budget.latency: latencies are looked up for space.family autoformer only" in problem(config)
+    search = {"method": "nsga2", "objectives": ["latency"]}
+    config = changed("space.family", "darts", changed("search", search))
+    assert "search.objectives: latencies are looked up for space.family autoformer only" in problem(config)
 
 
 def test_a_supernet_of_networks_without_shared_weights():

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store, train
-from libranas.latency import Latency, LatencyTable, check
+from libranas.latency import Latency, measure
 from libranas.nets import build
 from libranas.provenance import STAGE_VERSIONS, stream_seed
 from libranas.recipe import ImageSet, Recipe
@@ -214,8 +214,7 @@ def latencies(folder: Path) -> dict:
     def timed(space, archs):
         return [Latency(t, t, t) for t in ((space.params(a) + 500 * a["depth"]) / 1000 for a in archs)]
 
-    table = LatencyTable.measured(SPACE, timed)
-    checked = check(table, SPACE, timed, 4, 1)
+    table, checked = measure(SPACE, timed, 4, 1)
     return {
         **table.to_dict(),
         "median_error": round(checked["median_error"], 9),
