@@ -30,7 +30,6 @@ rule search:
         space=config["space"],
         budget=config["budget"],
         search=SETTINGS,
-        workers=config["search"]["workers"],
         options=config["score"]["options"],
         proxies=config["score"]["proxies"],
         psi=config["layers"]["psi"],

@@ -25,7 +25,7 @@ if __name__ == "__main__":  # workers import this file too
         strategy = snakemake.wildcards.strategy
         searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
         key = digest(p.version, scorer.conditions, evaluate is fitness, p.search["seeds"], depends)
-        with shared_out(fitness, p.workers if evaluate is fitness else 1) as each:
+        with shared_out(fitness, snakemake.threads if evaluate is fitness else 1) as each:
             history = search.run(searcher, evaluate, p.search["evaluations"], Path(p.progress), key, progress, each)
         objectives = p.search["objectives"] if strategy == "nsga2" else ()
         table = search.history_table(history, space, budget=budget, objectives=objectives)
