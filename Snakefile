@@ -19,6 +19,7 @@ container: "containers/libranas.sif"
 
 include: "rules/common.smk"
 include: "rules/prepare.smk"
+include: "rules/latency.smk"
 include: "rules/sample.smk"
 include: "rules/score.smk"
 include: "rules/benchmark.smk"

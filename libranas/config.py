@@ -36,6 +36,12 @@ def checked(config: dict, schema_path: str | Path) -> dict:
     return config
 
 
+def latency_needed(config: dict) -> bool:
+    """Whether something is limited or judged by latency."""
+    search = config["search"] or {}
+    return bool(config["budget"]["latency"]) or (search.get("method") == "nsga2" and "latency" in search["objectives"])
+
+
 def _of_family(space: dict, properties: dict) -> dict:
     """`space` without the keys of other families: a preset lies on top of config.yaml, whose choices it inherits."""
     family = space["family"]
@@ -162,6 +168,11 @@ def _misfits(config: dict) -> list[str]:
             for name, window in config["budget"].items()
             if window
         ]
+    if latency_needed(config) and config["space"]["family"] != "autoformer":
+        key = "budget.latency" if config["budget"]["latency"] else "search.objectives"
+        problems.append(f"{key}: latencies are looked up for space.family autoformer only; leave latency out")
+    if config["search"] and config["search"]["winner"] == "balanced" and config["search"]["method"] != "nsga2":
+        problems.append("search.winner: balanced is a choice from the front of search.method nsga2")
     for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):
         problems.append(f"score.proxies: {name} is missing; the layer window is read from it")
     for name, window in config["budget"].items():

@@ -22,6 +22,7 @@ from pathlib import Path
 
 STAGE_VERSIONS = {
     "prepare": 1,
+    "latency": 1,
     "sample": 1,
     "score": 3,
     "layers": 1,
@@ -102,6 +103,7 @@ def facts() -> dict:
         "pandas",
         "scikit-learn",
         "lightgbm",
+        "pymoo",
         "h5py",
         "snakemake",
     )

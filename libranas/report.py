@@ -17,12 +17,13 @@ from libranas.accuracy_table import mean_accuracies
 from libranas.compare import NAMES
 from libranas.files import read_json, write_text
 from libranas.provenance import facts
-from libranas.search import method_of
 
 #: One colour a role and strategy, readable with the common colour deficiencies (Okabe and Ito).
 COLOURS = {
     "winner": "#0072b2",
     "evolution": "#0072b2",
+    "ageing": "#0072b2",
+    "nsga2": "#0072b2",
     "pruning": "#0072b2",
     "random": "#e69f00",
     "params_max": "#009e73",
@@ -31,6 +32,14 @@ COLOURS = {
     "accent": "#d55e00",
 }
 SHORT = {"winner": "winner", "random": "random, equal size", "params_max": "largest of the budget"}
+SEARCHES = {
+    "evolution": "Evolution",
+    "ageing": "Regularised evolution",
+    "nsga2": "NSGA-II",
+    "random": "Random search",
+    "params": "The search for size",
+    "pruning": "Pruning",
+}
 METHODS = {
     "params": "#params",
     "flops": "FLOPs",
@@ -87,6 +96,11 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
             "trajectories": figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
             "evaluated": figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
         }
+    objectives, front = config["search"]["objectives"] if selected else [], pd.DataFrame()
+    if selected and strategies[0] == "nsga2":
+        searched = histories["nsga2"]
+        front = searched[searched["front"]].sort_values([*objectives, "evaluation"])
+        figures["front"] = figure(lambda ax: _front(ax, searched, front, objectives, selected["winner"]["id"]), 7, 3.2)
     published = {n: pd.read_csv(files[n]) for n in ("table1", "table3", "table4", "labels") if n in files}
     if published:
         figures["labels"] = figure(lambda ax: labels_figure(ax, published["labels"]), 7, 3.6)
@@ -127,7 +141,8 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         proxies=tables["proxies"].to_dict("records"),
         parts=tables["parts"].to_dict("records"),
         costs=worth(tables["proxies"], tables["costs"]).to_dict("records"),
-        method=method_of(histories) if selected else None,
+        method=strategies[0] if selected else None,
+        front=front.to_dict("records"),
         evaluations={name: t["evaluation"].max() for name, t in histories.items()},
         best={name: t["fitness"].max() for name, t in histories.items()},
         labelled=len(accuracy),
@@ -135,6 +150,8 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         names=NAMES,
         short=SHORT,
         method_names=METHODS,
+        method_titles=SEARCHES,
+        latency=read_json(files["latency"])["held_out"] if files.get("latency") else None,
         colours=COLOURS,
     )
     write_text(path, html)
@@ -308,18 +325,41 @@ def _trajectories(axes, histories: dict[str, pd.DataFrame]) -> None:
 
 
 def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
-    method = method_of(histories)
-    for name in ("random", method):
+    method = next(iter(histories))
+    for name in dict.fromkeys(("random", method)):
         table = histories[name]
-        axes.plot(
-            table["params"] / 1e3, table["fitness"], ".", color=COLOURS[name], alpha=0.4, markersize=5, label=name
-        )
-    winner = histories[method].set_index("id")["fitness"][selected["winner"]["id"]]
-    axes.plot(selected["winner"]["params"] / 1e3, winner, "*", color=COLOURS["accent"], markersize=14, label="winner")
+        if name != "params":  # that one has another fitness
+            look = {"color": COLOURS[name], "alpha": 0.4, "markersize": 5, "label": name}
+            axes.plot(table["params"] / 1e3, table["fitness"], ".", **look)
+    if method != "params":
+        winner = histories[method].set_index("id")["fitness"][selected["winner"]["id"]]
+        place = selected["winner"]["params"] / 1e3, winner
+        axes.plot(*place, "*", color=COLOURS["accent"], markersize=14, label="winner")
     axes.set_xlabel("parameters, thousands")
     axes.set_ylabel("fitness")
     axes.grid()
     axes.legend(loc="lower right")
+
+
+#: Objective to its axis: title and unit.
+AXES = {"params": ("parameters, thousands", 1e3), "macs": ("MACs, millions", 1e6), "latency": ("latency, ms", 1)}
+
+
+def _front(axes, searched: pd.DataFrame, front: pd.DataFrame, objectives: list[str], winner: str) -> None:
+    """Fitness against each objective: all that was evaluated, the front, and the winner."""
+    page = axes.figure
+    axes.remove()
+    panels = page.subplots(1, len(objectives), sharey=True, squeeze=False)[0]
+    star = searched[searched["id"] == winner]
+    for panel, name in zip(panels, objectives, strict=True):
+        title, unit = AXES[name]
+        panel.plot(searched[name] / unit, searched["fitness"], ".", color=COLOURS["grey"], alpha=0.3, markersize=4)
+        panel.plot(front[name] / unit, front["fitness"], "o", color=COLOURS["nsga2"], markersize=4, label="front")
+        panel.plot(star[name] / unit, star["fitness"], "*", color=COLOURS["accent"], markersize=13, label="winner")
+        panel.set_xlabel(title)
+        panel.grid()
+    panels[0].set_ylabel("fitness")
+    panels[0].legend(loc="lower right")
 
 
 def _training(axes, curves: pd.DataFrame) -> None:

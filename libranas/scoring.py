@@ -4,8 +4,11 @@ The initial weights of an architecture come from the random stream (seed, "init"
 so its scores do not depend on which others are scored, in which order, or on how often the work was killed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -193,11 +196,68 @@ class Fitness:
     window: LayerWindow
     psi: str
 
+    def scores(self, arch: Arch) -> dict[str, float]:
+        """Proxy to score of what the combiner looks at: the work that can be shared out."""
+        return _scores(self.scorer, arch, *self._arguments) if self.predictor.proxies else {}
+
+    @property
+    def _arguments(self) -> tuple:
+        return self.seeds, self.predictor.proxies, self.window, self.psi
+
+    def of(self, arch: Arch, scores: dict[str, float]) -> float:
+        """What the combiner says of an architecture with these scores."""
+        space = self.scorer.space
+        return float(self.predictor(Sample.one(scores, space.params(arch), space.features(arch)))[0])
+
     def __call__(self, arch: Arch) -> tuple[float, dict]:
-        space, names = self.scorer.space, self.predictor.proxies
-        scores = {}
-        if names:
-            row = self.scorer.table(arch, range(self.seeds), names, self.window, self.psi)
-            scores = {name: float(row[name]) for name in names}
-        candidate = Sample.one(scores, space.params(arch), space.features(arch))
-        return float(self.predictor(candidate)[0]), scores
+        scores = self.scores(arch)
+        return self.of(arch, scores), scores
+
+
+def _scores(
+    scorer: Scorer, arch: Arch, seeds: int, names: Sequence[str], window: LayerWindow, psi: str
+) -> dict[str, float]:
+    row = scorer.table(arch, range(seeds), names, window, psi)
+    return {name: float(row[name]) for name in names}
+
+
+@contextmanager
+def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
+    """A ``map`` for :func:`libranas.search.run` that scores architectures in worker processes.
+
+    With ``cuda`` as the scorer's device the workers take the GPUs in turn; on a CPU each has one thread. A score
+    depends on its architecture alone, so their number changes nothing. Combining scores stays in this process.
+    """
+    if workers == 1 or not fitness.predictor.proxies:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    devices, scorer = context.SimpleQueue(), fitness.scorer
+    for i in range(workers):
+        on = f"cuda:{i % torch.cuda.device_count()}" if scorer.device == "cuda" else scorer.device
+        devices.put(on)
+    at_rest = replace(scorer, inputs=scorer.inputs.cpu(), targets=scorer.targets.cpu())
+    pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness._arguments, devices))
+
+    def each(_: Callable, archs: Sequence[Arch]) -> Iterator[tuple[float, dict]]:
+        for arch, scores in zip(archs, pool.map(_work, archs), strict=True):
+            yield fitness.of(arch, scores), scores
+
+    try:
+        yield each
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(scorer: Scorer, arguments: tuple, devices) -> None:
+    """What a worker does first: its own device, one thread, the batch in place."""
+    global _own
+    torch.set_num_threads(1)
+    device = devices.get()
+    scorer = replace(scorer, inputs=scorer.inputs.to(device), targets=scorer.targets.to(device), device=device)
+    _own = scorer, arguments
+
+
+def _work(arch: Arch) -> dict[str, float]:
+    scorer, arguments = _own
+    return _scores(scorer, arch, *arguments)

@@ -1,22 +1,28 @@
-"""Search under a budget: evolution, random search, and the largest network, all resumable.
+"""Search under a budget: several strategies with one interface, all resumable.
 
-A searcher proposes evaluation number n as a pure function of what was evaluated before and of the random
-stream (seed, strategy, n). Its history is an append-only log, so a killed search that is started again makes
-the same proposals as an undisturbed one, and there is no other state to save. Needs neither torch nor a model:
-what evaluates an architecture is handed in.
+A searcher is asked for the evaluations that come next and told what was evaluated before; it keeps nothing in between.
+Evaluation number n is a pure function of the history and of the random stream (seed, strategy, n). Evaluations of one
+*generation* are proposed from equal knowledge, that of the generations before, so all of them can be scored at
+once, by as many workers as there are, and the history is the same. It is an append-only log: a killed search that is
+started again makes the same proposals as an undisturbed one. Needs neither torch nor a model: what evaluates an
+architecture is handed in.
+
+No strategy proposes a network twice, and scores in the log are never computed again, whatever strategy asked for them.
 
 Evolution follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
 generation mutated and half crossed) without the faults of its code: parents of different depth make legal
 children, nothing is evaluated twice, infeasible budgets end in an error and the search resumes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from libranas import pareto
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.files import AppendLog
@@ -36,21 +42,54 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class RandomSearch:
-    """Uniform members of the space within the budget, none twice."""
+class Searcher:
+    """What every strategy shares: proposals without repetition, a generation at a time."""
 
     space: Space
     budget: Budget
     seed: int
-    name: str = "random"
 
-    def propose(self, history: Sequence[Evaluated]) -> Arch:
-        rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, len(history)))
-        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))
+    @property
+    def generation(self) -> int:
+        """Evaluations that are proposed from equal knowledge. Never a number of workers: the proposals depend on it."""
+        return 50
+
+    def ask(self, history: Sequence[Evaluated]) -> Iterator[Arch]:
+        """Proposals, lazily, from the number of evaluations in `history` to the end of their generation."""
+        step = len(history)
+        known = history[: step - step % self.generation]
+        seen = {network(self.space, e.arch) for e in history}
+        parents = self.chosen(known)
+        while True:
+            rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, step))
+            arch = self.child(parents, step, seen, rng) or self.newcomer(seen, rng)
+            seen.add(network(self.space, arch))
+            yield arch
+            step += 1
+            if step % self.generation == 0:
+                return
+
+    def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
+        """Who may have children in the next generation; none before there are enough."""
+        return []
+
+    def child(self, parents: Sequence[Evaluated], step: int, seen: set[str], rng: np.random.Generator) -> Arch | None:
+        """Evaluation number `step`; None: a random newcomer."""
+        return None
+
+    def newcomer(self, seen: set[str], rng: np.random.Generator) -> Arch:
+        return next(Sampler(self.space, self.budget, rng, exclude=seen))
 
 
 @dataclass(frozen=True)
-class Evolution:
+class RandomSearch(Searcher):
+    """Uniform members of the space within the budget, none twice."""
+
+    name: str = "random"
+
+
+@dataclass(frozen=True)
+class Evolution(Searcher):
     """Generations of mutated and crossed parents; see the module's docstring.
 
     Parameters
@@ -61,9 +100,6 @@ class Evolution:
         How many of the fittest so far may have children.
     """
 
-    space: Space
-    budget: Budget
-    seed: int
     population: int = 50
     parents: int = 10
     name: str = "evolution"
@@ -73,25 +109,82 @@ class Evolution:
     ATTEMPTS = 200
     PATIENCE = 25
 
-    def propose(self, history: Sequence[Evaluated]) -> Arch:
-        step = len(history)
-        rng = np.random.default_rng(stream_seed(self.seed, "search", self.name, step))
-        if step >= self.population:
-            seen = {network(self.space, e.arch) for e in history}
-            generation = step // self.population
-            parents = self.chosen(history[: generation * self.population])
-            for attempt in range(self.ATTEMPTS):
-                first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
-                child = self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
-                for _ in range(attempt // self.PATIENCE):
-                    child = self.space.mutate(child, rng)
-                if network(self.space, child) not in seen and self.budget.admits(self.space, child):
-                    return child
-        return next(Sampler(self.space, self.budget, rng, exclude=(e.arch for e in history)))
+    @property
+    def generation(self) -> int:
+        return self.population
 
-    def chosen(self, history: Sequence[Evaluated]) -> list[Evaluated]:
-        """The parents of the next generation."""
-        return fittest(history, self.parents)
+    def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
+        return fittest(known, self.parents)
+
+    def child(self, parents, step, seen, rng) -> Arch | None:
+        if step < self.population:
+            return None
+        for attempt in range(self.ATTEMPTS):
+            child = self.offspring(parents, step, rng)
+            for _ in range(attempt // self.PATIENCE):
+                child = self.space.mutate(child, rng)
+            if network(self.space, child) not in seen and self.budget.admits(self.space, child):
+                return child
+        return None
+
+    def offspring(self, parents: Sequence[Evaluated], step: int, rng: np.random.Generator) -> Arch:
+        first, second = (parents[i].arch for i in rng.integers(len(parents), size=2))
+        return self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
+
+
+@dataclass(frozen=True)
+class AgeingEvolution(Evolution):
+    """Regularised evolution (Real et al., AAAI 2019): who dies is the oldest, not the worst.
+
+    A child is a mutation of the fittest of `parents` random ones among the latest `population`. The published search
+    proposes one at a time, or as workers become free; here ten at a time, so that workers change nothing.
+    """
+
+    name: str = "ageing"
+
+    BATCH = 10
+
+    @property
+    def generation(self) -> int:
+        return min(self.BATCH, self.population)
+
+    def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
+        return list(known[-self.population :])
+
+    def offspring(self, parents, step, rng) -> Arch:
+        among = rng.choice(len(parents), size=min(self.parents, len(parents)), replace=False)
+        return self.space.mutate(fittest([parents[i] for i in sorted(among)], 1)[0].arch, rng)
+
+
+@dataclass(frozen=True)
+class NSGA2(Evolution):
+    """NSGA-II (Deb et al., 2002) for the front of fitness against costs; sorting and crowding are pymoo's.
+
+    The `population` best of all so far are parents, by front and then by crowding; of two random ones the better has
+    the child. Mutation and crossing are those of the space, half each, as in :class:`Evolution`.
+
+    Parameters
+    ----------
+    costs : functions of an architecture, to be minimised
+    """
+
+    name: str = "nsga2"
+    costs: tuple[Callable[[Arch], float], ...] = ()
+
+    def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
+        if not known:
+            return []
+        order = pareto.best_first(points([(e.fitness, e.arch) for e in known], self.costs), self.population)
+        return [known[i] for i in order]
+
+    def offspring(self, parents, step, rng) -> Arch:
+        first, second = (parents[min(rng.integers(len(parents), size=2))].arch for _ in range(2))
+        return self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
+
+
+def points(members: Iterable[tuple[float, Arch]], costs: Sequence[Callable[[Arch], float]]) -> np.ndarray:
+    """What :mod:`libranas.pareto` minimises: a row (-fitness, cost, ...) each of (fitness, architecture)."""
+    return np.array([[-fitness, *(cost(arch) for cost in costs)] for fitness, arch in members])
 
 
 def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
@@ -100,14 +193,15 @@ def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
 
 
 def run(
-    searcher,
+    searcher: Searcher,
     evaluate: Callable[[Arch], tuple[float, dict]],
     evaluations: int,
     log_path: str | Path,
     key: str,
     progress: Callable = silent,
+    each: Callable = map,
 ) -> list[Evaluated]:
-    """Evaluate `evaluations` proposals of `searcher`, going on from the log.
+    """Evaluate `evaluations` proposals of `searcher`, taking from the log what is there.
 
     Parameters
     ----------
@@ -115,49 +209,83 @@ def run(
         A fitness that is not a number counts as -inf.
     key : str
         Names everything the fitness depends on; records under another key are not used.
+    each : callable (evaluate, architectures) -> their results in order
+        ``map``, or one that shares the architectures out (:func:`libranas.scoring.shared_out`).
     """
     history: list[Evaluated] = []
+
+    def evaluated(log: AppendLog) -> Iterator[Evaluated]:
+        known = {record["arch"]: record for record in log.records if record["key"] == key}
+        while len(history) < evaluations:
+            proposed = list(islice(searcher.ask(history), evaluations - len(history)))
+            results = iter(each(evaluate, [arch for arch in proposed if arch.json not in known]))
+            for arch in proposed:
+                if not (record := known.get(arch.json)):
+                    fitness, detail = next(results)
+                    fitness = float(fitness) if fitness == fitness else float("-inf")
+                    record = {"key": key, "arch": arch.json, "fitness": fitness, "detail": detail}
+                    log.append(record)
+                history.append(Evaluated(arch, record["fitness"], record["detail"]))
+                yield history[-1]
+
     with AppendLog(log_path) as log:
-        for record in log.records:
-            if record["key"] == key:
-                history.append(Evaluated(Arch.from_json(record["arch"]), record["fitness"], record["detail"]))
-        for step in progress(range(evaluations), evaluations, f"search: {searcher.name}"):
-            if step < len(history):
-                continue
-            arch = searcher.propose(history)
-            fitness, detail = evaluate(arch)
-            fitness = float(fitness) if fitness == fitness else float("-inf")
-            log.append({"key": key, "arch": arch.json, "fitness": fitness, "detail": detail})
-            history.append(Evaluated(arch, fitness, detail))
-    return history[:evaluations]
+        for _ in progress(evaluated(log), evaluations, f"search: {searcher.name}"):
+            pass
+    return history
+
+
+#: Strategies that can find the winner; the last one shrinks a supernet and is no searcher (:mod:`libranas.pruning`).
+METHODS = ("evolution", "ageing", "nsga2", "random", "params", "pruning")
+
+#: What NSGA-II can hold against fitness.
+OBJECTIVES = ("params", "macs", "latency")
+
+
+def costs_of(objectives: Iterable[str], space: Space, budget: Budget) -> dict[str, Callable[[Arch], float]]:
+    """Objective to what it counts; latency is looked up by the budget's clock."""
+    known = {"params": space.params, "macs": space.macs, "latency": budget.clock}
+    return {name: known[name] for name in objectives}
 
 
 def strategy(name: str, space: Space, budget: Budget, seed: int, settings: dict, fitness: Callable):
     """A searcher and what it maximises, for one of the strategies of the workflow.
 
-    ``evolution`` and ``random`` maximise `fitness`; ``params`` is evolution on the number of parameters.
+    All maximise `fitness`, but for ``params``, which is evolution on the number of parameters.
 
     Parameters
     ----------
-    settings : dict with ``population`` and ``parents``
+    settings : dict with ``population``, ``parents`` and, for ``nsga2``, ``objectives``
     """
     if name == "random":
         return RandomSearch(space, budget, seed), fitness
-    searcher = Evolution(space, budget, seed, settings["population"], settings["parents"], name)
-    if name == "evolution":
-        return searcher, fitness
+    common = space, budget, seed, settings["population"], settings["parents"]
     if name == "params":
-        return searcher, lambda arch: (float(space.params(arch)), {})
+        return Evolution(*common, name), lambda arch: (float(space.params(arch)), {})
+    if name == "nsga2":
+        return NSGA2(*common, costs=tuple(costs_of(settings["objectives"], space, budget).values())), fitness
+    if kind := {"evolution": Evolution, "ageing": AgeingEvolution}.get(name):
+        return kind(*common), fitness
     raise ValueError(f"unknown strategy {name!r}")
 
 
-def history_table(history: Sequence[Evaluated], space: Space, first: int = 1) -> pd.DataFrame:
+def history_table(
+    history: Sequence[Evaluated],
+    space: Space,
+    first: int = 1,
+    budget: Budget | None = None,
+    objectives: Sequence[str] = (),
+) -> pd.DataFrame:
     """One row an evaluation: ``evaluation, id, fitness, best`` (so far), ``params, macs``, scores, ``architecture``.
 
-    `first` is the number of the first: what was scored before to get there counts.
+    With a budget that looks it up also ``latency`` (milliseconds), and with objectives ``front``: whether nothing that
+    was evaluated is both fitter and cheaper.
+
+    Parameters
+    ----------
+    first : number of the first evaluation: what was scored before to get there counts
     """
     best = np.maximum.accumulate([e.fitness for e in history])
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "evaluation": n,
             "id": e.arch.id,
@@ -165,84 +293,128 @@ def history_table(history: Sequence[Evaluated], space: Space, first: int = 1) ->
             "best": b,
             "params": space.params(e.arch),
             "macs": space.macs(e.arch),
+            **({"latency": budget.clock(e.arch)} if budget and budget.clock else {}),
             **{f"score_{name}": value for name, value in e.detail.items()},
             "architecture": e.arch.json,
         }
         for n, (e, b) in enumerate(zip(history, best, strict=True), start=first)
     )
+    if objectives:
+        table["front"] = table.index.isin(pareto.front(_points_of(table, objectives)))
+    return table
 
 
-#: Strategies that find the winner; a workflow runs one of them.
-METHODS = ("evolution", "pruning")
+def _points_of(table: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
+    return np.column_stack([-table["fitness"], *(table[name] for name in objectives)])
+
 
 #: Greatest difference in parameters between the winner and the random control.
 EQUAL_SIZE = 0.02
+#: Networks that are measured for one role before none is taken to keep to the limit of latency.
+TRIES = 20
+
+#: How the winner is taken from what was evaluated.
+WINNERS = ("fittest", "balanced")
 
 
-def method_of(strategies: Iterable[str]) -> str:
-    """The one of the strategies that finds the winner."""
-    return next(name for name in strategies if name in METHODS)
-
-
-def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, seed: int) -> dict[str, dict]:
-    """The winner (fittest of the method) and its controls, JSON-ready.
+def select(
+    histories: Mapping[str, pd.DataFrame],
+    space: Space,
+    budget: Budget,
+    seed: int,
+    winner: str = "fittest",
+    objectives: Sequence[str] = (),
+    measured: Callable[[Arch], dict] | None = None,
+) -> dict[str, dict]:
+    """The winner and its controls, JSON-ready.
 
     Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
     network that the params-only search found. Winner and largest can be the same network; then ``same_as`` says so.
-    """
-    method = method_of(histories)
 
-    def fittest_row(table):
-        row = table.loc[table["fitness"].idxmax()]
-        if not np.isfinite(row["fitness"]):
+    Parameters
+    ----------
+    histories : the method that finds the winner first; ``params`` among them
+    winner : ``fittest``, or ``balanced``: of the front against `objectives` the best compromise
+        (:func:`libranas.pareto.balanced`)
+    measured : the latency of a network as :func:`libranas.latency.record` gives it. Where the budget limits latency, a
+        role is given to the first candidate whose measured median keeps to the limit; the ones before it are kept under
+        ``too_slow``
+    """
+    method = next(iter(histories))
+    limit = budget.latency[1] if measured and budget.latency else None
+
+    def candidates(table: pd.DataFrame, rule: str) -> Iterator[Arch]:
+        table = table[np.isfinite(table["fitness"])]
+        if table.empty:
             raise LibranasError(
                 "No candidate of the search has a finite fitness.",
                 f"Look at the scores in search/{method}.csv and leave the failing proxies out of score.proxies.",
             )
-        return Arch.from_json(row["architecture"])
+        if rule == "balanced":
+            table = table[table["front"]]
+            order = pareto.balanced(_points_of(table, objectives))
+        else:
+            order = np.argsort(-table["fitness"].to_numpy(), kind="stable")
+        return (Arch.from_json(table["architecture"].iloc[i]) for i in order)
 
-    winner, largest = fittest_row(histories[method]), fittest_row(histories["params"])
-    control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest,))
-    selected = {}
-    for role, arch in (("winner", winner), ("random", control), ("params_max", largest)):
-        selected[role] = {
-            "id": arch.id,
-            "architecture": arch.json,
-            "params": space.params(arch),
-            "macs": space.macs(arch),
-        }
-    if winner == largest:
-        selected["params_max"]["same_as"] = "winner"
-    return selected
+    def taken(found: Iterator[Arch], role: str) -> tuple[Arch, dict]:
+        slow = []
+        for arch in islice(found, TRIES):
+            entry = {"id": arch.id, "architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
+            if measured:
+                entry["latency"] = measured(arch)
+            if limit is None or entry["latency"]["median"] <= limit:
+                return arch, {**entry, **({"too_slow": slow} if slow else {})}
+            slow.append(entry)
+        raise LibranasError(
+            f"None of {len(slow)} candidates for {role} keeps to budget.latency {list(budget.latency)} when it is "
+            f"measured; the fastest took {min(e['latency']['median'] for e in slow):.3f} ms.",
+            "Let nothing else run while latencies are measured, delete latency/table.json of the run to measure the "
+            "table again, or widen the budget.",
+        )
+
+    def controls(like: Arch, exclude: tuple[Arch, ...]) -> Iterator[Arch]:
+        while True:
+            yield (control := equal_size(space, budget, like, EQUAL_SIZE, seed, exclude))
+            exclude = (*exclude, control)
+
+    best, entry = taken(candidates(histories[method], winner), "winner")
+    largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
+    _, control_entry = taken(controls(best, (largest,)), "random")
+    if best == largest:
+        largest_entry["same_as"] = "winner"
+    return {"winner": entry, "random": control_entry, "params_max": largest_entry}
 
 
 def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:
     """A random member whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
 
-    The budget's MACs still hold; the window of parameters is the tolerance cut with the budget's. Drawn by rejection;
-    a size that is too rare for that is reached by mutations of random members that bring it no further away.
+    The budget's other limits still hold; the window of parameters is the tolerance cut with the budget's. Drawn by
+    rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away.
     """
     size = space.params(like)
     low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
     if budget.params:
         low, high = max(low, budget.params[0]), min(high, budget.params[1])
     rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
-    window = Budget((low, high), budget.macs)
+    window = replace(budget, params=(low, high))
+    excluded = {network(space, arch) for arch in (like, *exclude)}
     try:
-        return next(Sampler(space, window, rng, exclude=(like, *exclude)))
+        return next(Sampler(space, window, rng, exclude=excluded))
     except LibranasError:
-        if found := _walk(space, window, rng, {network(space, arch) for arch in (like, *exclude)}):
+        if found := _walk(space, window, rng, excluded):
             return found
         raise
 
 
 def _walk(space: Space, window: Budget, rng: np.random.Generator, exclude: set[str]) -> Arch | None:
     """A member within the window that is not excluded; None if no walk of some hundred mutations meets one."""
+    limits = window.limits(space)
 
     def away(arch: Arch) -> float:
         """How far outside of the windows, relative to them."""
-        sides = ((window.params, space.params), (window.macs, space.macs))
-        return sum(max(w[0] / count(arch) - 1, count(arch) / w[1] - 1, 0) for w, count in sides if w)
+        counts = [(limit.window, limit.count(arch)) for limit in limits]
+        return sum(max(w[0] / count - 1, count / w[1] - 1, 0) for w, count in counts)
 
     for _ in range(100):
         arch = space.sample(rng)

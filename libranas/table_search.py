@@ -12,18 +12,20 @@ Two questions: how far below the best accuracy is the network that a guide likes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from libranas import pareto
 from libranas.accuracy_table import read_table
 from libranas.arch import Arch
 from libranas.combiners import COMBINERS, Calibration, Sample
 from libranas.errors import LibranasError
 from libranas.provenance import stream_seed
 from libranas.report import figure
-from libranas.search import Evaluated, Evolution, RandomSearch
+from libranas.search import NSGA2, Evaluated, Evolution, RandomSearch, Searcher
 from libranas.spaces import Space
 from libranas.spaces.base import network
 from libranas.stats import mean_interval
@@ -136,16 +138,15 @@ ACCURACY = Guide(lambda table, seed: table.accuracy, None)
 # -- searches -------------------------------------------------------------------------------------------------
 
 
-def proposals(searcher, value: Mapping[str, float], evaluations: int, cost: Mapping[str, float] | None = None):
-    """Ids of the networks that `searcher` evaluates, in order; `cost` is told to searchers that look at it."""
+def proposals(searcher: Searcher, value: Mapping[str, float], evaluations: int) -> list[str]:
+    """Ids of the networks that `searcher` evaluates, in order."""
     history, names = [], []
-    for _ in range(evaluations):
-        arch = searcher.propose(history)
-        name = network(searcher.space, arch)
-        fitness = float(value[name])
-        detail = {} if cost is None else {"cost": float(cost[name])}
-        history.append(Evaluated(arch, fitness if np.isfinite(fitness) else -np.inf, detail))
-        names.append(name)
+    while len(history) < evaluations:
+        for arch in list(islice(searcher.ask(history), evaluations - len(history))):
+            name = network(searcher.space, arch)
+            fitness = float(value[name])
+            history.append(Evaluated(arch, fitness if np.isfinite(fitness) else -np.inf, {}))
+            names.append(name)
     return names
 
 
@@ -218,53 +219,6 @@ def regrets(
 # -- latency --------------------------------------------------------------------------------------------------
 
 
-def pareto(cost: Sequence[float], value: Sequence[float]) -> np.ndarray:
-    """Positions of the non-dominated entries (lower cost, higher value), the cheapest first; of equals the first.
-
-    Entries whose value is not finite are left out.
-    """
-    cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    at = np.flatnonzero(np.isfinite(value))
-    at = at[np.lexsort((-value[at], cost[at]))]
-    best = np.r_[-np.inf, np.maximum.accumulate(value[at])[:-1]] if len(at) else value[at]
-    return at[value[at] > best]
-
-
-def hypervolume(cost: Sequence[float], value: Sequence[float], corner: tuple[float, float]) -> float:
-    """Area dominated by the points within the corner (greatest cost, least value)."""
-    cost, value = np.asarray(cost, dtype=np.float64), np.asarray(value, dtype=np.float64)
-    inside = (cost < corner[0]) & (value > corner[1])
-    at = pareto(cost[inside], value[inside])
-    cost, value = cost[inside][at], value[inside][at]
-    return float((np.diff(np.r_[cost, corner[0]]) * (value - corner[1])).sum())
-
-
-@dataclass(frozen=True)
-class ParetoEvolution(Evolution):
-    """Evolution whose parents are chosen as in NSGA-II: by fronts of (cost, fitness), the last one by crowding.
-
-    The cost is in the detail of each evaluation.
-    """
-
-    name: str = "pareto"
-
-    def chosen(self, history: Sequence[Evaluated]) -> list[Evaluated]:
-        cost = np.array([e.detail["cost"] for e in history])
-        fitness = np.array([e.fitness for e in history])
-        parents: list[int] = []
-        while len(parents) < self.parents:
-            front = pareto(cost, fitness)
-            if not len(front):  # fewer finite ones than parents
-                break
-            gaps = np.full(len(front), np.inf)
-            if len(front) > 2:
-                sides = [(x[2:] - x[:-2]) / np.ptp(x) for x in (cost[front], -fitness[front])]
-                gaps[1:-1] = np.abs(sides).sum(axis=0)
-            parents += list(front[np.argsort(-gaps, kind="stable")])
-            fitness[front] = -np.inf  # taken
-        return [history[i] for i in parents[: self.parents]] or list(history[: self.parents])
-
-
 def read_latencies(path: str | Path, space: Space, architecture: str = "net") -> pd.DataFrame:
     """Id of a network to the numbers of a CSV file with a row a member, -1 where a measurement is missing (NaN here).
 
@@ -292,7 +246,7 @@ def fronts(
 ) -> pd.DataFrame:
     """How well each guide finds networks that are accurate for their latency.
 
-    Methods: ``ranking`` (the guide is known for all networks), ``evolution`` (:class:`ParetoEvolution` with
+    Methods: ``ranking`` (the guide is known for all networks), ``evolution`` (NSGA-II with
     `evaluations`) and ``random`` (as many). What a method found are its networks that nothing it saw dominates in
     (latency, guide).
 
@@ -311,17 +265,22 @@ def fronts(
     ids = table.accuracy.index.intersection(latency.dropna().index)
     accuracy, latency = table.accuracy[ids], latency[ids]
     corner = float(latency.max()), float(accuracy.median())
-    whole = hypervolume(latency, accuracy, corner)
+
+    def area(front: pd.Index) -> float:
+        edge = corner[0], -corner[1]
+        return pareto.hypervolume(np.column_stack([latency[front], -accuracy[front]]), edge)
+
+    whole = area(ids)
     bounds = np.quantile(latency, list(limits), method="higher")
     best = np.array([accuracy[latency <= b].max() for b in bounds])
 
     def judged(names: pd.Index, value: pd.Series) -> tuple[float, float, int]:
-        front = names[pareto(latency[names], value[names])]
+        front = names[pareto.front(np.column_stack([latency[names], -value[names]]))]
         cost, truth = latency[front].to_numpy(), accuracy[front].to_numpy()
         # along the front the guide rises with the latency, so the pick is the last within the limit
         picks = np.searchsorted(cost, bounds, side="right") - 1
         missed = np.where(picks >= 0, best - truth[picks], best - accuracy.min())
-        return hypervolume(cost, truth, corner) / whole, float(missed.mean()), len(front)
+        return area(front) / whole, float(missed.mean()), len(front)
 
     allowed, cost = Listed(frozenset(ids)), latency.to_dict()
     results: dict[tuple[str, str], list[tuple]] = {}
@@ -330,8 +289,9 @@ def fronts(
         at_random = proposals(RandomSearch(table.space, allowed, master), accuracy, evaluations)
         for name, guide in guides.items():
             value = guide.values(table, master)[ids]
-            searcher = ParetoEvolution(table.space, allowed, master, POPULATION, 2 * PARENTS)
-            evolved = proposals(searcher, value.to_dict(), evaluations, cost)
+            costs = (lambda arch: cost[network(table.space, arch)],)
+            searcher = NSGA2(table.space, allowed, master, POPULATION, costs=costs)
+            evolved = proposals(searcher, value.to_dict(), evaluations)
             for method, names in (("ranking", ids), ("evolution", evolved), ("random", at_random)):
                 results.setdefault((method, name), []).append(judged(pd.Index(names), value))
     rows = []

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from libranas.config import checked
+from libranas.config import checked, latency_needed
 from libranas.errors import LibranasError
 from libranas.files import disk_error, lock, write_text
 from libranas.provenance import stage_version
@@ -20,7 +20,9 @@ except LibranasError as error:
 RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # What finds the winner, and what it is compared with.
-STRATEGIES = [config["search"]["method"], "random", "params"] if config["search"] else []
+STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
+# The table of latencies, where something is limited or judged by it.
+LATENCY = [f"{RUN}/latency/table.json"] if latency_needed(config) else []
 ROLES = ["winner", "random", "params_max"]
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}

@@ -5,6 +5,8 @@ if config["search"]:
         "histories": expand(rules.search.output.history, strategy=STRATEGIES),
         "selected": rules.select.output.selected,
     }
+if LATENCY:
+    FOUND["latency"] = LATENCY[0]
 if config["train"]:
     FOUND |= {"summary": rules.compare.output.summary, "curves": rules.compare.output.curves}
     FOUND |= {"exported": rules.export.output.folder}

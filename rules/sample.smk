@@ -3,6 +3,7 @@ rule sample:
     input:
         manifest=rules.prepare.output.manifest,
         table=[config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else [],
+        latency=LATENCY,
     output:
         archs=out("sample/archs.csv"),
     log:

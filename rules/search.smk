@@ -1,5 +1,5 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
-SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning")}
+SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
 
 
 rule search:
@@ -11,6 +11,7 @@ rule search:
         accuracy=rules.libra.input.accuracy,
         window=rules.layers.output.window,
         choice=rules.libra.output.choice,
+        latency=LATENCY,
     output:
         history=out("search/{strategy}.csv"),
     log:
@@ -18,8 +19,8 @@ rule search:
     benchmark:
         out("times/search/{strategy}.tsv")
     wildcard_constraints:
-        strategy="evolution|random|params",
-    threads: 1
+        strategy="evolution|ageing|nsga2|random|params",
+    threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
     resources:
         mem_mb=3000,
         runtime=240,
@@ -72,6 +73,7 @@ rule select:
     input:
         manifest=rules.prepare.output.manifest,
         histories=expand(rules.search.output.history, strategy=STRATEGIES),
+        latency=LATENCY,
     output:
         selected=out("search/selected.json"),
     log:
@@ -88,5 +90,9 @@ rule select:
         budget=config["budget"],
         seed=config["seed"],
         strategies=STRATEGIES,
+        winner=config["search"]["winner"],
+        objectives=config["search"]["objectives"],
+        latency=config["latency"],
+        device=config["device"],
     script:
         "../scripts/select_networks.py"

@@ -11,7 +11,8 @@ import pandas as pd
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.files import disk_error
-from libranas.spaces import make_space
+from libranas.latency import LatencyTable
+from libranas.spaces import Budget, make_space
 
 
 @contextmanager
@@ -45,6 +46,12 @@ def stage(snakemake):
 def space_of(snakemake, manifest: dict):
     """The search space of the run, for the images of `manifest`."""
     return make_space(snakemake.params.space, manifest["image_size"], manifest["channels"], len(manifest["classes"]))
+
+
+def budget_of(snakemake) -> Budget:
+    """The budget of the run, with the table of latencies where it needs one."""
+    tables = snakemake.input.latency
+    return Budget.from_settings(snakemake.params.budget, LatencyTable.read(tables[0]) if tables else None)
 
 
 def archs_of(path: str, shard: int | None = None, count: int | None = None) -> list[Arch]:

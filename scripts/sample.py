@@ -2,13 +2,13 @@
 
 import numpy as np
 import pandas as pd
-from _stage import space_of, stage
+from _stage import budget_of, space_of, stage
 
 with stage(snakemake) as log:
     from libranas.accuracy_table import read_table
     from libranas.files import read_json, write_text
     from libranas.provenance import stream_seed
-    from libranas.spaces import Budget, Sampler
+    from libranas.spaces import Sampler
 
     space = space_of(snakemake, read_json(snakemake.input.manifest))
     settings = snakemake.params.sample
@@ -17,7 +17,7 @@ with stage(snakemake) as log:
         listed = list(read_table(snakemake.input.table[0], space, **snakemake.params.columns)["arch"])
         archs = [listed[i] for i in rng.permutation(len(listed))[: settings["count"]]]
     else:
-        archs = Sampler(space, Budget.from_settings(snakemake.params.budget), rng).take(settings["count"])
+        archs = Sampler(space, budget_of(snakemake), rng).take(settings["count"])
     # The shard follows from the id: it stays when the sample grows.
     table = pd.DataFrame(
         [(a.id, space.params(a), space.macs(a), int(a.id, 16) % settings["shards"], a.json) for a in archs],

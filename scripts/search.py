@@ -2,30 +2,33 @@
 
 from pathlib import Path
 
-from _stage import fitness_of, space_of, stage, use_threads
+from _stage import budget_of, fitness_of, space_of, stage, use_threads
 
-with stage(snakemake) as log:
-    import torch
+if __name__ == "__main__":  # workers import this file too
+    with stage(snakemake) as log:
+        import torch
 
-    from libranas import search
-    from libranas.data import load_calibration
-    from libranas.files import read_json, write_text
-    from libranas.progress import progress
-    from libranas.provenance import digest
-    from libranas.scoring import Scorer
-    from libranas.spaces import Budget
-    from libranas.train import pick_device
+        from libranas import search
+        from libranas.data import load_calibration
+        from libranas.files import read_json, write_text
+        from libranas.progress import progress
+        from libranas.provenance import digest
+        from libranas.scoring import Scorer, shared_out
+        from libranas.train import pick_device
 
-    use_threads(snakemake.threads)
-    p, manifest = snakemake.params, read_json(snakemake.input.manifest)
-    space, budget, device = space_of(snakemake, manifest), Budget.from_settings(p.budget), pick_device(p.device)
-    inputs, targets = (torch.from_numpy(a).to(device) for a in load_calibration(snakemake.input.calibration))
-    scorer = Scorer(space, inputs, targets, manifest["calibration"]["sha256"], p.seed, p.options, device)
-    fitness, depends = fitness_of(snakemake, scorer, read_json(snakemake.input.choice))
-    strategy = snakemake.wildcards.strategy
-    searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
-    key = digest(p.version, scorer.conditions, budget, strategy, p.search, depends)
-    history = search.run(searcher, evaluate, p.search["evaluations"], Path(p.progress), key, progress)
-    write_text(snakemake.output.history, search.history_table(history, space).to_csv(index=False))
-    best = search.fittest(history, 1)[0]
-    log.info("%s: best fitness %.3f, %d parameters", strategy, best.fitness, space.params(best.arch))
+        use_threads(1)  # more would change the last digits; search.workers are processes
+        p, manifest = snakemake.params, read_json(snakemake.input.manifest)
+        space, budget, device = space_of(snakemake, manifest), budget_of(snakemake), pick_device(p.device)
+        inputs, targets = (torch.from_numpy(a).to(device) for a in load_calibration(snakemake.input.calibration))
+        scorer = Scorer(space, inputs, targets, manifest["calibration"]["sha256"], p.seed, p.options, device)
+        fitness, depends = fitness_of(snakemake, scorer, read_json(snakemake.input.choice))
+        strategy = snakemake.wildcards.strategy
+        searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
+        key = digest(p.version, scorer.conditions, evaluate is fitness, p.search["seeds"], depends)
+        with shared_out(fitness, snakemake.threads if evaluate is fitness else 1) as each:
+            history = search.run(searcher, evaluate, p.search["evaluations"], Path(p.progress), key, progress, each)
+        objectives = p.search["objectives"] if strategy == "nsga2" else ()
+        table = search.history_table(history, space, budget=budget, objectives=objectives)
+        write_text(snakemake.output.history, table.to_csv(index=False))
+        best = search.fittest(history, 1)[0]
+        log.info("%s: best fitness %.3f, %d parameters", strategy, best.fitness, space.params(best.arch))

@@ -1,17 +1,23 @@
 """Name the winner and its controls: a random network of equal size and the largest one of the budget."""
 
 import pandas as pd
-from _stage import space_of, stage
+from _stage import budget_of, space_of, stage
 
 with stage(snakemake) as log:
-    from libranas import search
+    from libranas import latency, search
     from libranas.files import read_json, write_json
-    from libranas.spaces import Budget
+    from libranas.train import pick_device
 
     p = snakemake.params
-    space = space_of(snakemake, read_json(snakemake.input.manifest))
+    space, budget = space_of(snakemake, read_json(snakemake.input.manifest)), budget_of(snakemake)
     histories = dict(zip(p.strategies, map(pd.read_csv, snakemake.input.histories), strict=True))
-    selected = search.select(histories, space, Budget.from_settings(p.budget), p.seed)
+    measured = None
+    if budget.clock:
+        settings = {k: v for k, v in p.latency.items() if k != "held_out"}
+        conditions = latency.Conditions(pick_device(p.device), **settings)
+        timed = latency.timer(conditions)
+        measured = lambda arch: latency.record(arch, timed(space, [arch])[0], budget.clock, conditions)  # noqa: E731
+    selected = search.select(histories, space, budget, p.seed, p.winner, p.objectives, measured)
     write_json(snakemake.output.selected, selected)
     for role, entry in selected.items():
         log.info("%s: %d parameters, %s", role, entry["params"], entry["architecture"])

@@ -14,6 +14,8 @@ from libranas.errors import LibranasError
 from libranas.proxies import Options
 from libranas.recipe import Recipe
 from libranas.report import METHODS
+from libranas.search import METHODS as METHODS_OF_SEARCH
+from libranas.search import OBJECTIVES, WINNERS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 
@@ -123,7 +125,7 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     assert full["data"]["splits"] == {"val": 0.2, "test": 0.2}
     assert full["results"] == "results" and full["data"]["max_broken"] == 0
     del config["budget"]
-    assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None}
+    assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None, "latency": None}
 
 
 def test_the_combiners_of_the_schema_are_those_of_the_code_and_have_names_in_the_report():
@@ -210,6 +212,7 @@ def test_all_problems_are_named_at_once():
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
+        ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
@@ -217,6 +220,12 @@ def test_all_problems_are_named_at_once():
 )
 def test_what_is_wrong_together(key, value, sentence):
     assert f"* {sentence}" in problem(changed(key, value))
+
+
+def test_the_searches_of_the_schema_are_those_of_the_code():
+    rules = SCHEMA["properties"]["search"]["properties"]
+    assert rules["method"]["enum"] == list(METHODS_OF_SEARCH)
+    assert rules["objectives"]["items"]["enum"] == list(OBJECTIVES) and rules["winner"]["enum"] == list(WINNERS)
 
 
 def test_the_schema_names_every_proxy():
@@ -233,7 +242,7 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     config["run"] = "2026"
     done = checked(config, SCHEMA_PATH)
     assert done["search"]["evaluations"] == 1000
-    assert done["budget"] == {"params": [60000, 120000], "macs": None}
+    assert done["budget"] == {"params": [60000, 120000], "macs": None, "latency": None}
     assert done["train"]["recipe"]["lr"] == 1e-3 and done["train"]["recipe"]["hflip"] is True
     assert done["data"]["channels"] == 1
     assert done["run"] == "2026"
@@ -244,6 +253,14 @@ def test_text_that_is_no_number_is_still_refused():
     config["search"]["evaluations"] = "many"
     with pytest.raises(LibranasError, match=r"search.evaluations: expected a whole number, got 'many'"):
         checked(config, SCHEMA_PATH)
+
+
+def test_a_latency_that_nothing_looks_up():
+    config = changed("space.family", "darts", changed("budget.latency", [0, 1.5]))
+    assert "budget.latency: latencies are looked up for space.family autoformer only" in problem(config)
+    search = {"method": "nsga2", "objectives": ["latency"]}
+    config = changed("space.family", "darts", changed("search", search))
+    assert "search.objectives: latencies are looked up for space.family autoformer only" in problem(config)
 
 
 def test_a_supernet_of_networks_without_shared_weights():

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store, train
+from libranas.latency import Latency, measure
 from libranas.nets import build
 from libranas.provenance import STAGE_VERSIONS, stream_seed
 from libranas.recipe import ImageSet, Recipe
@@ -209,6 +210,18 @@ def final_training(folder: Path) -> dict:
     return {"loss": metrics["history"][0]["loss"], "lr": metrics["history"][0]["lr"], "id": metrics["id"]}
 
 
+def latencies(folder: Path) -> dict:
+    def timed(space, archs):
+        return [Latency(t, t, t) for t in ((space.params(a) + 500 * a["depth"]) / 1000 for a in archs)]
+
+    table, checked = measure(SPACE, timed, 4, 1)
+    return {
+        **table.to_dict(),
+        "median_error": round(checked["median_error"], 9),
+        "ids": [n["id"] for n in checked["networks"]],
+    }
+
+
 def report(folder: Path) -> dict:
     template = Path(store.__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     return {"sections": re.findall(r'<section id="([^"]+)"', template)}
@@ -216,6 +229,7 @@ def report(folder: Path) -> dict:
 
 STAGES = {
     "prepare": prepare,
+    "latency": latencies,
     "sample": sample,
     "score": score,
     "layers": read_layers,
@@ -226,7 +240,7 @@ STAGES = {
     "report": report,
 }
 #: Relative tolerance of floating-point results; of the benchmark (accuracies) absolute.
-TOLERANCE = {"score": 1e-9, "layers": 1e-12, "libra": 1e-9, "train": 1e-3, "benchmark": 0.02}
+TOLERANCE = {"latency": 1e-9, "score": 1e-9, "layers": 1e-12, "libra": 1e-9, "train": 1e-3, "benchmark": 0.02}
 
 
 # -- comparison ----------------------------------------------------------------------------------------------

@@ -233,3 +233,14 @@ for c in COMBINERS.values():
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_trees_predict_what_their_forest_does():
+    from sklearn.ensemble import RandomForestRegressor
+
+    rng = np.random.default_rng(0)
+    x, y, others = rng.normal(size=(40, 5)), rng.normal(size=40), rng.normal(size=(30, 5))
+    forest = RandomForestRegressor(20, random_state=1).fit(x, y)
+    ours = combiners.Trees([tree.tree_ for tree in forest.estimators_])
+    assert (ours.predict(others) == forest.predict(others)).all()
+    assert (np.concatenate([ours.predict(row[None]) for row in others]) == forest.predict(others)).all()

@@ -168,3 +168,24 @@ def test_an_error_names_the_architecture(scorer, monkeypatch):
     with pytest.raises(ZeroDivisionError) as caught:
         scorer.card(ARCHS[0], 1, ["snip"])
     assert f"architecture {ARCHS[0].id}, seed 1" in caught.value.__notes__[0]
+
+
+def test_workers_change_no_score(scorer):
+    window = LayerWindow(1, 2, 4)
+    predictor = Predictor(("snip", "lswag"), lambda sample: sample.score_AP["snip"] + sample.params_A.to_numpy())
+    fitness = Fitness(scorer, predictor, 2, window, "window")
+    torch.set_num_threads(1)
+    expected = [fitness(arch) for arch in ARCHS]
+    with scoring.shared_out(fitness, 2) as each:
+        assert each is not map
+        assert list(each(fitness, ARCHS)) == expected and list(each(fitness, ARCHS[:1])) == expected[:1]
+    blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, window, "window")
+    with scoring.shared_out(blind, 2) as each:
+        assert each is map  # nothing to score
+
+
+def test_an_error_in_a_worker_is_the_error_of_the_search(scorer):
+    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
+    wrong = ARCHS[0].replace(embed_dim=99)
+    with scoring.shared_out(fitness, 2) as each, pytest.raises(ValueError, match="not a member"):
+        list(each(fitness, [ARCHS[1], wrong]))

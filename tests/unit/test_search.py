@@ -1,5 +1,6 @@
 """Search strategies: a contract that every searcher keeps, and what is chosen from their histories."""
 
+import itertools
 import json
 import math
 
@@ -7,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import search
+from libranas import pareto, search
 from libranas.arch import Arch
 from libranas.errors import LibranasError
-from libranas.search import Evaluated, Evolution, RandomSearch
-from libranas.spaces import AutoFormerSpace, Budget
+from libranas.search import NSGA2, AgeingEvolution, Evaluated, Evolution, RandomSearch
+from libranas.spaces import AutoFormerSpace, Budget, Sampler
 
 SPACE = AutoFormerSpace((16, 24, 32), (2, 3, 4), (1, 2, 3), (1.0, 2.0, 3.0), 8, 8, 2, 1, 10, max_relative_position=2)
 BUDGET = Budget(params=(9000, 26000), macs=(150_000, 700_000))
@@ -84,6 +85,35 @@ class SearcherContract:
         history = self.run(tmp_path / "log", 30, lambda arch: (float("nan"), {}))
         assert len(history) == 30 and all(e.fitness == -math.inf for e in history)
 
+    def test_a_generation_is_evaluated_at_once_and_in_any_order(self, tmp_path):
+        """As workers do it: results come in order, whatever was computed first."""
+        sizes = []
+
+        def each(evaluate, archs):
+            archs = list(archs)
+            sizes.append(len(archs))
+            results = {arch.id: evaluate(arch) for arch in reversed(archs)}
+            return (results[arch.id] for arch in archs)
+
+        shared = search.run(self.make(), fitness, 37, tmp_path / "shared", "key", each=each)
+        alone = self.run(tmp_path / "alone", 37)
+        assert [e.arch for e in shared] == [e.arch for e in alone]
+        assert (tmp_path / "shared").read_bytes() == (tmp_path / "alone").read_bytes()
+        assert max(sizes) > 1 and sum(sizes) == 37
+
+    def test_what_is_asked_depends_on_nothing_but_the_history(self, tmp_path):
+        history = self.run(tmp_path / "log", 33)
+        for n in (0, 9, 10, 17, 30):
+            asked = list(itertools.islice(self.make().ask(history[:n]), 33 - n))
+            assert asked == [e.arch for e in history[n : n + len(asked)]] and asked
+
+    def test_scores_in_the_log_are_used_whoever_asked_for_them(self, tmp_path):
+        other = search.run(RandomSearch(SPACE, BUDGET, 77), lambda arch: (1.0, {}), 40, tmp_path / "log", "key")
+        known = {e.arch for e in other}
+        calls = []
+        history = self.run(tmp_path / "log", 60, lambda arch: calls.append(arch) or (1.0, {}))
+        assert not known & set(calls) and len(calls) == len(set(calls)) == 60 - len(known & {e.arch for e in history})
+
     def test_records_under_another_key_are_not_used(self, tmp_path):
         self.run(tmp_path / "log", 10, lambda arch: (99.0, {}))
         history = search.run(self.make(), fitness, 10, tmp_path / "log", "other")
@@ -139,6 +169,76 @@ class TestEvolution(SearcherContract):
                 )
 
 
+class TestAgeingEvolution(SearcherContract):
+    def make(self, seed=1, budget=BUDGET):
+        return AgeingEvolution(SPACE, budget, seed, population=15, parents=5)
+
+    def test_the_oldest_die_however_fit_they_are(self, tmp_path):
+        history = self.run(tmp_path / "log", 40)
+        assert self.make().chosen(history) == history[-15:]
+        best = Evaluated(history[0].arch, 99.0, {})
+        assert best not in self.make().chosen([best, *history[1:]])
+
+    def test_the_fittest_of_a_few_has_the_child(self):
+        rng = np.random.default_rng(0)
+        parents = [Evaluated(SPACE.sample(rng), float(i), {}) for i in range(15)]
+        all_of_them = AgeingEvolution(SPACE, BUDGET, 1, population=15, parents=15)
+        ours = [all_of_them.offspring(parents, 20, np.random.default_rng(i)) for i in range(30)]
+
+        def distance(child, arch):
+            pairs = zip(child["num_heads"], arch["num_heads"], strict=False)
+            return sum(a != b for a, b in pairs) / min(child["depth"], arch["depth"])
+
+        near = np.mean([distance(c, parents[-1].arch) for c in ours])
+        assert near < np.mean([distance(c, p.arch) for c in ours for p in parents[:-1]]) - 0.2
+
+    def test_it_finds_more_than_random_search(self, tmp_path):
+        ours, theirs = (
+            [
+                max(e.fitness for e in search.run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
+                for s in range(5)
+            ]
+            for name, kind in (("a", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
+        )
+        assert np.mean(ours) > np.mean(theirs)
+
+
+class TestNSGA2(SearcherContract):
+    def make(self, seed=1, budget=BUDGET):
+        return NSGA2(SPACE, budget, seed, population=12, costs=(SPACE.params, SPACE.macs))
+
+    def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
+        def covered(searcher, path):
+            history = search.run(searcher, fitness, 120, path, "key")
+            point_PM = search.points([(e.fitness, e.arch) for e in history], (SPACE.params,))
+            return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
+
+        ours, theirs = (
+            np.mean([covered(kind(s), tmp_path / f"{name}{s}") for s in range(5)])
+            for name, kind in (
+                ("n", lambda s: NSGA2(SPACE, BUDGET, s, population=20, costs=(SPACE.params,))),
+                ("r", lambda s: RandomSearch(SPACE, BUDGET, s)),
+            )
+        )
+        assert ours > 1.05 * theirs
+
+    def test_the_better_of_two_has_the_child(self):
+        class Draws:
+            def __init__(self, *pairs):
+                self.pairs = list(pairs)
+
+            def integers(self, n, size):
+                return np.array(self.pairs.pop(0))
+
+            def random(self, *size):
+                return np.zeros(*size) if size else 0.0  # all genes of the first parent
+
+        rng = np.random.default_rng(0)
+        parents = [Evaluated(SPACE.sample(rng), 0.0, {}) for _ in range(5)]
+        child = self.make().offspring(parents, 1, Draws((4, 2), (3, 1)))
+        assert child["depth"] == parents[2].arch["depth"] and child["embed_dim"] == parents[2].arch["embed_dim"]
+
+
 class TestParamsOnly(SearcherContract):
     def make(self, seed=1, budget=BUDGET):
         return search.strategy("params", SPACE, budget, seed, {"population": 10, "parents": 4}, None)[0]
@@ -153,6 +253,14 @@ class TestParamsOnly(SearcherContract):
 def test_unknown_strategies_are_refused():
     with pytest.raises(ValueError, match="'annealing'"):
         search.strategy("annealing", SPACE, BUDGET, 1, {"population": 5, "parents": 2}, fitness)
+
+
+def test_every_method_but_pruning_is_a_searcher():
+    settings = {"population": 5, "parents": 2, "objectives": ["macs"]}
+    for name in search.METHODS[:-1]:
+        searcher, evaluate = search.strategy(name, SPACE, BUDGET, 1, settings, fitness)
+        assert searcher.name == name and isinstance(searcher, search.Searcher)
+        assert (evaluate is fitness) == (name != "params")
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():
@@ -225,6 +333,66 @@ def test_a_winner_that_is_the_largest_says_so():
     table = table_of(archs, [float(SPACE.params(a)) for a in archs])
     selected = search.select({"evolution": table, "params": table}, SPACE, Budget(), seed=1)
     assert selected["params_max"]["same_as"] == "winner"
+
+
+def test_the_front_of_a_history_and_its_best_compromise():
+    rng = np.random.default_rng(3)
+    archs = [SPACE.sample(rng) for _ in range(40)]
+    history = [Evaluated(a, fitness(a)[0] if i else -math.inf, {}) for i, a in enumerate(archs)]
+    objectives = ("params", "macs")
+    table = search.history_table(history, SPACE, objectives=objectives)
+    costs = search.costs_of(objectives, SPACE, Budget())
+    assert costs == {"params": SPACE.params, "macs": SPACE.macs}
+    front = pareto.front(search.points([(e.fitness, e.arch) for e in history], tuple(costs.values())))
+    assert set(np.flatnonzero(table["front"])) == set(front) and 1 < len(front) < 40
+    sizes = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
+    histories = {"nsga2": table, "params": sizes}
+    fittest, balanced = (
+        search.select(histories, SPACE, Budget(), 1, rule, objectives)["winner"] for rule in search.WINNERS
+    )
+    assert fittest["id"] == table["id"][table["fitness"].idxmax()] != balanced["id"]
+    assert balanced["id"] in set(table["id"][table["front"]]) and balanced["params"] < fittest["params"]
+
+
+class Slow:
+    """A table of latencies that says a thousandth of the parameters."""
+
+    def __call__(self, arch):
+        return SPACE.params(arch) / 1000
+
+    def extremes(self, space):
+        return space.extremes()
+
+
+def test_roles_keep_to_the_latency_that_is_measured():
+    rng = np.random.default_rng(3)
+    budget = Budget(latency=(0, 20), clock=Slow())
+    archs = Sampler(SPACE, budget, rng).take(30)
+    ours = search.history_table([Evaluated(a, fitness(a)[0], {}) for a in archs], SPACE, budget=budget)
+    sizes = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
+    assert ours["latency"].tolist() == [SPACE.params(a) / 1000 for a in archs]
+
+    def measured(arch):  # a third of the networks are slower than the table says
+        return {"median": SPACE.params(arch) / 1000 + 20 * (int(arch.id, 16) % 3 == 0)}
+
+    selected = search.select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=measured)
+    assert all(entry["latency"]["median"] <= 20 for entry in selected.values())
+    kept = [a for a in archs if measured(a)["median"] <= 20]
+    best = max(kept, key=lambda a: fitness(a)[0])
+    assert selected["winner"]["id"] == best.id
+    fitter = {a.id for a in archs if fitness(a)[0] > fitness(best)[0]}
+    assert {e["id"] for e in selected["winner"].get("too_slow", [])} == fitter
+    assert selected["params_max"]["params"] == max(map(SPACE.params, kept))
+    with pytest.raises(LibranasError, match=r"keeps to budget\.latency"):
+        search.select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
+    unlimited = search.select({"evolution": ours, "params": sizes}, SPACE, Budget(), 1, measured=measured)
+    assert unlimited["winner"]["id"] == max(archs, key=lambda a: fitness(a)[0]).id and unlimited["winner"]["latency"]
+
+
+def test_the_control_of_equal_size_keeps_to_the_latency():
+    budget = Budget(latency=(0, 20), clock=Slow())
+    like = Sampler(SPACE, budget, np.random.default_rng(0)).take(1)[0]
+    assert budget.admits(SPACE, search.equal_size(SPACE, budget, like, 0.1, 1))
 
 
 def test_a_search_in_which_all_failed_is_an_error():

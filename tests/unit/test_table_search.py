@@ -1,16 +1,14 @@
 """Searches on a table: what is looked up, what counts as regret, and the fronts, on tables small enough to check."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from libranas import table_search
 from libranas.errors import LibranasError
-from libranas.search import Evaluated, RandomSearch
+from libranas.search import RandomSearch
 from libranas.spaces import AutoFormerSpace
-from libranas.table_search import ACCURACY, Listed, ParetoEvolution, Table, hypervolume, pareto, proposals, single
+from libranas.table_search import ACCURACY, Listed, Table, proposals, single
 
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
 MEMBERS = list(SPACE.members())
@@ -106,43 +104,6 @@ def test_regrets_of_all_guides(table):
     assert table_search.draw_regrets(rows).startswith("<svg")
     with pytest.raises(LibranasError, match="fewer networks"):
         table_search.regrets(table, guides, points=(1000,))
-
-
-def test_the_front_is_what_nothing_dominates():
-    rng = np.random.default_rng(0)
-    cost, value = rng.integers(0, 12, 80).astype(float), rng.integers(0, 12, 80).astype(float)
-    value[:5] = np.nan
-    front = pareto(cost, value)
-    points = [p for p in zip(cost, value, strict=True) if p[1] == p[1]]
-    for c, v in points:
-        dominated = any(c2 <= c and v2 >= v and (c2, v2) != (c, v) for c2, v2 in points)
-        assert dominated != ((c, v) in set(zip(cost[front], value[front], strict=True)))
-    assert len(set(zip(cost[front], value[front], strict=True))) == len(front)
-    assert (np.diff(cost[front]) > 0).all() and (np.diff(value[front]) > 0).all()
-    assert len(pareto([], [])) == 0
-
-
-def test_the_hypervolume_counts_cells():
-    rng = np.random.default_rng(1)
-    cost, value = rng.integers(0, 12, 6).astype(float), rng.integers(0, 12, 6).astype(float)
-    cells = itertools.product(range(10), range(2, 12))  # corner (10, 2): cells [c, c+1] x [v, v+1]
-    covered = sum(any(c0 <= c and v0 >= v + 1 for c0, v0 in zip(cost, value, strict=True)) for c, v in cells)
-    assert hypervolume(cost, value, (10, 2)) == covered
-    assert hypervolume([11.0], [5.0], (10, 2)) == 0
-
-
-def test_parents_come_from_the_fronts():
-    archs = MEMBERS[:6]
-    points = [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 2.5), (2.0, 0.5), (4.0, -np.inf)]
-    history = [Evaluated(a, v, {"cost": c}) for a, (c, v) in zip(archs, points, strict=True)]
-
-    def chosen(count):
-        return [archs.index(e.arch) for e in ParetoEvolution(SPACE, None, 1, 6, count).chosen(history)]
-
-    assert sorted(chosen(3)) == [0, 1, 2] and sorted(chosen(2)) == [0, 2]  # the ends before the middle
-    assert sorted(chosen(5)) == [0, 1, 2, 3, 4] == sorted(chosen(6))
-    lost = [Evaluated(a, -np.inf, {"cost": 1.0}) for a in archs]
-    assert len(ParetoEvolution(SPACE, None, 1, 6, 3).chosen(lost)) == 3
 
 
 def test_fronts_of_all_guides(table):

@@ -1,0 +1,23 @@
+# Milliseconds of the blocks of AutoFormer networks, measured here and checked with whole networks. Other jobs disturb it.
+rule latency:
+    input:
+        manifest=rules.prepare.output.manifest,
+    output:
+        table=out("latency/table.json"),
+    log:
+        out("logs/latency.log"),
+    benchmark:
+        out("times/latency.tsv")
+    priority: 10
+    threads: config["latency"]["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        version=stage_version("latency"),
+        space=config["space"],
+        latency=config["latency"],
+        seed=config["seed"],
+        device=config["device"],
+    script:
+        "../scripts/latency.py"

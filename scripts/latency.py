@@ -1,0 +1,25 @@
+"""Measure the table of block latencies, and check it with whole networks."""
+
+from dataclasses import asdict
+
+from _stage import space_of, stage
+
+with stage(snakemake) as log:
+    from libranas.files import read_json, write_json
+    from libranas.latency import Conditions, measure, timer
+    from libranas.progress import progress
+    from libranas.provenance import facts
+    from libranas.train import pick_device
+
+    settings = dict(snakemake.params.latency)
+    held_out = settings.pop("held_out")
+    space = space_of(snakemake, read_json(snakemake.input.manifest))
+    conditions = Conditions(pick_device(snakemake.params.device), **settings)
+    table, checked = measure(space, timer(conditions, progress), held_out, snakemake.params.seed)
+    found = {"conditions": asdict(conditions), **table.to_dict(), "held_out": checked, "facts": facts()}
+    write_json(snakemake.output.table, found)
+    log.info(
+        "%d networks: median error %.1f %%, worst %.1f %%",
+        held_out,
+        *(100 * checked[k] for k in ("median_error", "worst_error")),
+    )

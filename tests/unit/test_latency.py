@@ -1,0 +1,110 @@
+"""Latency: the order and count of timed runs, the sums of a table, and the budget that looks it up."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from libranas import latency
+from libranas.errors import LibranasError
+from libranas.latency import Conditions, Latency, LatencyTable, interleaved
+from libranas.spaces import AutoFormerSpace, Budget, Sampler
+
+SPACE = AutoFormerSpace((16, 24), (2, 4), (1, 2), (1.0, 2.0), 8, 8, 4, 1, 5, max_relative_position=1)
+
+
+def true(arch) -> float:
+    """Milliseconds of a machine on which blocks add up."""
+    width = arch["embed_dim"]
+    blocks = zip(arch["num_heads"], arch["mlp_ratio"], strict=True)
+    return 3 + width / 10 + sum(0.5 * h + width * r / 50 for h, r in blocks)
+
+
+def ideal(space, archs):
+    return [Latency(true(a), true(a), true(a)) for a in archs]
+
+
+@pytest.fixture
+def table():
+    return latency.measure(SPACE, ideal, 2, seed=1)[0]
+
+
+def test_runs_are_interleaved_warmed_up_and_waited_for():
+    now, order, waited = [0.0], [], []
+
+    def run(i):
+        def go():
+            order.append(i)
+            now[0] += (i + 1) * (1 if len(order) > 6 else 100) / 1000  # the first runs are slow
+
+        return go
+
+    found = interleaved([run(i) for i in range(3)], 2, 4, lambda: now[0], lambda: waited.append(len(order)))
+    assert [round(f.median, 9) for f in found] == [1.0, 2.0, 3.0]
+    rounds = [order[i : i + 3] for i in range(0, 18, 3)]
+    assert len(order) == 18 and all(sorted(r) == [0, 1, 2] for r in rounds)
+    assert {r[0] for r in rounds} == {0, 1, 2}  # none is always first
+    assert waited == [n for i in range(18) for n in (i, i + 1)]
+
+
+def test_median_and_quartiles_in_milliseconds():
+    assert Latency.of([0.001, 0.002, 0.003, 0.004, 0.105]) == Latency(3.0, 2.0, 4.0)
+
+
+def test_blocks_and_ends_are_told_apart(table):
+    assert len(table.blocks) == 2 * 2 * 2 and set(table.ends) == {16, 24}
+    assert table.blocks[24, 2, 1.0] == pytest.approx(0.5 * 2 + 24 / 50)
+    assert table.ends[16] == pytest.approx(4.6)
+    for arch in Sampler(SPACE, Budget(), np.random.default_rng(0)).take(20):
+        assert table(arch) == pytest.approx(true(arch))
+
+
+def test_a_table_is_checked_with_networks_that_made_no_entry():
+    found = latency.measure(SPACE, ideal, 6, seed=1)[1]
+    assert found["worst_error"] < 1e-12 and found["spearman"] == pytest.approx(1) and len(found["networks"]) == 6
+
+    def slower(space, archs):  # mixed blocks cost more than equal ones
+        mixed = [len(set(a["num_heads"])) > 1 or len(set(a["mlp_ratio"])) > 1 for a in archs]
+        return [
+            replace(v, median=v.median * (1.25 if m else 1)) for v, m in zip(ideal(space, archs), mixed, strict=True)
+        ]
+
+    found = latency.measure(SPACE, slower, 6, seed=1)[1]
+    assert found["worst_error"] == pytest.approx(0.2) and -0.2 - 1e-12 <= found["bias"] < 0
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_table_survives_its_file(table, tmp_path):
+    (tmp_path / "table.json").write_text(json.dumps(table.to_dict()))
+    again = LatencyTable.read(tmp_path / "table.json")
+    assert again == table and repr(again) == repr(table)
+    assert repr(replace(table, ends={16: 1.0, 24: 1.0})) != repr(table)
+    with pytest.raises(LibranasError, match="no entry"):
+        table(SPACE.arch(32, [1], [1.0]))
+
+
+def test_windows_in_any_combination(table):
+    members = list(SPACE.members())
+    sizes, times = np.array([SPACE.params(a) for a in members]), np.array([table(a) for a in members])
+    budget = Budget(params=(4000, 9000), latency=(0, float(np.median(times))), clock=table)
+    inside = (sizes >= 4000) & (sizes <= 9000) & (times <= np.median(times))
+    assert 0 < inside.sum() < min((times <= np.median(times)).sum(), ((sizes >= 4000) & (sizes <= 9000)).sum())
+    assert [budget.admits(SPACE, a) for a in members] == list(inside)
+    drawn = Sampler(SPACE, budget, np.random.default_rng(0)).take(10)
+    assert all(budget.admits(SPACE, a) for a in drawn)
+    low, high = times.min(), times.max()
+    with pytest.raises(LibranasError, match=rf"budget.latency .* is infeasible: .* {low:.2f}\d* to {high:.2f}"):
+        Budget(latency=(0, low * 0.99), clock=table).check(SPACE)
+    Budget(latency=(0, low * 1.01), clock=table).check(SPACE)
+
+
+def test_real_networks_are_timed_and_threads_put_back():
+    before = torch.get_num_threads()
+    conditions = Conditions(batch=2, dtype="bfloat16", warmup=1, repetitions=3)
+    archs = [SPACE.arch(16, [1] * d, [1.0] * d) for d in (2, 4)]
+    found = latency.timer(conditions)(SPACE, archs)
+    assert all(0 < f.low <= f.median <= f.high for f in found) and torch.get_num_threads() == before
+    record = latency.record(archs[0], found[0], None, conditions)
+    assert record["conditions"]["dtype"] == "bfloat16" and record["median"] == found[0].median
