@@ -1,8 +1,9 @@
 """The command line: ``libranas score`` for any network and any images, ``libranas proxies`` for what there is,
-``libranas libra`` for any table of scores and accuracies.
+``libranas libra`` for any table of scores and accuracies, ``libranas networks`` for files of other projects,
+``libranas onnx`` for an exported network.
 
-It reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score` and prints
-what comes back. A mistake of the user ends it with one message on standard error and exit code 2.
+The first one reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score`
+and prints what comes back. A mistake of the user ends it with one message on standard error and exit code 2.
 
 Legend: B images, C channels, S image side, K logits.
 """
@@ -102,6 +103,33 @@ def _parser() -> argparse.ArgumentParser:
     libra.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
     libra.add_argument("--methods", metavar="A,B,...", help="of the comparison (default: all)")
     libra.add_argument("--output", type=Path, metavar="FILE.csv", help="write the comparison here")
+    networks = commands.add_parser("networks", help="read files of other projects", description=_networks.__doc__)
+    networks.set_defaults(run=_networks)
+    networks.add_argument(
+        "file", type=Path, metavar="FILE", help="YAML of AutoFormer, TF-TAS, AZ-NAS; JSON of PreNAS, ViT-Bench-101"
+    )
+    networks.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the config section `space` (preset=small); may be repeated (default: what the networks use)",
+    )
+    networks.add_argument("--image-size", type=_positive, default=IMAGE_SIZE, metavar="S", help="default: 224")
+    networks.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default: 3")
+    networks.add_argument("--classes", type=_positive, default=1000, help="default: 1000")
+    networks.add_argument(
+        "--to",
+        choices=("text", "csv", "config", "yaml", "prenas"),
+        default="text",
+        help="text: a table to look at (default); csv: a table for `benchmark.table`; config: the section `space` with "
+        "the choices of the file; yaml: AutoFormer's file of the one network; prenas: PreNAS's of all",
+    )
+    networks.add_argument("--output", type=Path, metavar="FILE", help="write to a file")
+    onnx = commands.add_parser("onnx", help="an exported network as ONNX", description=_onnx.__doc__)
+    onnx.set_defaults(run=_onnx)
+    onnx.add_argument("folder", type=Path, metavar="FOLDER", help="such as results/digits/export/winner")
+    onnx.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: model.onnx in the folder")
     return parser
 
 
@@ -195,6 +223,70 @@ def _libra(arguments: argparse.Namespace) -> None:
     head = ("method", "labels", "Spearman", "2.5 %", "97.5 %", "Kendall", "best 5 % found", "regret")
     print(f"\nMeans of {arguments.splits} splits, judged on the other architectures:\n")
     print(_table(head, rows, right={1, 2, 3, 4, 5, 6, 7}))
+
+
+def _networks(arguments: argparse.Namespace) -> None:
+    """Read networks and search spaces from files of AutoFormer, TF-TAS, AZ-NAS, PreNAS and ViT-Bench-101, count their
+    parameters and MACs, and write them in another format."""
+    from libranas import network_files as files
+
+    content = files.read_file(arguments.file)
+    settings = dict(_pair(pair, "--space") for pair in arguments.space)
+    try:
+        if arguments.to == "config":
+            text = _space_section(files, content, arguments.file)
+        else:
+            task = arguments.image_size, arguments.channels, arguments.classes
+            space = files.network_space(content, settings, *task)
+            table = files.networks_table(content, space)
+            archs = [space.parse(text) for text in table["architecture"]]
+            text = _networks_text(files, arguments, space, archs, table)
+    except LibranasError as error:
+        raise LibranasError(f"{arguments.file}: {error.what}", error.todo) from None
+    if arguments.output:
+        write_text(arguments.output, text)
+    else:
+        print(text, end="" if text.endswith("\n") else "\n")
+
+
+def _space_section(files, content, path: Path) -> str:
+    settings = files.space_settings(content)
+    if settings is None:
+        raise LibranasError("there is no section SEARCH_SPACE.", "Only AutoFormer's YAML files have one.")
+    return yaml.safe_dump({"space": settings}, sort_keys=False, default_flow_style=None)
+
+
+def _networks_text(files, arguments: argparse.Namespace, space, archs: list, table) -> str:
+    if arguments.to == "csv":
+        return table.to_csv(index=False)
+    if arguments.to == "prenas":
+        if space.family != "autoformer":
+            raise LibranasError(f"PreNAS has no networks of the family {space.family}.", "Use --to csv or yaml.")
+        return files.prenas_json(space, archs)
+    if arguments.to == "yaml":
+        if len(archs) > 1:
+            raise LibranasError(
+                f"there are {len(archs)} networks, and AutoFormer's files hold one.", "Use --to csv or prenas."
+            )
+        return files.yaml_text(space, archs[0])
+    names = list(table["name"]) if "name" in table else [arch.id for arch in archs]
+    rows = []
+    for name, arch in zip(names, archs, strict=True):
+        genes = {gene: arch[gene] for gene in arch.genes}
+        said = " ".join(f"{k} {','.join(f'{x:g}' for x in v) if isinstance(v, tuple) else v}" for k, v in genes.items())
+        rows.append((name, f"{space.params(arch) / 1e6:.3f}", f"{space.macs(arch) / 1e9:.3f}", said))
+    size = f"{arguments.image_size} px, {arguments.classes} classes"
+    return _table(("network", "M params", "GMACs", f"genes ({size})"), rows, right={1, 2})
+
+
+def _onnx(arguments: argparse.Namespace) -> None:
+    """Write an exported network (timm local-dir) as ONNX, with a free batch size, and compare what ONNX Runtime and
+    PyTorch make of random images. Needs `pip install libranas[onnx]`."""
+    from libranas.export import export_onnx
+
+    path = arguments.output or arguments.folder / "model.onnx"
+    difference = export_onnx(arguments.folder, path)
+    print(f"{path}: logits differ from PyTorch's by at most {difference:.1e}.")
 
 
 def _proxies(arguments: argparse.Namespace) -> None:
