@@ -44,6 +44,8 @@ from libranas.sources import ADAPTERS, LAYOUTS, Item, Source
 
 #: Side of the images where neither the command nor the model says one.
 IMAGE_SIZE = 224
+#: A file of networks as the model to score, perhaps with keys of the space.
+NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,9 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--model",
         required=True,
-        metavar="timm:NAME[,key=value...]|PATH.py:FUNC",
+        metavar="timm:NAME[,key=value...]|PATH.py:FUNC|FILE.yaml[,key=value...]",
         help="a model of timm, with arguments of its own; or a function (or class) of a Python file that returns an "
-        "nn.Module and is given the number of classes if it takes an argument",
+        "nn.Module and is given the number of classes if it takes an argument; or a file of `libranas networks` with "
+        "one network, and keys of the config section `space`",
     )
     score.add_argument("--images", required=True, type=Path, metavar="DIR", help=LAYOUTS["folder"])
     score.add_argument("--batch", type=_positive, default=64, metavar="B", help="images, class-balanced (default: 64)")
@@ -463,9 +466,12 @@ def _model(arguments: argparse.Namespace, classes: int) -> tuple:
         elif colon and path.endswith(".py"):
             model = _model_of_file(Path(path).expanduser(), function, classes)
             size, channels = arguments.image_size or IMAGE_SIZE, arguments.channels or 3
+        elif NETWORK_FILE.match(text):
+            size, channels = arguments.image_size or IMAGE_SIZE, arguments.channels or 3
+            model = _published_model(text, arguments.init_seed, (size, channels, classes))
         else:
             raise LibranasError(
-                f"--model {text} is neither timm:NAME nor PATH.py:FUNC.",
+                f"--model {text} is neither timm:NAME nor PATH.py:FUNC, nor a .yaml or .json file.",
                 "For example timm:vit_tiny_patch16_224, timm:resnet18 or networks/mine.py:build.",
             )
     if not isinstance(model, torch.nn.Module):
@@ -475,13 +481,35 @@ def _model(arguments: argparse.Namespace, classes: int) -> tuple:
     return model, size, channels
 
 
+def _split(text: str) -> list[str]:
+    """A name and the pairs key=value after it: a comma also separates the entries of a list, so it ends a value only
+    before the next key."""
+    return re.split(r",(?=\s*\w+\s*=)", text)
+
+
+def _published_model(text: str, seed: int, task: tuple[int, int, int]):
+    """The one network of a file of another project."""
+    from libranas import network_files
+    from libranas.nets import build
+
+    path, *pairs = _split(text)
+    content = network_files.read_file(Path(path).expanduser())
+    try:
+        space = network_files.network_space(content, dict(_pair(pair, f"--model {path}:") for pair in pairs), *task)
+        archs = network_files.networks_table(content, space)["architecture"]
+        if len(archs) > 1:
+            raise LibranasError(f"there are {len(archs)} networks.", "Name a file with one network.")
+        return build(space, space.parse(archs[0]), seed)
+    except LibranasError as error:
+        raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
+
+
 def _timm_model(text: str, arguments: argparse.Namespace, classes: int) -> tuple:
     import timm
 
     import libranas.nets  # noqa: F401 - registers our models with timm
 
-    # A comma also separates the entries of a list: it ends a value only before the next key.
-    name, *pairs = re.split(r",(?=\s*\w+\s*=)", text)
+    name, *pairs = _split(text)
     given = dict(_pair(pair, f"--model timm:{text}:") for pair in pairs)
     kind = name.split(".")[0]
     if ":" not in name and not timm.is_model(kind):  # with a colon: local-dir: or hf-hub:
@@ -618,6 +646,10 @@ def _model_record(text: str) -> dict:
     """Names the network in the conditions: without folders, but a file with its hash."""
     if text.startswith("timm:"):
         return {"name": text}
+    if NETWORK_FILE.match(text):
+        name, *pairs = _split(text)
+        path = Path(name).expanduser()
+        return {"name": ",".join([path.name, *pairs]), "sha256": file_sha256(path)}
     path, _, function = text.rpartition(":")
     path = Path(path).expanduser()
     return {"name": f"{path.name}:{function}", "sha256": file_sha256(path)}

@@ -407,6 +407,30 @@ def test_what_cannot_be_converted(converted, content, more, said):
     assert (code, out) == (2, "") and err.startswith("libranas: ") and said in err and "Traceback" not in err
 
 
+def test_a_network_of_a_file_of_another_project_is_scored(run, tmp_path):
+    entry = {"embed_dim": 12, "depth": 2, "num_heads": [1, 2], "mlp_ratio": [2.0, 1.5]}
+    path = tmp_path / "net.yaml"
+    path.write_text(yaml.safe_dump({"RETRAIN": {key.upper(): value for key, value in entry.items()}}))
+    model = f"{path},head_dim=4,patch_size=8,init_std=0.1"
+    card, conditions = score(run, model, tmp_path, *FEW, "--init-seed", "3")
+    name = "net.yaml,head_dim=4,patch_size=8,init_std=0.1"
+    assert conditions["model"] == {"name": name, "sha256": file_sha256(path)}
+    settings = {"family": "autoformer", "head_dim": 4, "patch_size": 8, "init_std": 0.1}
+    settings |= {key: [value] if isinstance(value, int) else sorted(value) for key, value in entry.items()}
+    space = make_space(settings, 16, 3, len(CLASSES))
+    assert card["params"] == space.params(space.parse(json.dumps(entry)))
+    other, _ = score(run, model, tmp_path, *FEW, "--init-seed", "4")
+    assert other["params"] == card["params"] and other["synflow"] != card["synflow"]
+
+
+def test_files_of_other_projects_that_are_no_model(refused, tmp_path):
+    path = tmp_path / "two.json"
+    refused("two.json cannot be read", model=str(path))
+    path.write_text(json.dumps(TWO))
+    refused("two.json: there are 2 networks", "one network", model=str(path))
+    refused("two.json: ", "not a member", model=f"{path},preset=small")
+
+
 def test_onnx_of_an_exported_network(tmp_path, capsys):
     assert cli.main(["onnx", str(tmp_path / "absent")]) == 2
     err = capsys.readouterr().err
