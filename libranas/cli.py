@@ -496,12 +496,9 @@ def _published_model(text: str, seed: int, task: tuple[int, int, int]):
     content = network_files.read_file(Path(path).expanduser())
     try:
         space = network_files.network_space(content, dict(_pair(pair, f"--model {path}:") for pair in pairs), *task)
-        archs = network_files.networks_table(content, space)["architecture"]
-        if len(archs) > 1:
-            raise LibranasError(f"there are {len(archs)} networks.", "Name a file with one network.")
-        return build(space, space.parse(archs[0]), seed)
     except LibranasError as error:
         raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
+    return build(space, network_files.one_network(content, space, f"--model {path}"), seed)
 
 
 def _timm_model(text: str, arguments: argparse.Namespace, classes: int) -> tuple:

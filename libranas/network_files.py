@@ -20,7 +20,16 @@ from libranas.errors import LibranasError
 from libranas.spaces import AutoFormerSpace, PiTSpace, Space, make_space
 from libranas.spaces.genes import published_genes
 
-__all__ = ["network_space", "networks_table", "prenas_json", "read_file", "search_space", "space_settings", "yaml_text"]
+__all__ = [
+    "network_space",
+    "networks_table",
+    "one_network",
+    "prenas_json",
+    "read_file",
+    "search_space",
+    "space_settings",
+    "yaml_text",
+]
 
 #: What AutoFormer's files call the choices of a space, and what the configuration calls them; the same for PiT.
 _CHOICES = {"EMBED_DIM": "embed_dim", "DEPTH": "depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
@@ -155,6 +164,17 @@ def networks_table(content, space: Space) -> pd.DataFrame:
             "Expected YAML with a section RETRAIN (AutoFormer, TF-TAS, AZ-NAS), or JSON of PreNAS or ViT-Bench-101.",
         )
     return pd.DataFrame(rows)
+
+
+def one_network(content, space: Space, where: str) -> Arch:
+    """The network of a file that holds one; LibranasError, which begins with `where`, if it holds more or none."""
+    try:
+        table = networks_table(content, space)
+    except LibranasError as error:
+        raise LibranasError(f"{where}: {error.what}", error.todo) from None
+    if len(table) > 1:
+        raise LibranasError(f"{where}: there are {len(table)} networks.", "Name a file with one network.")
+    return space.parse(table["architecture"][0])
 
 
 # Writing ----------------------------------------------------------------------------------------------

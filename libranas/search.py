@@ -184,11 +184,14 @@ def method_of(strategies: Iterable[str]) -> str:
     return next(name for name in strategies if name in METHODS)
 
 
-def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, seed: int) -> dict[str, dict]:
+def select(
+    histories: dict[str, pd.DataFrame], space: Space, budget: Budget, seed: int, reference: Arch | None = None
+) -> dict[str, dict]:
     """The winner (fittest of the method) and its controls, JSON-ready.
 
     Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
-    network that the params-only search found. Winner and largest can be the same network; then ``same_as`` says so.
+    network that the params-only search found; ``reference``, a member that the user names, if any, of any size. A
+    control can be the winner itself; then ``same_as`` says so.
     """
     method = method_of(histories)
 
@@ -203,16 +206,19 @@ def select(histories: dict[str, pd.DataFrame], space: Space, budget: Budget, see
 
     winner, largest = fittest_row(histories[method]), fittest_row(histories["params"])
     control = equal_size(space, budget, winner, EQUAL_SIZE, seed, exclude=(largest,))
+    roles = {"winner": winner, "random": control, "params_max": largest}
+    if reference is not None:
+        roles["reference"] = reference
     selected = {}
-    for role, arch in (("winner", winner), ("random", control), ("params_max", largest)):
+    for role, arch in roles.items():
         selected[role] = {
             "id": arch.id,
             "architecture": arch.json,
             "params": space.params(arch),
             "macs": space.macs(arch),
         }
-    if winner == largest:
-        selected["params_max"]["same_as"] = "winner"
+        if role != "winner" and arch == winner:
+            selected[role]["same_as"] = "winner"
     return selected
 
 

@@ -21,7 +21,8 @@ RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # What finds the winner, and what it is compared with.
 STRATEGIES = [config["search"]["method"], "random", "params"] if config["search"] else []
-ROLES = ["winner", "random", "params_max"]
+REFERENCE = config["train"]["reference"] if config["train"] else None
+ROLES = ["winner", "random", "params_max"] + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
 

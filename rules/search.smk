@@ -72,6 +72,7 @@ rule select:
     input:
         manifest=rules.prepare.output.manifest,
         histories=expand(rules.search.output.history, strategy=STRATEGIES),
+        reference=REFERENCE or [],
     output:
         selected=out("search/selected.json"),
     log:

@@ -12,6 +12,7 @@ from libranas.errors import LibranasError
 from libranas.network_files import (
     network_space,
     networks_table,
+    one_network,
     prenas_json,
     read_file,
     search_space,
@@ -166,6 +167,15 @@ def test_lists_with_names_and_counts_of_their_own(shared_dir):
     assert table["params"].tolist() == table["stated_params"].tolist() and "AZ-NAS-S" in table["name"].tolist()
     assert space.embed_dim == (192, 384, 528, 576)
     assert isinstance(table, pd.DataFrame)
+
+
+def test_one_network_of_a_file():
+    _, space = read(PRENAS)
+    assert one_network(PRENAS["18.0"], space, "file")["embed_dim"] == 320
+    with pytest.raises(LibranasError, match="file: there are 3 networks"):
+        one_network(PRENAS, space, "file")
+    with pytest.raises(LibranasError, match="file: there is no network"):
+        one_network({}, space, "file")
 
 
 # -- errors --------------------------------------------------------------------------------------------------

@@ -68,8 +68,14 @@ def test_a_convolutional_winner_is_searched_trained_and_exported(fresh, publishe
 
 def test_a_pit_is_searched_trained_and_exported(fresh):
     recipe = {"epochs": 1, "batch_size": 32, "lr": 0.01, "warmup_epochs": 0, "drop_path": 0.1}
-    changes = {**table_of(PIT, fresh), "search": {"evaluations": 12}, "train": {"recipe": recipe}}
-    fresh.succeed(changes=changes)
+    reference = fresh.folder / "published.yaml"
+    reference.write_text("RETRAIN: {BASE_DIM: [5, 5, 5], MLP_RATIO: [2], DEPTH: [2, 1, 1], NUM_HEADS: [1, 1, 2]}")
+    train = {"recipe": recipe, "reference": str(reference)}
+    fresh.succeed(changes={**table_of(PIT, fresh), "search": {"evaluations": 12}, "train": train})
+    summary = json.loads((fresh.results / "train/summary.json").read_text())
+    assert json.loads(summary["roles"]["reference"]["architecture"])["base_dim"] == 5
+    assert summary["differences"].keys() == {"random", "params_max", "reference"}
+    assert "the reference network" in (fresh.results / "report.html").read_text(encoding="utf-8")
     folder = fresh.results / "export/winner"
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     assert loaded(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
