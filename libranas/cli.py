@@ -1,8 +1,9 @@
 """The command line: ``libranas score`` for any network and any images, ``libranas proxies`` for what there is,
-``libranas libra`` for any table of scores and accuracies.
+``libranas libra`` for any table of scores and accuracies, ``libranas networks`` for files of other projects,
+``libranas onnx`` for an exported network.
 
-It reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score` and prints
-what comes back. A mistake of the user ends it with one message on standard error and exit code 2.
+The first one reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score`
+and prints what comes back. A mistake of the user ends it with one message on standard error and exit code 2.
 
 Legend: B images, C channels, S image side, K logits.
 """
@@ -43,6 +44,8 @@ from libranas.sources import ADAPTERS, LAYOUTS, Item, Source
 
 #: Side of the images where neither the command nor the model says one.
 IMAGE_SIZE = 224
+#: A file of networks as the model to score, perhaps with keys of the space.
+NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,9 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--model",
         required=True,
-        metavar="timm:NAME[,key=value...]|PATH.py:FUNC",
+        metavar="timm:NAME[,key=value...]|PATH.py:FUNC|FILE.yaml[,key=value...]",
         help="a model of timm, with arguments of its own; or a function (or class) of a Python file that returns an "
-        "nn.Module and is given the number of classes if it takes an argument",
+        "nn.Module and is given the number of classes if it takes an argument; or a file of `libranas networks` with "
+        "one network, and keys of the config section `space`",
     )
     score.add_argument("--images", required=True, type=Path, metavar="DIR", help=LAYOUTS["folder"])
     score.add_argument("--batch", type=_positive, default=64, metavar="B", help="images, class-balanced (default: 64)")
@@ -102,6 +106,33 @@ def _parser() -> argparse.ArgumentParser:
     libra.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
     libra.add_argument("--methods", metavar="A,B,...", help="of the comparison (default: all)")
     libra.add_argument("--output", type=Path, metavar="FILE.csv", help="write the comparison here")
+    networks = commands.add_parser("networks", help="read files of other projects", description=_networks.__doc__)
+    networks.set_defaults(run=_networks)
+    networks.add_argument(
+        "file", type=Path, metavar="FILE", help="YAML of AutoFormer, TF-TAS, AZ-NAS; JSON of PreNAS, ViT-Bench-101"
+    )
+    networks.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the config section `space` (preset=small); may be repeated (default: what the networks use)",
+    )
+    networks.add_argument("--image-size", type=_positive, default=IMAGE_SIZE, metavar="S", help="default: 224")
+    networks.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default: 3")
+    networks.add_argument("--classes", type=_positive, default=1000, help="default: 1000")
+    networks.add_argument(
+        "--to",
+        choices=("text", "csv", "config", "yaml", "prenas"),
+        default="text",
+        help="text: a table to look at (default); csv: a table for `benchmark.table`; config: the section `space` with "
+        "the choices of the file; yaml: AutoFormer's file of the one network; prenas: PreNAS's of all",
+    )
+    networks.add_argument("--output", type=Path, metavar="FILE", help="write to a file")
+    onnx = commands.add_parser("onnx", help="an exported network as ONNX", description=_onnx.__doc__)
+    onnx.set_defaults(run=_onnx)
+    onnx.add_argument("folder", type=Path, metavar="FOLDER", help="such as results/digits/export/winner")
+    onnx.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: model.onnx in the folder")
     return parser
 
 
@@ -194,6 +225,70 @@ def _libra(arguments: argparse.Namespace) -> None:
     head = ("method", "labels", "Spearman", "2.5 %", "97.5 %", "Kendall", "best 5 % found", "regret")
     print(f"\nMeans of {arguments.splits} splits, judged on the other architectures:\n")
     print(_table(head, rows, right={1, 2, 3, 4, 5, 6, 7}))
+
+
+def _networks(arguments: argparse.Namespace) -> None:
+    """Read networks and search spaces from files of AutoFormer, TF-TAS, AZ-NAS, PreNAS and ViT-Bench-101, count their
+    parameters and MACs, and write them in another format."""
+    from libranas import network_files as files
+
+    content = files.read_file(arguments.file)
+    settings = dict(_pair(pair, "--space") for pair in arguments.space)
+    try:
+        if arguments.to == "config":
+            text = _space_section(files, content, arguments.file)
+        else:
+            task = arguments.image_size, arguments.channels, arguments.classes
+            space = files.network_space(content, settings, *task)
+            table = files.networks_table(content, space)
+            archs = [space.parse(text) for text in table["architecture"]]
+            text = _networks_text(files, arguments, space, archs, table)
+    except LibranasError as error:
+        raise LibranasError(f"{arguments.file}: {error.what}", error.todo) from None
+    if arguments.output:
+        write_text(arguments.output, text)
+    else:
+        print(text, end="" if text.endswith("\n") else "\n")
+
+
+def _space_section(files, content, path: Path) -> str:
+    settings = files.space_settings(content)
+    if settings is None:
+        raise LibranasError("there is no section SEARCH_SPACE.", "Only AutoFormer's YAML files have one.")
+    return yaml.safe_dump({"space": settings}, sort_keys=False, default_flow_style=None)
+
+
+def _networks_text(files, arguments: argparse.Namespace, space, archs: list, table) -> str:
+    if arguments.to == "csv":
+        return table.to_csv(index=False)
+    if arguments.to == "prenas":
+        if space.family != "autoformer":
+            raise LibranasError(f"PreNAS has no networks of the family {space.family}.", "Use --to csv or yaml.")
+        return files.prenas_json(space, archs)
+    if arguments.to == "yaml":
+        if len(archs) > 1:
+            raise LibranasError(
+                f"there are {len(archs)} networks, and AutoFormer's files hold one.", "Use --to csv or prenas."
+            )
+        return files.yaml_text(space, archs[0])
+    names = list(table["name"]) if "name" in table else [arch.id for arch in archs]
+    rows = []
+    for name, arch in zip(names, archs, strict=True):
+        genes = {gene: arch[gene] for gene in arch.genes}
+        said = " ".join(f"{k} {','.join(f'{x:g}' for x in v) if isinstance(v, tuple) else v}" for k, v in genes.items())
+        rows.append((name, f"{space.params(arch) / 1e6:.3f}", f"{space.macs(arch) / 1e9:.3f}", said))
+    size = f"{arguments.image_size} px, {arguments.classes} classes"
+    return _table(("network", "M params", "GMACs", f"genes ({size})"), rows, right={1, 2})
+
+
+def _onnx(arguments: argparse.Namespace) -> None:
+    """Write an exported network (timm local-dir) as ONNX, with a free batch size, and compare what ONNX Runtime and
+    PyTorch make of random images. Needs `pip install libranas[onnx]`."""
+    from libranas.export import export_onnx
+
+    path = arguments.output or arguments.folder / "model.onnx"
+    difference = export_onnx(arguments.folder, path)
+    print(f"{path}: logits differ from PyTorch's by at most {difference:.1e}.")
 
 
 def _proxies(arguments: argparse.Namespace) -> None:
@@ -370,9 +465,12 @@ def _model(arguments: argparse.Namespace, classes: int) -> tuple:
         elif colon and path.endswith(".py"):
             model = _model_of_file(Path(path).expanduser(), function, classes)
             size, channels = arguments.image_size or IMAGE_SIZE, arguments.channels or 3
+        elif NETWORK_FILE.match(text):
+            size, channels = arguments.image_size or IMAGE_SIZE, arguments.channels or 3
+            model = _published_model(text, arguments.init_seed, (size, channels, classes))
         else:
             raise LibranasError(
-                f"--model {text} is neither timm:NAME nor PATH.py:FUNC.",
+                f"--model {text} is neither timm:NAME nor PATH.py:FUNC, nor a .yaml or .json file.",
                 "For example timm:vit_tiny_patch16_224, timm:resnet18 or networks/mine.py:build.",
             )
     if not isinstance(model, torch.nn.Module):
@@ -382,13 +480,32 @@ def _model(arguments: argparse.Namespace, classes: int) -> tuple:
     return model, size, channels
 
 
+def _split(text: str) -> list[str]:
+    """A name and the pairs key=value after it: a comma also separates the entries of a list, so it ends a value only
+    before the next key."""
+    return re.split(r",(?=\s*\w+\s*=)", text)
+
+
+def _published_model(text: str, seed: int, task: tuple[int, int, int]):
+    """The one network of a file of another project."""
+    from libranas import network_files
+    from libranas.nets import build
+
+    path, *pairs = _split(text)
+    content = network_files.read_file(Path(path).expanduser())
+    try:
+        space = network_files.network_space(content, dict(_pair(pair, f"--model {path}:") for pair in pairs), *task)
+    except LibranasError as error:
+        raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
+    return build(space, network_files.one_network(content, space, f"--model {path}"), seed)
+
+
 def _timm_model(text: str, arguments: argparse.Namespace, classes: int) -> tuple:
     import timm
 
     import libranas.nets  # noqa: F401 - registers our models with timm
 
-    # A comma also separates the entries of a list: it ends a value only before the next key.
-    name, *pairs = re.split(r",(?=\s*\w+\s*=)", text)
+    name, *pairs = _split(text)
     given = dict(_pair(pair, f"--model timm:{text}:") for pair in pairs)
     kind = name.split(".")[0]
     if ":" not in name and not timm.is_model(kind):  # with a colon: local-dir: or hf-hub:
@@ -525,6 +642,10 @@ def _model_record(text: str) -> dict:
     """Names the network in the conditions: without folders, but a file with its hash."""
     if text.startswith("timm:"):
         return {"name": text}
+    if NETWORK_FILE.match(text):
+        name, *pairs = _split(text)
+        path = Path(name).expanduser()
+        return {"name": ",".join([path.name, *pairs]), "sha256": file_sha256(path)}
     path, _, function = text.rpartition(":")
     path = Path(path).expanduser()
     return {"name": f"{path.name}:{function}", "sha256": file_sha256(path)}

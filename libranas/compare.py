@@ -13,6 +13,7 @@ NAMES = {
     "winner": "the network that the search found",
     "random": "a random network of equal size",
     "params_max": "the largest network of the budget",
+    "reference": "the reference network",
 }
 
 

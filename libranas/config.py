@@ -71,6 +71,9 @@ def _typed(value, schema: dict, root: dict):
     Snakemake hands over values nested in ``--config`` as text, and YAML reads ``1e-3`` as text.
     """
     schema = _resolved(schema, root)
+    if "anyOf" in schema:
+        readings = [_typed(value, alternative, root) for alternative in schema["anyOf"]]
+        return next((reading for reading in readings if not isinstance(reading, str)), value)
     if isinstance(value, list):
         return [_typed(v, schema.get("items", {}), root) for v in value]
     kinds = schema.get("type") or ["string" if isinstance(v, str) else "other" for v in schema.get("enum", ["text"])]
@@ -115,6 +118,9 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}"
     if rule == "enum":
         return f"{key}: expected one of {', '.join(map(str, wanted))}, got {found!r}"
+    if rule == "anyOf":
+        kinds = [", ".join(map(str, s["enum"])) if "enum" in s else _KINDS[s["type"]] for s in wanted]
+        return f"{key}: expected {' or '.join(kinds)}, got {found!r}"
     limits = {
         "minimum": "at least",
         "maximum": "at most",

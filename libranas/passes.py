@@ -653,6 +653,9 @@ class Run:
                     sizes = f"{tuple(g_in.shape[2:])} to {tuple(signs.shape[2:])} pixels"
                     self.collected.refuse("vjp", f"the block before {names[i]} shrinks {sizes}, not by a whole factor")
                     break
+                if signs.dim() == 3 and g_in.shape[1] != signs.shape[1]:  # tokens were pooled: no pairs of positions
+                    jacobians[names[i]] = [1, signs.new_zeros(1, 1).double(), True]
+                    continue
                 g_out_RD, g_in_RD = (t.flatten(0, 1) for t in _aligned(signs, g_in))
                 total = jacobians.setdefault(names[i], [0, 0.0, True])
                 total[0] += len(g_out_RD)

@@ -20,6 +20,7 @@ from functools import partial
 import timm.layers
 import torch
 import torch.nn.functional as F
+from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from libranas.errors import LibranasError
@@ -103,7 +104,8 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
     """Where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
 
     `names`, else those that the network itself gives as a tuple ``features`` (all of :mod:`libranas.nets` but the
-    transformers do). For timm vision transformers the residual stream after attention is what enters ``norm2``.
+    transformers do). For timm's vision transformers, PiT among them, the residual stream after attention is what enters
+    ``norm2``.
     """
     own = getattr(model, "features", ())
     if names := names or (own if isinstance(own, tuple) else ()):
@@ -112,13 +114,17 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
         if missing:
             raise LibranasError(f"Option features: no module is called {', '.join(missing)}.", "See named_modules().")
         return [(n, modules[n], "output") for n in names]
-    blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.Module) or not all(hasattr(b, "norm2") and hasattr(b, "attn") for b in blocks):
-        return []
+    if isinstance(model, PoolingVisionTransformer):
+        stages = {f"transformers.{i}.blocks": stage.blocks for i, stage in enumerate(model.transformers)}
+    else:
+        stages = {"blocks": getattr(model, "blocks", None)}
     points = []
-    for i, block in enumerate(blocks):
-        points.append((f"blocks.{i}.after_attn", block.norm2, "input"))
-        points.append((f"blocks.{i}.after_mlp", block, "output"))
+    for name, blocks in stages.items():
+        if not isinstance(blocks, nn.Module) or not all(hasattr(b, "norm2") and hasattr(b, "attn") for b in blocks):
+            return []
+        for i, block in enumerate(blocks):
+            points.append((f"{name}.{i}.after_attn", block.norm2, "input"))
+            points.append((f"{name}.{i}.after_mlp", block, "output"))
     return points
 
 

@@ -28,10 +28,16 @@ COLOURS = {
     "random": "#e69f00",
     "params_max": "#009e73",
     "params": "#009e73",
+    "reference": "#cc79a7",
     "grey": "#7a8188",
     "accent": "#d55e00",
 }
-SHORT = {"winner": "winner", "random": "random, equal size", "params_max": "largest of the budget"}
+SHORT = {
+    "winner": "winner",
+    "random": "random, equal size",
+    "params_max": "largest of the budget",
+    "reference": "reference",
+}
 SEARCHES = {
     "evolution": "Evolution",
     "ageing": "Regularised evolution",

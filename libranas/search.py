@@ -325,11 +325,13 @@ def select(
     winner: str = "fittest",
     objectives: Sequence[str] = (),
     measured: Callable[[Arch], dict] | None = None,
+    reference: Arch | None = None,
 ) -> dict[str, dict]:
     """The winner and its controls, JSON-ready.
 
     Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
-    network that the params-only search found. Winner and largest can be the same network; then ``same_as`` says so.
+    network that the params-only search found; ``reference``, a member that the user names, if any, of any size and
+    latency. A control can be the winner itself; then ``same_as`` says so.
 
     Parameters
     ----------
@@ -357,12 +359,14 @@ def select(
             order = np.argsort(-table["fitness"].to_numpy(), kind="stable")
         return (Arch.from_json(table["architecture"].iloc[i]) for i in order)
 
+    def entry_of(arch: Arch) -> dict:
+        entry = {"id": arch.id, "architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
+        return entry | ({"latency": measured(arch)} if measured else {})
+
     def taken(found: Iterator[Arch], role: str) -> tuple[Arch, dict]:
         slow = []
         for arch in islice(found, TRIES):
-            entry = {"id": arch.id, "architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
-            if measured:
-                entry["latency"] = measured(arch)
+            entry = entry_of(arch)
             if limit is None or entry["latency"]["median"] <= limit:
                 return arch, {**entry, **({"too_slow": slow} if slow else {})}
             slow.append(entry)
@@ -381,9 +385,13 @@ def select(
     best, entry = taken(candidates(histories[method], winner), "winner")
     largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
     _, control_entry = taken(controls(best, (largest,)), "random")
-    if best == largest:
-        largest_entry["same_as"] = "winner"
-    return {"winner": entry, "random": control_entry, "params_max": largest_entry}
+    roles = {"winner": entry, "random": control_entry, "params_max": largest_entry}
+    if reference is not None:
+        roles["reference"] = entry_of(reference)
+    for role, other in roles.items():
+        if role != "winner" and other["id"] == best.id:
+            other["same_as"] = "winner"
+    return roles
 
 
 def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from libranas.arch import Arch
+from libranas.errors import LibranasError
 from libranas.nets import build
 from libranas.spaces import Space
 
@@ -29,9 +30,19 @@ class Supernet:
         Seed of the initial weights.
     drop_path : float
         Stochastic depth of a sub-network's last block while the supernet is trained.
+
+    Raises
+    ------
+    LibranasError
+        If the heads of a block share its width: fewer heads are wider ones then, and no slice of the largest network's.
     """
 
     def __init__(self, space: Space, seed: int, device="cpu", drop_path: float = 0.0):
+        if space.head_dim == "auto":
+            raise LibranasError(
+                "A supernet needs attention heads of one width, but space.head_dim is auto.",
+                "Give space.head_dim a number, or use benchmark.method train.",
+            )
         self.space = space
         _, self.largest = space.extremes()
         self.drop_path = drop_path

@@ -23,7 +23,8 @@ SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/latency/table.json"] if latency_needed(config) else []
-ROLES = ["winner", "random", "params_max"]
+REFERENCE = config["train"]["reference"] if config["train"] else None
+ROLES = ["winner", "random", "params_max"] + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
 

@@ -74,6 +74,7 @@ rule select:
         manifest=rules.prepare.output.manifest,
         histories=expand(rules.search.output.history, strategy=STRATEGIES),
         latency=LATENCY,
+        reference=REFERENCE or [],
     output:
         selected=out("search/selected.json"),
     log:

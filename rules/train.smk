@@ -1,4 +1,4 @@
-# The winner, a random network of equal size and the largest one, through the same recipe with several seeds.
+# The winner, a random network of equal size, the largest one and perhaps a published one, through the same recipe with several seeds.
 rule train:
     input:
         images=rules.prepare.output.images,

@@ -11,13 +11,18 @@ with stage(snakemake) as log:
     from libranas.export import export_timm, model_card
     from libranas.files import read_json
     from libranas.nets import build
+    from libranas.network_files import yaml_text
 
     manifest = read_json(snakemake.input.manifest)
     summary, entry = read_json(snakemake.input.summary), read_json(snakemake.input.selected)["winner"]
     best = summary["roles"]["winner"]["best_seed"]
-    model = build(space_of(snakemake, manifest), Arch.from_json(entry["architecture"]), seed=0)
+    space, arch = space_of(snakemake, manifest), Arch.from_json(entry["architecture"])
+    model = build(space, arch, seed=0)
     model.load_state_dict(load_file(snakemake.input.weights[best]))
     card = model_card(f"{snakemake.params.run}: winner", entry, {**summary["roles"]["winner"], **summary["facts"]})
     folder = Path(snakemake.output.folder)
-    export_timm(model, folder, manifest["image_size"], manifest["classes"], manifest["mean"], manifest["std"], card)
+    # For the training code of AutoFormer and TF-TAS.
+    extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
+    of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
+    export_timm(model, folder, *of_data, card, extra)
     log.info("exported seed %d; it loads back bit-equal", best)

@@ -1,4 +1,4 @@
-"""Name the winner and its controls: a random network of equal size and the largest one of the budget."""
+"""Name the winner and its controls: a random network of equal size, the largest of the budget, one of a file."""
 
 import pandas as pd
 from _stage import budget_of, space_of, stage
@@ -6,6 +6,7 @@ from _stage import budget_of, space_of, stage
 with stage(snakemake) as log:
     from libranas import latency, search
     from libranas.files import read_json, write_json
+    from libranas.network_files import one_network, read_file
     from libranas.train import pick_device
 
     p = snakemake.params
@@ -17,7 +18,9 @@ with stage(snakemake) as log:
         conditions = latency.Conditions(pick_device(p.device), **settings)
         timed = latency.timer(conditions)
         measured = lambda arch: latency.record(arch, timed(space, [arch])[0], budget.clock, conditions)  # noqa: E731
-    selected = search.select(histories, space, budget, p.seed, p.winner, p.objectives, measured)
+    path = snakemake.input.reference
+    reference = one_network(read_file(path), space, f"train.reference: {path}") if path else None
+    selected = search.select(histories, space, budget, p.seed, p.winner, p.objectives, measured, reference)
     write_json(snakemake.output.selected, selected)
     for role, entry in selected.items():
         log.info("%s: %d parameters, %s", role, entry["params"], entry["architecture"])

@@ -10,7 +10,7 @@ from timm.layers import set_fused_attn
 from torch import nn
 
 from libranas.arch import Arch
-from libranas.nets import darts, nasbench101, nasbench201, transnas101, vit
+from libranas.nets import darts, nasbench101, nasbench201, pit, transnas101, vit
 from libranas.spaces import Space
 
 __all__ = ["build"]
@@ -21,6 +21,7 @@ _NETWORKS = {
     "darts": darts,
     "nasbench101": nasbench101,
     "nasbench201": nasbench201,
+    "pit": pit,
     "transnas101": transnas101,
 }
 

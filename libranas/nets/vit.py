@@ -13,6 +13,7 @@ Legend: B images, N tokens, H heads, d head width, T relative positions, D embed
 """
 
 from functools import partial
+from typing import Literal
 
 import torch
 from timm.layers import Attention, to_2tuple
@@ -69,7 +70,7 @@ class AutoFormerAttention(Attention):
     :func:`attention_class` makes a subclass that carries the rest as class attributes.
     """
 
-    head_width: int
+    head_width: int | None
     grid: tuple[int, int]
     max_offset: int | None
 
@@ -77,7 +78,7 @@ class AutoFormerAttention(Attention):
         super().__init__(dim, num_heads=num_heads, attn_head_dim=self.head_width, device=device, dtype=dtype, **kwargs)
         self.rel_pos_keys = self.rel_pos_values = None
         if self.max_offset is not None:
-            make = partial(RelativePosition, self.head_width, self.max_offset, device=device, dtype=dtype)
+            make = partial(RelativePosition, self.head_dim, self.max_offset, device=device, dtype=dtype)
             self.rel_pos_keys, self.rel_pos_values = make(), make()
             # Not persistent: it follows from the grid. On the meta device too, it must hold real numbers.
             self.register_buffer("index_2NN", offset_index(self.grid, self.max_offset), persistent=False)
@@ -106,7 +107,7 @@ def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
         return torch.stack(index)
 
 
-def attention_class(head_width: int, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
+def attention_class(head_width: int | None, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
     """The attention class of a network; `max_offset` None means no relative positions."""
     attributes = {"head_width": head_width, "grid": grid, "max_offset": max_offset}
     return type("AutoFormerAttention", (AutoFormerAttention,), attributes)
@@ -118,8 +119,8 @@ class AutoFormerViT(VisionTransformer):
     Parameters
     ----------
     num_heads, mlp_ratio : list with one entry a block
-    head_dim : int
-        Width of one head.
+    head_dim : int or "auto"
+        Width of one head; auto: the embedding width is shared out among the heads of a block.
     relative_position : bool
     max_relative_position : int
         Offsets are clamped to this many patches.
@@ -134,7 +135,7 @@ class AutoFormerViT(VisionTransformer):
         self,
         num_heads: list[int],
         mlp_ratio: list[float],
-        head_dim: int = 64,
+        head_dim: int | Literal["auto"] = 64,
         relative_position: bool = True,
         max_relative_position: int = 14,
         init_std: float = TIMM_STD,
@@ -147,7 +148,8 @@ class AutoFormerViT(VisionTransformer):
         # timm's exports give the size as a pair
         grid = tuple(n // p for n, p in zip(to_2tuple(img_size), to_2tuple(patch_size), strict=True))
         self.init_std = init_std  # before the parent's constructor, which initialises the weights
-        attention = attention_class(head_dim, grid, max_relative_position if relative_position else None)
+        width = None if head_dim == "auto" else head_dim
+        attention = attention_class(width, grid, max_relative_position if relative_position else None)
 
         def block(depth, num_heads, mlp_ratio, **common):
             common["attn_layer"] = attention

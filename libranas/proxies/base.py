@@ -377,7 +377,8 @@ class Feature:
 @dataclass(frozen=True)
 class Vjp:
     """One step of the backward signal, float64: ``g_in^T g_out / (images x positions)``, where g_out are
-    random signs at a block's output and g_in what arrives at its input. ``same``: the two are equal."""
+    random signs at a block's output and g_in what arrives at its input. ``same``: the two are
+    equal, or cannot be paired; such a block does not count."""
 
     jacobian_DD: torch.Tensor
     same: bool

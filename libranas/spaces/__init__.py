@@ -6,10 +6,12 @@ from libranas.spaces.base import Budget, Sampler, Space
 from libranas.spaces.darts import DARTSSpace
 from libranas.spaces.nasbench101 import NASBench101Space
 from libranas.spaces.nasbench201 import NASBench201Space
+from libranas.spaces.pit import PiTSpace
 from libranas.spaces.transnas101 import TransNAS101Space
 
 _FAMILIES = {
-    space.family: space for space in (AutoFormerSpace, DARTSSpace, NASBench101Space, NASBench201Space, TransNAS101Space)
+    space.family: space
+    for space in (AutoFormerSpace, DARTSSpace, NASBench101Space, NASBench201Space, PiTSpace, TransNAS101Space)
 }
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "DARTSSpace",
     "NASBench101Space",
     "NASBench201Space",
+    "PiTSpace",
     "Sampler",
     "Space",
     "TransNAS101Space",

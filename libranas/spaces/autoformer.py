@@ -2,42 +2,65 @@
 
 Chen et al., "AutoFormer: Searching Transformers for Visual Recognition" (ICCV 2021). One embedding
 width and one depth a network; number of heads and MLP ratio a block; the width of queries, keys and
-values is ``head_dim * heads``, whatever the embedding width. The three published spaces are in
-:data:`PRESETS`; where sources disagree, the preset says which reading it takes.
+values is ``head_dim * heads``, whatever the embedding width. Published and ready-made spaces are in :data:`PRESETS`;
+where sources disagree, the preset says which reading it takes.
 
-Legend for the closed forms: D embedding width, Q = head_dim * heads, F = int(D * mlp_ratio),
+Legend for the closed forms: D embedding width, Q width of the queries (head_dim * heads), F = int(D * mlp_ratio),
 N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
 from libranas.arch import Arch
 from libranas.errors import LibranasError
+from libranas.spaces.genes import published_genes
 
-#: Published choices. ``tiny`` includes MLP ratio 3 (as NNI does), because the published AutoFormer-T uses
-#: it although the authors' supernet-T file lists only 3.5 and 4. ``base`` has 8 heads as in the paper.
+_TINY = {"embed_dim": [192, 216, 240], "depth": [12, 13, 14], "num_heads": [3, 4], "mlp_ratio": [3.0, 3.5, 4.0]}
+_BASE = {"embed_dim": [528, 576, 624], "depth": [14, 15, 16], "num_heads": [9, 10], "mlp_ratio": [3.0, 3.5, 4.0]}
+_SMALL_IMAGES = {"embed_dim": [128, 160, 192], "depth": [6, 7, 8], "num_heads": [2, 3, 4], "mlp_ratio": [2.0, 3.0, 4.0]}
+
+#: Settings by name. Published, for 224 px and patches of 16:
+#:
+#: * ``tiny`` has MLP ratio 3, which the published AutoFormer-T uses (NNI has it too); ``tiny-paper``, the paper and the
+#:   authors' supernet-T file, has not.
+#: * ``base`` is the authors' supernet-B file, which AutoFormer, TF-TAS and AZ-NAS searched; ``base-paper`` has the
+#:   paper's 8 heads as well.
+#: * ``vit-bench-101`` is Auto-Prox's reading (Wei et al., 2024): no relative positions, heads share the width.
+#:
+#: Ours: ``imageS-patchP`` for images of S pixels (heads 64 wide as published, fewer and narrower blocks), ``digits``
+#: for 8 px on a laptop.
 PRESETS = {
-    "tiny": {
-        "embed_dim": [192, 216, 240],
-        "depth": [12, 13, 14],
-        "num_heads": [3, 4],
-        "mlp_ratio": [3.0, 3.5, 4.0],
-    },
+    "tiny": _TINY,
+    "tiny-paper": _TINY | {"mlp_ratio": [3.5, 4.0]},
     "small": {
         "embed_dim": [320, 384, 448],
         "depth": [12, 13, 14],
         "num_heads": [5, 6, 7],
         "mlp_ratio": [3.0, 3.5, 4.0],
     },
-    "base": {
-        "embed_dim": [528, 576, 624],
-        "depth": [14, 15, 16],
-        "num_heads": [8, 9, 10],
-        "mlp_ratio": [3.0, 3.5, 4.0],
+    "base": _BASE,
+    "base-paper": _BASE | {"num_heads": [8, 9, 10]},
+    "vit-bench-101": _TINY | {"mlp_ratio": [3.5, 4.0], "relative_position": False, "head_dim": "auto"},
+    **{
+        f"image{size}-patch{patch}": _SMALL_IMAGES
+        | {"patch_size": patch, "max_relative_position": min(14, size // patch - 1)}
+        for size in (32, 64)
+        for patch in (2, 4, 8)
+    },
+    "digits": {
+        "embed_dim": [32, 48, 64],
+        "depth": [3, 4, 5],
+        "num_heads": [2, 3, 4],
+        "mlp_ratio": [2.0, 3.0, 4.0],
+        "head_dim": 16,
+        "patch_size": 2,
+        "max_relative_position": 3,
+        "init_std": 0.1,  # about 1 / sqrt(width) of such narrow networks
     },
 }
 
@@ -50,8 +73,9 @@ class AutoFormerSpace:
     ----------
     embed_dim, depth, num_heads, mlp_ratio : tuple
         The choices.
-    head_dim : int
-        Width of one attention head (64 in the published spaces).
+    head_dim : int or "auto"
+        Width of one attention head (64 in the published spaces); auto: `embed_dim` / `num_heads`, as in plain vision
+        transformers.
     image_size, patch_size, channels, classes : int
         The task; `patch_size` must divide `image_size`.
     relative_position : bool
@@ -65,7 +89,7 @@ class AutoFormerSpace:
     depth: tuple[int, ...]
     num_heads: tuple[int, ...]
     mlp_ratio: tuple[float, ...]
-    head_dim: int = 64
+    head_dim: int | Literal["auto"] = 64
     image_size: int = 224
     patch_size: int = 16
     channels: int = 3
@@ -87,6 +111,13 @@ class AutoFormerSpace:
                 f"space.patch_size {self.patch_size} does not divide data.image_size {self.image_size}.",
                 "Choose a patch size that divides the image size.",
             )
+        if self.head_dim == "auto":
+            for width, heads in product(self.embed_dim, self.num_heads):
+                if width % heads:
+                    raise LibranasError(
+                        f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
+                        "Choose heads that divide every width, or give head_dim a number.",
+                    )
 
     @classmethod
     def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "AutoFormerSpace":
@@ -171,13 +202,25 @@ class AutoFormerSpace:
             return False
 
     def parse(self, text: str) -> Arch:
-        arch = Arch.from_json(text)
-        if not self.contains(arch):
+        """Read canonical JSON, or a network as others publish it, in JSON or YAML: the section ``RETRAIN`` of
+        AutoFormer, TF-TAS and AZ-NAS (alone or in its file), an entry of PreNAS, an entry of ViT-Bench-101."""
+        try:
+            genes = published_genes(text)
+            for ours, theirs in (("embed_dim", "hidden_dim"), ("depth", "layer_num")):
+                if theirs in genes:
+                    genes[ours] = genes.pop(theirs)
+            width = genes["embed_dim"]
+            if isinstance(width, list) and len(width) == genes["depth"] and len(set(width)) == 1:  # PreNAS repeats it
+                genes["embed_dim"] = width[0]
+            arch = Arch(genes.pop("family", self.family), genes)
+        except (ValueError, KeyError, TypeError):
+            arch = None
+        if arch is None or not self.contains(arch):
             raise LibranasError(f"{text} is not a member of the space.", f"The space is {self}.")
         return self.canonical(arch)
 
     def format(self, arch: Arch) -> str:
-        """Canonical JSON: AutoFormer's own files hold the same lists in YAML."""
+        """Canonical JSON; :mod:`libranas.network_files` writes the files of other projects."""
         return arch.json
 
     def representative(self, arch: Arch) -> Arch:
@@ -212,6 +255,10 @@ class AutoFormerSpace:
 
     # -- closed forms ----------------------------------------------------------------------------------
 
+    def head_width(self, arch: Arch, heads: int) -> int:
+        """Width of each head of a block with this many heads."""
+        return arch["embed_dim"] // heads if self.head_dim == "auto" else self.head_dim
+
     @property
     def tokens(self) -> int:
         """Tokens of one image: patches and the class token."""
@@ -227,11 +274,12 @@ class AutoFormerSpace:
         total = self.channels * self.patch_size**2 * D + D  # patch embedding
         total += D + N * D  # class token, absolute positions
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
-            Q, F = self.head_dim * heads, int(D * ratio)
+            d = self.head_width(arch, heads)
+            Q, F = d * heads, int(D * ratio)
             total += 4 * D  # two LayerNorms
             total += D * 3 * Q + 3 * Q + Q * D + D  # qkv, proj
             total += D * F + F + F * D + D  # fc1, fc2
-            total += 4 * self.relative_positions * self.head_dim * self.relative_position
+            total += 4 * self.relative_positions * d * self.relative_position
         return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
@@ -240,7 +288,7 @@ class AutoFormerSpace:
         D, N = arch["embed_dim"], self.tokens
         total = (N - 1) * self.channels * self.patch_size**2 * D
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
-            Q, F = self.head_dim * heads, int(D * ratio)
+            Q, F = self.head_width(arch, heads) * heads, int(D * ratio)
             total += N * (4 * D * Q + 2 * D * F) + 2 * N * N * Q
             total += 4 * N * self.relative_positions * Q * self.relative_position
         return total + D * self.classes

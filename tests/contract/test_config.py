@@ -136,6 +136,14 @@ def test_the_combiners_of_the_schema_are_those_of_the_code_and_have_names_in_the
 def test_keys_of_another_family_are_left_out():
     config = checked(changed("space", {"family": "nasbench201", "width": 8}), SCHEMA_PATH)
     assert config["space"] == {"family": "nasbench201", "width": 8}
+    assert checked(changed("space.family", "pit"), SCHEMA_PATH)["space"] == {"family": "pit"}
+
+
+def test_a_preset_is_not_undone_by_the_choices_of_the_default():
+    config = checked(changed("space.preset", "small"), SCHEMA_PATH)
+    assert make_space(config["space"], 224, 3, 10) == make_space(
+        {"family": "autoformer", "preset": "small"}, 224, 3, 10
+    )
 
 
 @pytest.mark.parametrize("family", SCHEMA["properties"]["space"]["properties"]["family"]["enum"])
@@ -143,14 +151,17 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
     """Whatever the schema lets through changes the space that is made."""
     values = {"width": 12, "cells": 2, "layers": 6, "affine": False}
     values |= {"level": "macro", "task": "class_scene", "variant": "naslib"}
+    values |= {"preset": "tiny", "embed_dim": [96], "depth": [3], "head_dim": "auto", "relative_position": False}
+    values |= {"max_relative_position": 3, "init_std": 0.1, "num_heads": [6], "mlp_ratio": [1.5], "patch_size": 8}
+    values |= {"base_dim": [8], "stage_depth": [[1], [1], [1]], "stride": 4}
     rules = SCHEMA["properties"]["space"]["properties"]
-    keys = [key for key, rule in rules.items() if family in rule.get("of", ()) and key in values]
-    if family == "autoformer":
-        assert keys == []
-        return
-    plain = make_space({"family": family}, 32, 3, 10)
-    for key in keys:
-        assert make_space({"family": family, key: values[key]}, 32, 3, 10) != plain
+    assert set(values) == set(rules) - {"family"}
+    base = {"family": family} | ({"preset": "small"} if family == "autoformer" else {})
+    plain = make_space(base, 32, 3, 10)
+    for key, rule in rules.items():
+        if family in rule.get("of", ()):
+            extra = {"num_heads": [4]} if key == "head_dim" else {}  # that divide every width
+            assert make_space(base | extra | {key: values[key]}, 32, 3, 10) != plain, key
 
 
 # -- errors --------------------------------------------------------------------------------------------------
@@ -171,8 +182,15 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
         ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
         ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, got 'mnist'"),
         ("data.splits.val", 1.0, "data.splits.val: expected less than 1, got 1.0"),
+        (
+            "space.preset",
+            "medium",
+            "space.preset: expected one of tiny, tiny-paper, small, base, base-paper, vit-bench-101",
+        ),
         ("space.depth", [], "space.depth: expected a list of at least 1, got []"),
         ("space.depth", [3, 4.5], "space.depth.1: expected a whole number, got 4.5"),
+        ("space.head_dim", "own", "space.head_dim: expected a whole number or auto, got 'own'"),
+        ("space.stage_depth", [[1], [2]], "space.stage_depth: expected a list of at least 3, got [[1], [2]]"),
         ("train.recipe.lr", 0, "train.recipe.lr: expected more than 0, got 0"),
         ("train.seeds", 2, "train.seeds: expected at least 3, got 2"),
         ("budget.params", [1, 2, 3], "budget.params: expected a list of at most 2, got [1, 2, 3]"),
@@ -239,12 +257,15 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     config["budget"] = {"params": ["60000", "1.2e5"], "macs": "null"}
     config["train"]["recipe"] |= {"lr": "1e-3", "hflip": "true"}
     config["data"]["channels"] = "1"
+    config["space"]["head_dim"] = "16"
+    config["score"]["options"] = {"psi_units": "4"}
     config["run"] = "2026"
     done = checked(config, SCHEMA_PATH)
     assert done["search"]["evaluations"] == 1000
     assert done["budget"] == {"params": [60000, 120000], "macs": None, "latency": None}
     assert done["train"]["recipe"]["lr"] == 1e-3 and done["train"]["recipe"]["hflip"] is True
     assert done["data"]["channels"] == 1
+    assert done["space"]["head_dim"] == 16 and done["score"]["options"]["psi_units"] == 4
     assert done["run"] == "2026"
 
 

@@ -522,6 +522,9 @@ def az(net, noise, signs_of, features) -> tuple[dict[str, float], dict]:
         if g_in.shape == signs.shape and (g_in == signs).all():
             terms.append(NAN)  # the block changes nothing
             continue
+        if g_in.dim() == 3 and g_in.shape[1] != signs.shape[1]:
+            terms.append(NAN)  # the block pools tokens
+            continue
         if g_in.dim() == 4 and g_in.shape[-1] > signs.shape[-1]:
             r = g_in.shape[-1] // signs.shape[-1]
             g_in = torch.stack([g_in[:, :, a::r, b::r] for a in range(r) for b in range(r)], 2).flatten(1, 2)
@@ -545,9 +548,9 @@ def primary_blocks(net, x, features) -> tuple[list[str], list[torch.Tensor]]:
         points = [(n, modules[n], "output") for n in features]
     else:
         points = []
-        for i in range(len(getattr(net, "blocks", []))):
-            points += [(f"blocks.{i}.after_attn", modules[f"blocks.{i}.norm2"], "input")]
-            points += [(f"blocks.{i}.after_mlp", modules[f"blocks.{i}"], "output")]
+        for name in transformer_blocks(net):
+            points += [(f"{name}.after_attn", modules[f"{name}.norm2"], "input")]
+            points += [(f"{name}.after_mlp", modules[name], "output")]
     kept, handles = {}, []
     for name, module, side in points:
 
@@ -559,6 +562,11 @@ def primary_blocks(net, x, features) -> tuple[list[str], list[torch.Tensor]]:
     for handle in handles:
         handle.remove()
     return list(kept), list(kept.values())
+
+
+def transformer_blocks(net) -> list[str]:
+    """Names of the blocks of a vision transformer, or of the stages of a PiT, in the order of execution."""
+    return [name for name, _ in net.named_modules() if re.fullmatch(r"(transformers\.\d+\.)?blocks\.\d+", name)]
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -598,8 +606,8 @@ def last_map(net, x, features) -> tuple[torch.Tensor, list[torch.Tensor]] | None
     names = [name for name, m in net.named_modules() if isinstance(m, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d))]
     if features:
         wanted, side = features[-1], "output"
-    elif len(getattr(net, "blocks", [])):
-        wanted, side = f"blocks.{len(net.blocks) - 1}", "output"
+    elif transformer_blocks(net):
+        wanted, side = transformer_blocks(net)[-1], "output"
     elif names:
         wanted, side = names[-1], "input"
     else:

@@ -19,7 +19,7 @@ from libranas.moments import Moments, Wanted
 from libranas.nets import build
 from libranas.proxies.activation import window_unions
 from libranas.proxies.base import Activation, pack_bits
-from libranas.spaces import AutoFormerSpace
+from libranas.spaces import AutoFormerSpace, PiTSpace
 
 _spec = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
 reference = importlib.util.module_from_spec(_spec)
@@ -192,6 +192,23 @@ def vits(draw):
     return build(space, arch, draw(st.integers(0, 99))), (space.channels, space.image_size, space.image_size)
 
 
+@st.composite
+def pits(draw):
+    """Feature maps of 5, 3 and 2 or of 4, 2 and 1 pixels a side; heads, widths and depths of all sizes."""
+    space = PiTSpace(
+        base_dim=(3, 4),
+        mlp_ratio=(1.5, 2.0),
+        stage_depth=((1,), (1, 2), (1,)),
+        num_heads=(1, 2),
+        image_size=draw(st.sampled_from([5, 6])),
+        patch_size=2,
+        channels=draw(st.sampled_from([1, 3])),
+        classes=CLASSES,
+    )
+    arch = space.sample(np.random.default_rng(draw(st.integers(0, 99))))
+    return build(space, arch, draw(st.integers(0, 99))), (space.channels, space.image_size, space.image_size)
+
+
 # -- the engine ----------------------------------------------------------------------------------------------
 
 
@@ -229,6 +246,16 @@ def test_cnns_with_batch_norm(drawn, how, options):
 @given(vits(), st.sampled_from([("sample", 2, 3), ("microbatch", 2, 6)]), options_)
 def test_vits(drawn, unit, options):
     net, shape = drawn
+    card = compare(net, *batch(unit[2], *shape), unit=unit[0], pieces=unit[1], **options)
+    assert math.isfinite(card["az_expressivity"]) and math.isfinite(card["az_trainability"])
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(pits(), st.sampled_from([("sample", 2, 3), ("microbatch", 2, 6)]), options_)
+def test_pits(drawn, unit, options):
+    """Depthwise convolutions, a linear layer on the class token alone, blocks that pool tokens."""
+    net, shape = drawn
+    options["meco_modules"] = "leaves"  # stages hand on two tensors
     card = compare(net, *batch(unit[2], *shape), unit=unit[0], pieces=unit[1], **options)
     assert math.isfinite(card["az_expressivity"]) and math.isfinite(card["az_trainability"])
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image
 
 import libranas
@@ -20,6 +21,7 @@ from libranas import cli, proxies
 from libranas.provenance import file_sha256
 from libranas.proxies.base import EVALUATION
 from libranas.scorecard import ScoreCard
+from libranas.spaces import make_space
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("cat", "cow", "dog")
@@ -342,6 +344,97 @@ def test_the_list_of_proxies(capsys, monkeypatch):
     assert [(p["name"], p["pass"], p["orientation"]) for p in listing] == [
         (p.name, p.run.name, p.orientation) for p in map(proxies.get, proxies.list_proxies())
     ]
+
+
+# Files of other projects
+
+
+ENTRY = {"embed_dim": 192, "depth": 2, "num_heads": [3, 4], "mlp_ratio": [3.5, 4.0]}
+TWO = [{"arch": ENTRY, "accuracy": 71.5}, {"arch": {**ENTRY, "embed_dim": 240}, "accuracy": 72.5}]
+
+
+@pytest.fixture
+def converted(tmp_path, capsys):
+    """Run ``libranas networks`` on a file with this content; returns exit code, output and error."""
+
+    def call(content, *more) -> tuple[int, str, str]:
+        (tmp_path / "nets.yaml").write_text(yaml.safe_dump(content))
+        code = cli.main(["networks", str(tmp_path / "nets.yaml"), *more])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_networks_of_a_file_are_counted_and_converted(converted, tmp_path):
+    code, out, err = converted(TWO, "--classes", "100")
+    lines = out.splitlines()
+    assert (code, err) == (0, "") and len(lines) == 3 and "224 px, 100 classes" in lines[0]
+    space = make_space({"family": "autoformer", **{k: np.unique(v).tolist() for k, v in ENTRY.items()}}, 224, 3, 100)
+    arch = space.parse(json.dumps(ENTRY))
+    assert lines[1].split()[:3] == [arch.id, f"{space.params(arch) / 1e6:.3f}", f"{space.macs(arch) / 1e9:.3f}"]
+    path = tmp_path / "table.csv"
+    assert converted(TWO, "--to", "csv", "--output", str(path)) == (0, "", "")
+    table = pd.read_csv(path)
+    assert table["accuracy"].tolist() == [71.5, 72.5] and table["architecture"][0] == arch.json
+    code, out, _ = converted(TWO[:1], "--to", "yaml", "--space", "depth=[2, 3]")
+    assert code == 0 and yaml.safe_load(out)["SEARCH_SPACE"]["DEPTH"] == [2, 3]
+    assert yaml.safe_load(out)["RETRAIN"]["NUM_HEADS"] == [3, 4]
+    code, again, _ = converted(yaml.safe_load(out), "--to", "prenas")
+    assert code == 0 and next(iter(json.loads(again).values()))[0]["embed_dim"] == [192, 192]
+    code, section, _ = converted(yaml.safe_load(out), "--to", "config")
+    assert code == 0 and make_space(yaml.safe_load(section)["space"], 224, 3, 1000).depth == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "said"),
+    [
+        ({"a": 1}, [], "nets.yaml: there is no network"),
+        (TWO, ["--to", "yaml"], "there are 2 networks, and AutoFormer's files hold one"),
+        (TWO, ["--to", "config"], "there is no section SEARCH_SPACE"),
+        (TWO, ["--space", "preset=small"], "is not a member of the space"),
+        (TWO, ["--space", "width=3"], "unexpected keyword argument 'width'"),
+        (TWO, ["--space", "width"], "is not of the form key=value"),
+        (TWO, ["--space", "family=resnet"], "Known families"),
+        (
+            [{"base_dim": 16, "mlp_ratio": 2, "depth": [1, 4, 2], "num_heads": [2, 2, 2]}],
+            ["--to", "prenas"],
+            "family pit",
+        ),
+    ],
+)
+def test_what_cannot_be_converted(converted, content, more, said):
+    code, out, err = converted(content, *more)
+    assert (code, out) == (2, "") and err.startswith("libranas: ") and said in err and "Traceback" not in err
+
+
+def test_a_network_of_a_file_of_another_project_is_scored(run, tmp_path):
+    entry = {"embed_dim": 12, "depth": 2, "num_heads": [1, 2], "mlp_ratio": [2.0, 1.5]}
+    path = tmp_path / "net.yaml"
+    path.write_text(yaml.safe_dump({"RETRAIN": {key.upper(): value for key, value in entry.items()}}))
+    model = f"{path},head_dim=4,patch_size=8,init_std=0.1"
+    card, conditions = score(run, model, tmp_path, *FEW, "--init-seed", "3")
+    name = "net.yaml,head_dim=4,patch_size=8,init_std=0.1"
+    assert conditions["model"] == {"name": name, "sha256": file_sha256(path)}
+    settings = {"family": "autoformer", "head_dim": 4, "patch_size": 8, "init_std": 0.1}
+    settings |= {key: [value] if isinstance(value, int) else sorted(value) for key, value in entry.items()}
+    space = make_space(settings, 16, 3, len(CLASSES))
+    assert card["params"] == space.params(space.parse(json.dumps(entry)))
+    other, _ = score(run, model, tmp_path, *FEW, "--init-seed", "4")
+    assert other["params"] == card["params"] and other["synflow"] != card["synflow"]
+
+
+def test_files_of_other_projects_that_are_no_model(refused, tmp_path):
+    path = tmp_path / "two.json"
+    refused("two.json cannot be read", model=str(path))
+    path.write_text(json.dumps(TWO))
+    refused("two.json: there are 2 networks", "one network", model=str(path))
+    refused("two.json: ", "not a member", model=f"{path},preset=small")
+
+
+def test_onnx_of_an_exported_network(tmp_path, capsys):
+    assert cli.main(["onnx", str(tmp_path / "absent")]) == 2
+    err = capsys.readouterr().err
+    assert "is no exported network" in err or "needs the package" in err
 
 
 def test_the_installed_command_and_the_module_are_the_same_function(images, networks):

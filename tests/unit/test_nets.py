@@ -28,6 +28,8 @@ SPACE = AutoFormerSpace(
 )
 ARCH = SPACE.arch(18, (2, 3, 1), (1.5, 2.0, 2.0))
 PLAIN = AutoFormerSpace(**{**SPACE.__dict__, "relative_position": False})
+SHARED = AutoFormerSpace(**{**SPACE.__dict__, "head_dim": "auto"})
+each_kind = pytest.mark.parametrize("space", [SPACE, PLAIN, SHARED], ids=["relative", "plain", "shared width"])
 
 
 @pytest.fixture
@@ -52,6 +54,15 @@ def test_every_gene_is_in_the_network(model, images):
     assert model(images).shape == (2, 5)
     assert {type(m) for m in model.modules() if isinstance(m, nn.LayerNorm)} == {nn.LayerNorm}
     assert all(m.eps == 1e-5 for m in model.modules() if isinstance(m, nn.LayerNorm))
+
+
+def test_heads_may_share_the_width(images):
+    net = build(SHARED, ARCH, seed=1).eval()
+    for block, heads in zip(net.blocks, ARCH["num_heads"], strict=True):
+        assert block.attn.qkv.weight.shape == (3 * 18, 18) and block.attn.head_dim == 18 // heads
+        assert block.attn.scale == (18 // heads) ** -0.5
+        assert block.attn.rel_pos_keys.vertical_Td.shape == (4, 18 // heads)
+    assert net(images).shape == (2, 5)
 
 
 def test_the_head_sees_the_mean_of_the_patches_without_the_class_token(model, images):
@@ -193,17 +204,60 @@ def test_intermediate_features_of_the_whole_network(model, images):
     assert layers[0].shape == (2, 18, 3, 3)
 
 
-@pytest.mark.parametrize("space", [SPACE, PLAIN], ids=["relative", "plain"])
+@each_kind
 def test_another_image_size(space):
     net = build(space, ARCH, seed=1).eval()
     small = net(torch.ones(1, 3, 12, 12))
-    net.set_input_size(img_size=20)
-    assert net(torch.ones(1, 3, 20, 20)).shape == (1, 5)
-    if space.relative_position:
-        for block in net.blocks:
-            assert torch.equal(block.attn.index_2NN, offset_index((5, 5), 1))
+    for height, width in ((20, 20), (8, 24)):
+        net.set_input_size(img_size=(height, width))
+        assert net(torch.ones(1, 3, height, width)).shape == (1, 5)
+        if space.relative_position:
+            for block in net.blocks:
+                assert torch.equal(block.attn.index_2NN, offset_index((height // 4, width // 4), 1))
     net.set_input_size(img_size=12)
     assert net(torch.ones(1, 3, 12, 12)).shape == small.shape
+
+
+@pytest.mark.parametrize(("image", "patch"), [((8, 24), 4), (32, 8), (12, 2)])
+def test_a_grid_of_any_shape_has_its_own_offsets(image, patch):
+    """As built, not as resized: values are those of brute force on this grid."""
+    args = {**model_args(SPACE, ARCH), "img_size": image, "patch_size": patch, "max_relative_position": 3}
+    net = timm.create_model("libranas_autoformer", **args).eval()
+    grid = net.patch_embed.grid_size
+    attn, n = net.blocks[1].attn.double(), grid[0] * grid[1] + 1
+    x = torch.randn(1, n, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    keys, values = (dense_table(t, grid, 3) for t in (attn.rel_pos_keys, attn.rel_pos_values))
+    q, k, v = (part.unflatten(-1, (attn.num_heads, 4)).transpose(1, 2) for part in attn.qkv(x).chunk(3, dim=-1))
+    logits = (torch.einsum("bhnd,bhmd->bhnm", q, k) + torch.einsum("bhnd,nmd->bhnm", q, keys)) / 2
+    weight = logits.softmax(-1)
+    out = weight @ v + torch.einsum("bhnm,nmd->bhnd", weight, values)
+    torch.testing.assert_close(attn(x), attn.proj(out.transpose(1, 2).flatten(2)))
+
+
+@each_kind
+def test_gradient_checkpointing_changes_nothing(space, images):
+    net = build(space, ARCH, seed=1, drop_path_rate=0.3).train()
+    gradients = []
+    for enable in (False, True):
+        net.set_grad_checkpointing(enable)
+        net.zero_grad()
+        torch.manual_seed(3)
+        net(images).square().sum().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@each_kind
+def test_it_compiles_without_a_graph_break(space, images):
+    net = build(space, ARCH, seed=1).eval()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), net(images))
+    compiled(images).sum().backward()
+    found = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    net(images).sum().backward()
+    torch.testing.assert_close(found, [p.grad for p in net.parameters()])
+    torch._dynamo.reset()
 
 
 def test_another_classifier(model, images):

@@ -395,6 +395,18 @@ def test_the_control_of_equal_size_keeps_to_the_latency():
     assert budget.admits(SPACE, search.equal_size(SPACE, budget, like, 0.1, 1))
 
 
+def test_a_reference_of_the_user_is_one_more_control():
+    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
+    tables = {"evolution": table_of(archs, [1.0, 2.0, 4.0, 3.0]), "params": table_of(archs, [3.0, 1.0, 2.0, 1.0])}
+    plain = search.select(tables, SPACE, Budget(), seed=1)
+    selected = search.select(tables, SPACE, Budget(), seed=1, reference=archs[0])
+    assert {role: selected[role] for role in plain} == plain and list(selected)[-1] == "reference"
+    assert selected["reference"]["id"] == archs[0].id and "same_as" not in selected["reference"]
+    assert selected["reference"]["macs"] == SPACE.macs(archs[0])
+    again = search.select(tables, SPACE, Budget(), seed=1, reference=archs[2])
+    assert again["reference"]["same_as"] == "winner"
+
+
 def test_a_search_in_which_all_failed_is_an_error():
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
     failed, good = table_of(archs, [-math.inf] * 3), table_of(archs, [1.0, 2.0, 3.0])

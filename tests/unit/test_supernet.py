@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from libranas.errors import LibranasError
 from libranas.nets import build
 from libranas.spaces import AutoFormerSpace
 from libranas.supernet import Supernet, _leading
@@ -160,3 +161,9 @@ def test_forward_follows_the_supernets_mode_and_keeps_no_state():
 def test_equal_seeds_equal_supernets():
     a, b, c = (Supernet(SPACE, seed=s).model.head.weight for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_heads_that_share_a_width_are_refused():
+    space = AutoFormerSpace((8, 16), (1,), (2, 4), (1.0,), head_dim="auto", image_size=8, patch_size=4)
+    with pytest.raises(LibranasError, match=r"heads of one width, but space.head_dim is auto"):
+        Supernet(space, 0)

@@ -32,7 +32,8 @@ OUTPUTS = [
         for f in ("metrics.json", "model.safetensors")
     ),
     *("train/summary.json", "train/curves.csv"),
-    *("export/winner/config.json", "export/winner/model.safetensors", "export/winner/README.md", "report.html"),
+    *("export/winner/config.json", "export/winner/model.safetensors", "export/winner/README.md"),
+    *("export/winner/autoformer.yaml", "report.html"),
 ]
 
 

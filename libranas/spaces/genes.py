@@ -1,0 +1,38 @@
+"""Architectures as other projects write them: AutoFormer, TF-TAS, AZ-NAS (YAML), PreNAS, ViT-Bench-101 (JSON)."""
+
+import json
+
+import yaml
+
+__all__ = ["published_genes"]
+
+#: What entries say besides the genes: PreNAS its own count and score, TF-TAS's PiT files the patch size.
+FACTS = {"num_params", "score", "patch_size"}
+
+
+def published_genes(text: str) -> dict:
+    """Genes of one network, keys in lower case, values as they stand there.
+
+    Parameters
+    ----------
+    text : JSON or YAML: a mapping of genes, or one that has them in a section ``RETRAIN`` (AutoFormer, TF-TAS, AZ-NAS)
+        or ``arch`` (ViT-Bench-101)
+
+    Raises
+    ------
+    ValueError
+        If it is no mapping.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError:
+        try:
+            record = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from None
+    for section in ("RETRAIN", "arch"):
+        if isinstance(record, dict) and section in record:
+            record = record[section]
+    if not isinstance(record, dict):
+        raise ValueError("not a mapping of genes")
+    return {str(key).lower(): value for key, value in record.items() if str(key).lower() not in FACTS}

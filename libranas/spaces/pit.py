@@ -1,0 +1,230 @@
+"""The search space of pooling-based vision transformers (PiT) of ViT-Bench-101.
+
+Heo et al., "Rethinking Spatial Dimensions of Vision Transformers" (ICCV 2021) is the network: overlapping patches,
+three stages of equal transformer blocks, a depthwise convolution with stride 2 between two stages, a class token. The
+choices are those of TF-TAS (Zhou et al., CVPR 2022) and Auto-Prox (Wei et al., AAAI 2024): one width of a head and one
+MLP ratio for the network, depth and heads a stage. Stage i is ``base_dim * heads_i`` wide.
+
+Legend for the closed forms: D width of a stage, F = int(D * mlp_ratio), N tokens of a stage (pixels and class token).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+
+import numpy as np
+
+from libranas.arch import Arch
+from libranas.errors import LibranasError
+from libranas.spaces.genes import published_genes
+
+STAGES = 3
+GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")
+
+
+@dataclass(frozen=True)
+class PiTSpace:
+    """Choices of a PiT space together with the task that fixes the rest of the network; the defaults are published.
+
+    Parameters
+    ----------
+    base_dim, mlp_ratio : tuple
+        Choices for the network.
+    stage_depth : tuple of three tuples
+        Choices of the number of blocks, by stage.
+    num_heads : tuple
+        Choices for every stage. Heads of a stage are a multiple of those of the one before, as the depthwise
+        convolution between them needs.
+    image_size, patch_size, channels, classes : int
+        The task.
+    stride : int or None
+        Pixels between two patches; None: half a patch.
+    """
+
+    base_dim: tuple[int, ...] = (16, 24, 32, 40)
+    mlp_ratio: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0)
+    stage_depth: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 6, 8), (2, 4, 6))
+    num_heads: tuple[int, ...] = (2, 4, 8)
+    image_size: int = 224
+    patch_size: int = 16
+    stride: int | None = None
+    channels: int = 3
+    classes: int = 1000
+
+    family = "pit"
+    #: Probability that a mutation redraws a gene.
+    P_GENE = 0.3
+
+    def __post_init__(self):
+        for gene in ("base_dim", "mlp_ratio", "num_heads"):
+            object.__setattr__(self, gene, tuple(sorted(set(getattr(self, gene)))))
+        if len(self.stage_depth) != STAGES:
+            raise LibranasError(
+                f"space.stage_depth has choices for {len(self.stage_depth)} stages.", f"Give {STAGES} lists of depths."
+            )
+        object.__setattr__(self, "stage_depth", tuple(tuple(sorted(set(depths))) for depths in self.stage_depth))
+        if self.stride is None:
+            object.__setattr__(self, "stride", max(1, self.patch_size // 2))
+        if self.image_size < self.patch_size:
+            raise LibranasError(
+                f"space.patch_size {self.patch_size} is larger than data.image_size {self.image_size}.",
+                "Choose smaller patches or larger images.",
+            )
+
+    @classmethod
+    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "PiTSpace":
+        """Build from the config section ``space``; what it does not name is as published."""
+        values = {k: v for k, v in settings.items() if k != "family" and v is not None}
+        return cls(**values, image_size=image_size, channels=channels, classes=classes)
+
+    # -- members ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def heads(self) -> tuple[tuple[int, ...], ...]:
+        """All choices of heads: each stage a multiple of the one before."""
+        return tuple(
+            heads
+            for heads in product(self.num_heads, repeat=STAGES)
+            if all(later % earlier == 0 for earlier, later in pairwise(heads))
+        )
+
+    def arch(self, base_dim: int, mlp_ratio: float, depth, num_heads) -> Arch:
+        """The member with these genes (depth and heads: one entry a stage)."""
+        return Arch(
+            self.family,
+            {
+                "base_dim": int(base_dim),
+                "mlp_ratio": float(mlp_ratio),
+                "depth": tuple(int(d) for d in depth),
+                "num_heads": tuple(int(h) for h in num_heads),
+            },
+        )
+
+    def canonical(self, arch: Arch) -> Arch:
+        return self.arch(*(arch[gene] for gene in GENES))
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """Each choice drawn uniformly; of the heads, all stages at once."""
+        depth = [rng.choice(choices) for choices in self.stage_depth]
+        heads = self.heads[rng.integers(len(self.heads))]
+        return self.arch(rng.choice(self.base_dim), rng.choice(self.mlp_ratio), depth, heads)
+
+    def _mixed(self, a: Arch, b: Arch, take: np.ndarray) -> Arch:
+        """Genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
+        depth = [(b if t else a)["depth"][i] for i, t in enumerate(take[2 : 2 + STAGES])]
+        width, ratio, heads = (
+            (b if t else a)[gene]
+            for t, gene in zip(take[[0, 1, -1]], ("base_dim", "mlp_ratio", "num_heads"), strict=True)
+        )
+        return self.arch(width, ratio, depth, heads)
+
+    def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """Each gene redrawn with probability ``P_GENE``; the heads of all stages are one gene."""
+        return self._mixed(arch, self.sample(rng), rng.random(3 + STAGES) < self.P_GENE)
+
+    def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
+        """Uniform crossover; the heads of all stages are one gene."""
+        return self._mixed(a, b, rng.random(3 + STAGES) < 0.5)
+
+    def contains(self, arch: Arch) -> bool:
+        try:
+            return (
+                arch.family == self.family
+                and set(arch.genes) == set(GENES)
+                and arch["base_dim"] in self.base_dim
+                and arch["mlp_ratio"] in self.mlp_ratio
+                and len(arch["depth"]) == STAGES
+                and all(d in choices for d, choices in zip(arch["depth"], self.stage_depth, strict=True))
+                and arch["num_heads"] in self.heads
+            )
+        except TypeError:
+            return False
+
+    def parse(self, text: str) -> Arch:
+        """Read an entry of ViT-Bench-101, the section ``RETRAIN`` of TF-TAS's files (which hold one width a stage, and
+        lists of one number), or canonical JSON."""
+        try:
+            genes = published_genes(text)
+            for gene in ("base_dim", "mlp_ratio"):
+                if isinstance(genes[gene], list):
+                    (genes[gene],) = set(genes[gene])
+            arch = Arch(genes.pop("family", self.family), genes)
+        except (ValueError, KeyError, TypeError):
+            arch = None
+        if arch is None or not self.contains(arch):
+            raise LibranasError(f"{text} is not a member of the space.", f"The space is {self}.")
+        return self.canonical(arch)
+
+    def format(self, arch: Arch) -> str:
+        """Canonical JSON: the ``arch`` of ViT-Bench-101, and the family."""
+        return arch.json
+
+    def representative(self, arch: Arch) -> Arch:
+        return arch
+
+    def features(self, arch: Arch) -> dict[str, float]:
+        """The genes, and the width of each stage."""
+        out = {"base_dim": float(arch["base_dim"]), "mlp_ratio": float(arch["mlp_ratio"])}
+        out["depth"] = float(sum(arch["depth"]))
+        for stage in range(STAGES):
+            out[f"depth_{stage}"] = float(arch["depth"][stage])
+            out[f"num_heads_{stage}"] = float(arch["num_heads"][stage])
+            out[f"width_{stage}"] = float(arch["base_dim"] * arch["num_heads"][stage])
+        return out
+
+    def members(self) -> Iterator[Arch]:
+        for width, ratio, *depth, heads in product(self.base_dim, self.mlp_ratio, *self.stage_depth, self.heads):
+            yield self.arch(width, ratio, depth, heads)
+
+    def size(self) -> int:
+        return len(self.base_dim) * len(self.mlp_ratio) * len(self.heads) * int(np.prod([*map(len, self.stage_depth)]))
+
+    def extremes(self) -> tuple[Arch, Arch]:
+        def uniform(pick):
+            depth = [pick(choices) for choices in self.stage_depth]
+            return self.arch(pick(self.base_dim), pick(self.mlp_ratio), depth, [pick(self.num_heads)] * STAGES)
+
+        return uniform(min), uniform(max)
+
+    # -- closed forms ----------------------------------------------------------------------------------
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Pixels a side of the feature map of each stage."""
+        sides = [(self.image_size - self.patch_size) // self.stride + 1]
+        while len(sides) < STAGES:
+            sides.append((sides[-1] - 1) // 2 + 1)  # kernel 3, stride 2, a pixel of padding
+        return tuple(sides)
+
+    def _stages(self, arch: Arch) -> list[tuple[int, int, int, int]]:
+        """Of each stage: side of its feature map, width, hidden width of the MLP, blocks."""
+        widths = [arch["base_dim"] * heads for heads in arch["num_heads"]]
+        return [
+            (side, D, int(D * arch["mlp_ratio"]), blocks)
+            for side, D, blocks in zip(self.grids, widths, arch["depth"], strict=True)
+        ]
+
+    def params(self, arch: Arch) -> int:
+        stages = self._stages(arch)
+        (side, D, *_), (*_, last, _, _) = stages[0], stages[-1]
+        total = self.channels * self.patch_size**2 * D + D  # patch embedding
+        total += D * side**2 + D  # positions, class token
+        for _, D, F, blocks in stages:
+            # two LayerNorms, qkv, proj, fc1, fc2
+            total += blocks * (4 * D + D * 3 * D + 3 * D + D * D + D + D * F + F + F * D + D)
+        for (_, before, *_), (_, after, *_) in pairwise(stages):
+            total += 9 * after + after + before * after + after  # depthwise convolution, class token's linear layer
+        return total + 2 * last + last * self.classes + self.classes  # final LayerNorm, head
+
+    def macs(self, arch: Arch) -> int:
+        """See :meth:`libranas.spaces.base.Space.macs`."""
+        stages = self._stages(arch)
+        (side, D, *_), (*_, last, _, _) = stages[0], stages[-1]
+        total = side**2 * self.channels * self.patch_size**2 * D
+        for side, D, F, blocks in stages:
+            N = side**2 + 1
+            total += blocks * (N * (4 * D * D + 2 * D * F) + 2 * N * N * D)
+        for (_, before, *_), (side, after, *_) in pairwise(stages):
+            total += side**2 * 9 * after + before * after
+        return total + last * self.classes
