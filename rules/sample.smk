@@ -3,7 +3,7 @@ rule sample:
     input:
         manifest=rules.prepare.output.manifest,
         table=[config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else [],
-        latency=LATENCY,
+        latency=LATENCY if config["budget"]["latency"] else [],
     output:
         archs=out("sample/archs.csv"),
     log:
