@@ -16,6 +16,7 @@ from libranas.recipe import Recipe
 from libranas.report import METHODS
 from libranas.search import METHODS as METHODS_OF_SEARCH
 from libranas.search import OBJECTIVES, WINNERS
+from libranas.sources import ADAPTERS, LAYOUTS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 
@@ -114,6 +115,13 @@ def test_the_presets_of_the_schema_are_presets_of_the_code():
     assert set(enum) - {None} == set(PRESETS)
 
 
+def test_the_adapters_of_the_schema_are_those_of_the_code():
+    assert SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"] == list(ADAPTERS)
+    assert list(LAYOUTS) == [name for name in ADAPTERS if name != "digits"]
+    documented = (ROOT / "docs" / "data-sets.md").read_text()
+    assert all(f"| `{name}` |" in documented for name in ADAPTERS)
+
+
 def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     config = copy.deepcopy(DEFAULT)
     for section, key in (("score", "seeds"), ("benchmark", "count"), ("layers", "bins"), ("data", "splits")):
@@ -180,7 +188,7 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
         ("score", None, "score: expected a section, got None"),
         ("data", "digits", "data: expected a section, got 'digits'"),
         ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
-        ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, got 'mnist'"),
+        ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, cifar100"),
         ("data.splits.val", 1.0, "data.splits.val: expected less than 1, got 1.0"),
         (
             "space.preset",
