@@ -1,6 +1,7 @@
 """The configurations that are shipped pass the check, and a wrong one is explained by key and expectation."""
 
 import copy
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -49,10 +50,14 @@ def problem(config: dict) -> str:
     return caught.value.what
 
 
-SHIPPED = {
-    "config": DEFAULT,
-    **{p.stem: merged(DEFAULT, yaml.safe_load(p.read_text(encoding="utf-8"))) for p in PRESET_FILES},
-}
+def preset(path: Path) -> dict:
+    """The configuration of a preset, with what its first line says that it goes on top of."""
+    text = path.read_text(encoding="utf-8")
+    below = re.match(r"# On top of config/([\w-]+)\.yaml", text)
+    return merged(preset(ROOT / "config" / f"{below[1]}.yaml") if below else DEFAULT, yaml.safe_load(text))
+
+
+SHIPPED = {"config": DEFAULT, **{p.stem: preset(p) for p in PRESET_FILES}}
 shipped = pytest.mark.parametrize("name", SHIPPED)
 
 
@@ -85,6 +90,7 @@ def test_shipped_recipes_are_recipes(name):
     for recipe in (final, config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
         if recipe is not None:
             assert Recipe(**recipe).epochs >= 1
+            assert not (recipe.get("hflip") and config["data"]["adapter"] in ("digits", "svhn"))
     assert Options(**config["score"]["options"])
 
 
