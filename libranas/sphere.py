@@ -5,6 +5,8 @@ read off on an equiangular grid (Cohen et al., *Spherical CNNs*, ICLR 2018, sect
 NeurIPS 2022). Outside of the image the sphere is black.
 """
 
+import functools
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -13,6 +15,7 @@ from scipy.spatial.transform import Rotation
 HALF_SIDE = 1.5
 
 
+@functools.lru_cache
 def grid(bandwidth: int) -> np.ndarray:
     """Unit vectors of the Driscoll-Healy grid, float64 (3, 2b, 2b).
 
