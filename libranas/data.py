@@ -345,6 +345,7 @@ def prepare(
                 "seed": seed,
                 "split_rule": rules,
                 "broken": {"count": len(broken), "images": broken},
+                "warnings": source.warnings,
                 "ignored": {"count": len(source.ignored), "first": source.ignored[:20]},
             }
             write_json(manifest_path, manifest)

@@ -10,4 +10,6 @@ with stage(snakemake) as log:
 
     folder = Path(snakemake.output.manifest).parent
     manifest = prepare(snakemake.params.data, folder, snakemake.params.seed, snakemake.threads, progress)
+    for warning in manifest["warnings"]:
+        log.warning("%s", warning)
     log.info("%d classes: %s", len(manifest["classes"]), ", ".join(map(str, manifest["classes"][:20])))

@@ -1,6 +1,7 @@
 """The configurations that are shipped pass the check, and a wrong one is explained by key and expectation."""
 
 import copy
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from libranas.recipe import Recipe
 from libranas.report import METHODS
 from libranas.search import METHODS as METHODS_OF_SEARCH
 from libranas.search import OBJECTIVES, WINNERS
+from libranas.sources import ADAPTERS, LAYOUTS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 
@@ -48,10 +50,14 @@ def problem(config: dict) -> str:
     return caught.value.what
 
 
-SHIPPED = {
-    "config": DEFAULT,
-    **{p.stem: merged(DEFAULT, yaml.safe_load(p.read_text(encoding="utf-8"))) for p in PRESET_FILES},
-}
+def preset(path: Path) -> dict:
+    """The configuration of a preset, with what its first line says that it goes on top of."""
+    text = path.read_text(encoding="utf-8")
+    below = re.match(r"# On top of config/([\w-]+)\.yaml", text)
+    return merged(preset(ROOT / "config" / f"{below[1]}.yaml") if below else DEFAULT, yaml.safe_load(text))
+
+
+SHIPPED = {"config": DEFAULT, **{p.stem: preset(p) for p in PRESET_FILES}}
 shipped = pytest.mark.parametrize("name", SHIPPED)
 
 
@@ -84,6 +90,7 @@ def test_shipped_recipes_are_recipes(name):
     for recipe in (final, config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
         if recipe is not None:
             assert Recipe(**recipe).epochs >= 1
+            assert not (recipe.get("hflip") and config["data"]["adapter"] in ("digits", "svhn"))
     assert Options(**config["score"]["options"])
 
 
@@ -112,6 +119,13 @@ def test_the_options_of_the_schema_are_options_of_the_code():
 def test_the_presets_of_the_schema_are_presets_of_the_code():
     enum = SCHEMA["properties"]["space"]["properties"]["preset"]["enum"]
     assert set(enum) - {None} == set(PRESETS)
+
+
+def test_the_adapters_of_the_schema_are_those_of_the_code():
+    assert SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"] == list(ADAPTERS)
+    assert list(LAYOUTS) == [name for name in ADAPTERS if name != "digits"]
+    documented = (ROOT / "docs" / "data-sets.md").read_text()
+    assert all(f"| `{name}` |" in documented for name in ADAPTERS)
 
 
 def test_defaults_are_filled_in_and_the_argument_is_left_alone():
@@ -180,7 +194,7 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
         ("score", None, "score: expected a section, got None"),
         ("data", "digits", "data: expected a section, got 'digits'"),
         ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
-        ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, got 'mnist'"),
+        ("data.adapter", "mnist", "data.adapter: expected one of digits, folder, cifar10, cifar100"),
         ("data.splits.val", 1.0, "data.splits.val: expected less than 1, got 1.0"),
         (
             "space.preset",

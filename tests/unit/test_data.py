@@ -408,7 +408,7 @@ def test_a_file_that_would_start_a_program_is_not_opened():
 # Bad folders
 
 
-@pytest.mark.parametrize("adapter", ["folder", "cifar10"])
+@pytest.mark.parametrize("adapter", sorted(sources.LAYOUTS))
 def test_a_missing_path_says_what_is_expected(tmp_path, adapter):
     nowhere = tmp_path / "nowhere"
     config = settings(adapter=adapter, path=str(nowhere))
@@ -570,7 +570,7 @@ def test_bad_cifar10_batches_are_named(tmp_path):
     cifar_batches(base)
     whole = (base / "data_batch_2").read_bytes()
     (base / "data_batch_2").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, cifar_settings(tmp_path), "data_batch_2 is not a CIFAR-10 file")
+    refused(tmp_path, cifar_settings(tmp_path), "data_batch_2 is not a file of cifar-10-python.tar.gz")
     (base / "data_batch_2").write_bytes(pickle.dumps({"data": np.zeros((3, 5), np.uint8), "labels": [1, 2, 3]}))
     refused(tmp_path, cifar_settings(tmp_path), "data_batch_2", "uint8 (3, 5), expected uint8 (3, 3072)")
     (base / "data_batch_2").write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}))

@@ -1,0 +1,408 @@
+"""Adapters of known data sets: their published layouts with few images, and what is said of bad copies."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+from scipy.io import savemat
+from timm.data import ImageNetInfo
+
+from libranas.data import load_split, prepare
+from libranas.errors import LibranasError
+from libranas.provenance import stream_seed
+from libranas.sources import ADAPTERS, LAYOUTS
+from libranas.sphere import project, random_rotation
+
+SYNSETS = ImageNetInfo().label_names()
+
+
+def settings(adapter: str, path, size=32, **changes) -> dict:
+    base = {"adapter": adapter, "path": str(path), "image_size": size, "channels": 3, "max_broken": 0}
+    return base | {"splits": {"val": 0.25, "test": 0.25}, "limit": None, "calibration": 8} | changes
+
+
+def refused(adapter: str, path, *said: str) -> None:
+    with pytest.raises(LibranasError) as caught, ADAPTERS[adapter](Path(path)):
+        pass
+    for words in said:
+        assert words in str(caught.value)
+
+
+def noise(n: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def jpeg(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+# CIFAR-100
+
+
+def cifar100(base: Path, n_train=400, n_test=200) -> dict[str, np.ndarray]:
+    base.mkdir(parents=True)
+    pixels = {"train": noise(n_train, 3072), "test": noise(n_test, 3072)}
+    for split, data in pixels.items():
+        fine = [i % 100 for i in range(len(data))]
+        content = {"data": data, "fine_labels": fine, "coarse_labels": [i // 5 for i in fine], "filenames": ["a.png"]}
+        (base / split).write_bytes(pickle.dumps(content, protocol=2))
+    names = {"fine_label_names": [f"thing{i}" for i in range(100)], "coarse_label_names": ["x"] * 20}
+    (base / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    return pixels
+
+
+def test_cifar100_is_what_torchvision_reads(tmp_path, monkeypatch):
+    cifar100(tmp_path / "cifar-100-python")
+    monkeypatch.setattr(torchvision.datasets.CIFAR100, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5: True)
+    for path in (tmp_path, tmp_path / "cifar-100-python"):
+        with ADAPTERS["cifar100"](path) as source:
+            for split, items in source.splits.items():
+                theirs = torchvision.datasets.CIFAR100(tmp_path, train=split == "train")
+                assert len(items) == len(theirs) and source.classes == theirs.classes
+                for item, (image, label) in zip(items, theirs, strict=True):
+                    np.testing.assert_array_equal(item.load(), np.asarray(image))
+                    assert item.label == label
+
+
+def test_a_bad_copy_of_cifar100_is_named(tmp_path):
+    base = tmp_path / "cifar-100-python"
+    cifar100(base)
+    (base / "meta").unlink()
+    refused("cifar100", tmp_path, "lacks meta", LAYOUTS["cifar100"])
+    (base / "meta").write_bytes(pickle.dumps({"fine_label_names": ["only", "two"]}))
+    refused("cifar100", tmp_path, "not all labels are 0 to 1")
+    (base / "test").write_bytes(pickle.dumps(os.system))
+    refused("cifar100", tmp_path, "test is not a file of cifar-100-python.tar.gz", "system")
+
+
+# Spherical CIFAR-100
+
+
+def test_spherical_cifar100_is_cifar100_projected(tmp_path):
+    pixels = cifar100(tmp_path / "cifar-100-python")
+    with ADAPTERS["spherical_cifar100"](tmp_path) as source:
+        items = source.splits["test"]
+        assert [item.label for item in items[:3]] == [0, 1, 2] and len(items) == 200
+        turned = random_rotation(stream_seed(0, "sphere", "test/7"))
+        image = pixels["test"][7].reshape(3, 32, 32).transpose(1, 2, 0)
+        np.testing.assert_array_equal(items[7].load(), project(image, turned))
+        assert items[7].load().shape == (60, 60, 3)
+    first = prepare(settings("spherical_cifar100", tmp_path, 60), tmp_path / "a", 0)
+    again = prepare(settings("spherical_cifar100", tmp_path, 60), tmp_path / "b", 1)
+    assert first["splits"]["test"]["sha256"] == again["splits"]["test"]["sha256"]  # the seed of a run turns nothing
+
+
+def test_the_published_sphere_is_read(tmp_path):
+    images = {"train": noise(120, 3, 60, 60), "test": noise(100, 3, 60, 60)}
+    content = {split: {"images": x, "labels": np.arange(len(x)) % 100} for split, x in images.items()}
+    file = tmp_path / "s2_cifar100.gz"
+    file.write_bytes(gzip.compress(pickle.dumps(content), 1))
+    for path in (tmp_path, file):
+        with ADAPTERS["spherical_cifar100"](path) as source:
+            assert [len(items) for items in source.splits.values()] == [120, 100] and len(source.classes) == 100
+            for split, x in images.items():
+                item = source.splits[split][99]
+                np.testing.assert_array_equal(item.load(), x[99].transpose(1, 2, 0))
+                assert item.label == 99
+    content["test"]["images"] = images["test"][:, :, :30]
+    file.write_bytes(gzip.compress(pickle.dumps(content), 1))
+    refused("spherical_cifar100", tmp_path, "images of test are uint8 (100, 3, 30, 60)")
+    file.write_bytes(file.read_bytes()[:900])
+    refused("spherical_cifar100", tmp_path, "is not a file of s2_cifar100.gz")
+
+
+# SVHN
+
+
+def test_svhn_is_what_torchvision_reads(tmp_path, monkeypatch):
+    for split, n in (("train", 40), ("test", 20)):
+        y = (np.arange(n) % 10 + 1).astype(np.uint8)[:, None]
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": noise(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": y})
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
+    with ADAPTERS["svhn"](tmp_path) as source:
+        assert source.classes == list("0123456789")
+        for split, items in source.splits.items():
+            theirs = torchvision.datasets.SVHN(tmp_path, split)
+            assert len(items) == len(theirs)
+            for item, (image, label) in zip(items, theirs, strict=True):
+                np.testing.assert_array_equal(item.load(), np.asarray(image))
+                assert item.label == label
+
+
+def test_a_bad_copy_of_svhn_is_named(tmp_path):
+    refused("svhn", tmp_path, "lacks train_32x32.mat", LAYOUTS["svhn"])
+    (tmp_path / "train_32x32.mat").write_bytes(b"no MATLAB file")
+    refused("svhn", tmp_path, "train_32x32.mat is not a MATLAB file")
+    savemat(tmp_path / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones(5)})
+    refused("svhn", tmp_path, "uint8 (32, 32, 3, 4), expected uint8 (32, 32, 3, 5)")
+
+
+# Pets
+
+
+def pets(root: Path) -> None:
+    (root / "oxford-iiit-pet/images").mkdir(parents=True)
+    (root / "oxford-iiit-pet/annotations").mkdir()
+    breeds = ["Abyssinian", "american_bulldog", "Maine_Coon"]
+    for split, first in (("trainval", 1), ("test", 31)):
+        lines = [f"{b}_{i} {k} 1 1" for k, b in enumerate(breeds, 1) for i in range(first, first + 20)]
+        (root / f"oxford-iiit-pet/annotations/{split}.txt").write_text("\n".join(lines) + "\n")
+        for i, line in enumerate(lines):
+            (root / f"oxford-iiit-pet/images/{line.split()[0]}.jpg").write_bytes(jpeg(first + i))
+
+
+def test_pets_are_what_torchvision_reads(tmp_path):
+    pets(tmp_path)
+    with ADAPTERS["pets"](tmp_path) as source:
+        assert source.classes == ["Abyssinian", "american_bulldog", "Maine_Coon"]
+        for ours, split in (("train", "trainval"), ("test", "test")):
+            theirs = torchvision.datasets.OxfordIIITPet(tmp_path, split)
+            assert len(source.splits[ours]) == len(theirs) == 60
+            for item, (image, label) in zip(source.splits[ours], theirs, strict=True):
+                np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(item.load()))), np.asarray(image))
+                assert item.label == label
+    manifest = prepare(settings("pets", tmp_path, 12), tmp_path / "out", 0)
+    assert [manifest["splits"][s]["count"] for s in ("train", "val", "test")] == [45, 15, 60]
+
+
+@pytest.mark.parametrize("line", ["../../secret_1 1 1 1", "/etc/secret_1 1 1 1", "cat_1 1", "", "dog_1 1 1 1"])
+def test_a_strange_line_of_pets_is_named(tmp_path, line):
+    pets(tmp_path)
+    listing = tmp_path / "oxford-iiit-pet/annotations/test.txt"
+    listing.write_text(listing.read_text() + line + "\n")
+    refused("pets", tmp_path, "test.txt, line 61", "IMAGE CLASS SPECIES BREED")
+
+
+def test_a_bad_copy_of_pets_is_named(tmp_path):
+    refused("pets", tmp_path, "lacks images or annotations/trainval.txt", LAYOUTS["pets"])
+    pets(tmp_path)
+    (tmp_path / "oxford-iiit-pet/images/Maine_Coon_1.jpg").unlink()
+    with pytest.raises(LibranasError, match=r"images/Maine_Coon_1.jpg: No such file"):
+        prepare(settings("pets", tmp_path), tmp_path / "out", 0)
+
+
+# ImageNet-1k
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes = b"", **header) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for key, value in header.items():
+        setattr(member, key, value)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def tar_of(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in members.items():
+            add(tar, name, content)
+    return buffer.getvalue()
+
+
+def folder_names(split: str, per_class=1) -> dict[str, bytes]:
+    return {f"{split}/{s}/{s}_{i}.JPEG": jpeg(k % 50) for k, s in enumerate(SYNSETS) for i in range(per_class)}
+
+
+def shard(prefix: str, labels) -> bytes:
+    members = {}
+    for k in labels:
+        members[f"{prefix}{SYNSETS[k]}_1.jpg"] = jpeg(k % 50)
+        members[f"{prefix}{SYNSETS[k]}_1.cls"] = str(k).encode()
+        members[f"{prefix}{SYNSETS[k]}_1.json"] = b"{}"
+    return tar_of(members)
+
+
+def as_folder(root: Path) -> Path:
+    for name, content in {**folder_names("train"), **folder_names("val")}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def as_tar(root: Path) -> Path:
+    (root / "both.tar").write_bytes(tar_of({**folder_names("ILSVRC/train"), **folder_names("ILSVRC/val")}))
+    return root / "both.tar"
+
+
+def as_tars(root: Path) -> Path:
+    """The archive of training images as it is published, and another one of sorted validation images."""
+    classes = {f"{s}.tar": tar_of({f"{s}_0.JPEG": jpeg(k % 50)}) for k, s in enumerate(SYNSETS)}
+    (root / "ILSVRC2012_img_train.tar").write_bytes(tar_of(classes))
+    (root / "ILSVRC2012_img_val.tar").write_bytes(tar_of({n[4:]: c for n, c in folder_names("val").items()}))
+    return root
+
+
+def as_shards(root: Path) -> Path:
+    for i in range(2):
+        (root / f"imagenet1k-train-000{i}.tar").write_bytes(shard("", range(i * 500, i * 500 + 500)))
+    (root / "imagenet1k-validation-00.tar").write_bytes(shard("x/", range(1000)))
+    return root
+
+
+@pytest.mark.parametrize("lay_out", [as_folder, as_tar, as_tars, as_shards])
+def test_imagenet_in_each_layout(tmp_path, lay_out):
+    with ADAPTERS["imagenet"](lay_out(tmp_path)) as source:
+        assert source.classes == SYNSETS == sorted(SYNSETS)
+        assert set(source.splits) == {"train", "test"}
+        for items in source.splits.values():
+            assert sorted(item.label for item in items) == list(range(1000))
+            for item in items:
+                assert SYNSETS[item.label] in item.source and item.load() == jpeg(item.label % 50)
+        assert source.warnings == [
+            "train has 1,000 images, ImageNet-1k has 1,281,167.",
+            "test has 1,000 images, ImageNet-1k has 50,000.",
+        ]
+
+
+def test_an_imagenet_is_prepared_and_what_is_odd_is_kept(tmp_path):
+    path = tmp_path / "both.tar"
+    path.write_bytes(tar_of({**folder_names("train", 3), **folder_names("val")}))
+    config = settings("imagenet", path, 8, splits={"val": 0.4, "test": 0.2}, limit={"train": 1500})
+    manifest = prepare(config, tmp_path / "out", 0)
+    assert [manifest["splits"][s]["count"] for s in ("train", "val", "test")] == [1500, 1200, 1000]
+    assert manifest["warnings"][0].startswith("train has 3,000 images")
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["warnings"] == manifest["warnings"]
+    images, labels = load_split(tmp_path / "out/images.h5", "test")
+    assert len(images) == 1000 and sorted(labels.tolist()) == list(range(1000))
+
+
+def test_copies_of_imagenet_that_are_not_whole_are_named(tmp_path):
+    def written(members: dict) -> Path:
+        (tmp_path / "both.tar").write_bytes(tar_of(members))
+        return tmp_path / "both.tar"
+
+    train, val = folder_names("train"), folder_names("val")
+    refused("imagenet", written(train), "no image of val", LAYOUTS["imagenet"])
+    some = dict(list(val.items())[3:])
+    refused("imagenet", written({**train, **some}), "test has images of 997", SYNSETS[0], "adapter: folder")
+    odd = written({**train, **val, "train/n99999999/n99999999_1.JPEG": jpeg(0)})
+    refused("imagenet", odd, "n99999999", "not one of ImageNet-1k's 1000")
+    flat = {f"val/ILSVRC2012_val_{i:08}.JPEG": jpeg(i) for i in range(5)}
+    refused(
+        "imagenet", written({**train, **flat}), "5 image(s) are in no class folder", "val_00000000", "class folders"
+    )
+
+
+def test_flat_archives_of_validation_images_and_test_images(tmp_path):
+    as_tars(tmp_path)
+    (tmp_path / "ILSVRC2012_img_test.tar").write_bytes(tar_of({"ILSVRC2012_test_00000001.JPEG": jpeg(0)}))
+    with ADAPTERS["imagenet"](tmp_path) as source:
+        assert source.ignored == ["ILSVRC2012_img_test.tar/ILSVRC2012_test_00000001.JPEG"]
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg(0)}))
+    refused("imagenet", tmp_path, "ILSVRC2012_img_val.tar/ILSVRC2012_val_00000001.JPEG", "in no class folder")
+
+
+def test_shards_in_another_order_of_classes_are_refused(tmp_path):
+    as_shards(tmp_path)
+    members = {f"{SYNSETS[5]}_1.jpg": jpeg(0), f"{SYNSETS[5]}_1.cls": b"6"}
+    (tmp_path / "extra-train.tar").write_bytes(tar_of(members))
+    refused("imagenet", tmp_path, "has the label 6", "sorted WordNet ids")
+    for wrong, said in ((b"1000", "has the label 1000"), (b"cat", "not a number")):
+        (tmp_path / "extra-train.tar").write_bytes(tar_of({"a.jpg": jpeg(0), "a.cls": wrong}))
+        refused("imagenet", tmp_path, "extra-train.tar/a.jpg", said)
+
+
+def test_a_tar_in_a_tar_that_is_cut_is_named(tmp_path):
+    as_tars(tmp_path)
+    whole = tar_of({"n01440764_0.JPEG": jpeg(0), "n01440764_1.JPEG": jpeg(1)})
+    for length in (100, 700, len(jpeg(0)) // 2 + 512):
+        (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(tar_of({"n01440764.tar": whole[:length]}))
+        refused("imagenet", tmp_path, "ILSVRC2012_img_train.tar", "cut off or damaged")
+
+
+def test_hugging_face_files_without_their_library(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    refused("imagenet", tmp_path, "needs the package `datasets`", "libranas[hf]")
+
+
+def parquet(root: Path, name: str, labels: list[int]) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=[f"thing {s}" for s in SYNSETS])}
+    (root / "data").mkdir(exist_ok=True)
+    rows = {
+        "image": [{"bytes": jpeg(k % 50), "path": f"{SYNSETS[k]}_1_{SYNSETS[k]}.JPEG"} for k in range(1000)],
+        "label": labels,
+    }
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    table.to_parquet(root / f"data/{name}-00000-of-00001.parquet")
+
+
+def test_hugging_face_files(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    root = tmp_path / "imagenet-1k"
+    root.mkdir()
+    parquet(root, "train", list(range(1000)))
+    refused("imagenet", root, "no split 'validation'")
+    parquet(root, "validation", list(range(1000)))
+    with ADAPTERS["imagenet"](root) as source:
+        for items in source.splits.values():
+            assert [item.label for item in items] == list(range(1000))
+            assert items[777].load() == jpeg(777 % 50)
+        assert source.splits["test"][3].source == "validation/3"
+    parquet(root, "validation", list(reversed(range(1000))))
+    refused("imagenet", root, "has the label", "sorted WordNet ids")
+
+
+# Names from outside
+
+
+HOSTILE = {
+    "../../outside/{}.png": {},
+    "train/cat/../../../../outside/{}.png": {},
+    "/etc/outside/{}.png": {},
+    "train/cat/symbolic{}.png": {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"},
+    "train/cat/hard{}.png": {"type": tarfile.LNKTYPE, "linkname": "../../../etc/passwd"},
+    "train/cat/device{}.png": {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5},
+    "train/cat/pipe{}.png": {"type": tarfile.FIFOTYPE},
+    "train/outside": {"type": tarfile.SYMTYPE, "linkname": "/"},
+}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("adapter", ["folder", "imagenet"])
+def test_no_member_of_a_tar_leads_outside(tmp_path, mode, adapter, monkeypatch):
+    """Nothing is extracted: a hostile tar writes no file, opens no other file, and its links are no images."""
+    classes = ["cat", "dog"] if adapter == "folder" else SYNSETS
+    path = tmp_path / "in" / "hostile.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, mode) as tar:
+        for split in ("train", "val", "test")[: 3 if adapter == "folder" else 2]:
+            for name in classes:
+                add(tar, f"{split}/{name}/{name}_0.jpg", jpeg(0))
+        for name, header in HOSTILE.items():
+            add(tar, name.replace("cat", classes[0]).format(0), b"" if header else jpeg(1), **header)
+        add(tar, f"train/{classes[1]}/{classes[1]}_0.jpg", jpeg(2))  # once more: the last one counts, as tar has it
+    before = sorted(tmp_path.rglob("*"))
+    opened = []
+    sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+    with ADAPTERS[adapter](path) as source:
+        images = {item.source.removeprefix("hostile.tar/"): item.load for item in source.splits["train"]}
+        refusals, contents = set(), {}
+        for name, load in images.items():
+            try:
+                contents[name] = load()
+            except OSError as error:
+                assert "a link or special file" in str(error)
+                refusals.add(name.rsplit("/", 1)[1])
+    assert refusals == {"symbolic0.png", "hard0.png", "device0.png", "pipe0.png"}
+    assert set(contents) == {f"train/{name}/{name}_0.jpg" for name in classes}
+    assert contents[f"train/{classes[1]}/{classes[1]}_0.jpg"] == jpeg(2)
+    assert sorted(tmp_path.rglob("*")) == before
+    touched = {str(name) for name in opened if isinstance(name, (str, os.PathLike))}
+    assert not {name for name in touched if "outside" in name or "passwd" in name}
