@@ -1,0 +1,142 @@
+"""What a search is worth in trained accuracy: equal budgets, many seeds.
+
+    snakemake --cores 2 libra                                        # a run with labels, such as the default one
+    python benchmarks/trained_search.py results/digits [config/OTHER.yaml ...] [--seeds 10] [--workers 2]
+
+For every seed anew: the labelled architectures that the combiner is fitted on, the searches with the same number of
+evaluations, the networks that they find, and a training of each. Networks of one seed see the same order of images.
+Writes ``benchmarks/search/trained-RUN.csv`` (a row a seed and network: size, fitness, test accuracy) and
+``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
+"""
+
+import argparse
+import multiprocessing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from libranas import data, search
+from libranas.accuracy_table import mean_accuracies
+from libranas.arch import Arch
+from libranas.combiners import Sample
+from libranas.config import checked
+from libranas.ensemble import fitted
+from libranas.files import read_json, write_json, write_text
+from libranas.layers import WindowChoice
+from libranas.provenance import digest, facts, stream_seed
+from libranas.recipe import ImageSet, Recipe
+from libranas.scoring import Fitness, Scorer
+from libranas.spaces import Budget, make_space
+from libranas.stats import mean_interval
+from libranas.train import train_and_test
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Searches that are compared; each takes the fittest of as many evaluations.
+STRATEGIES = ("evolution", "ageing", "random")
+
+
+def configuration(overlays: list[Path]) -> dict:
+    """config.yaml with the presets over it, section by section as Snakemake does."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for path in overlays:
+        for key, value in yaml.safe_load(path.read_text()).items():
+            config[key] = config[key] | value if isinstance(value, dict) and config.get(key) else value
+    return checked(config, ROOT / "config" / "schema.yaml")
+
+
+def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
+    """The networks of every strategy and their controls, trained."""
+    torch.set_num_threads(1)
+    manifest = read_json(run / "data/manifest.json")
+    space = make_space(config["space"], manifest["image_size"], manifest["channels"], len(manifest["classes"]))
+    budget, settings = Budget.from_settings(config["budget"]), config["search"]
+    table = pd.read_csv(run / "layers/table.csv", index_col="id")
+    archs = {a.id: a for a in map(Arch.from_json, pd.read_csv(run / "sample/archs.csv")["architecture"])}
+    features = pd.DataFrame([space.features(archs[i]) for i in table.index], table.index)
+    sample = Sample(table[sorted(config["score"]["proxies"])], table["params"], features)
+    accuracy = mean_accuracies(run / "benchmark/train.csv")
+    rng = np.random.default_rng(stream_seed(seed, "calibration"))
+    labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]
+    calibration = sorted(accuracy.index[labelled])
+    predictor = fitted(sample, accuracy, calibration, config["libra"]["combiner"], seed)
+    inputs, targets = map(torch.from_numpy, data.load_calibration(run / "data/calibration.npz"))
+    scorer = Scorer(
+        space, inputs, targets, manifest["calibration"]["sha256"], config["seed"], config["score"]["options"]
+    )
+    window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
+    fitness = Fitness(scorer, predictor, settings["seeds"], window, config["layers"]["psi"])
+    key = digest(scorer.conditions, calibration, sample.score_AP.to_csv(), accuracy.to_csv(), settings["seeds"])
+
+    def found(name: str) -> Arch:
+        searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
+        path = state / f"{name}-{seed}.jsonl"
+        return search.fittest(search.run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
+
+    networks = {name: found(name) for name in (*STRATEGIES, "params")}
+    networks["equal size"] = search.equal_size(space, budget, networks["evolution"], search.EQUAL_SIZE, seed)
+    splits = [data.load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
+    sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)
+    recipe, rows = Recipe(**config["train"]["recipe"]), []
+    for name, arch in networks.items():
+        path = state / f"trained-{seed}-{arch.id}.json"
+        trained = digest(space, arch.id, recipe, manifest["content_sha256"], seed)
+        if not path.exists() or read_json(path)["key"] != trained:
+            _, metrics = train_and_test(
+                space, arch, sets, recipe, (seed, 0), "cpu", path.with_suffix(".pt"), trained, lambda record: None
+            )
+            write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
+        value, _ = fitness(arch)
+        facts_of = {"id": arch.id, "params": space.params(arch), "macs": space.macs(arch), "fitness": value}
+        rows.append({"seed": seed, "network": name, **facts_of, "test_accuracy": read_json(path)["test_accuracy"]})
+    return rows
+
+
+def summary(table: pd.DataFrame) -> dict:
+    """Mean test accuracy of every kind of network, and how much more that of evolution is, paired by seed."""
+    accuracy = table.pivot(index="seed", columns="network", values="test_accuracy")
+    ours = accuracy["evolution"]
+    differences = {name: mean_interval(ours - accuracy[name]) for name in accuracy if name != "evolution"}
+    return {
+        "test_accuracy": {name: mean_interval(accuracy[name])._asdict() for name in accuracy},
+        "evolution_minus": {name: estimate._asdict() for name, estimate in differences.items()},
+        "params": table.groupby("network")["params"].mean().to_dict(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a run that got as far as the stage libra")
+    parser.add_argument("presets", nargs="*", type=Path, help="configuration files of that run")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    config, state = configuration(arguments.presets), arguments.run / "state" / "trained_search"
+    state.mkdir(parents=True, exist_ok=True)
+    work = partial(one_seed, run=arguments.run, config=config, state=state)
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        rows = [row for rows in pool.imap(work, range(arguments.seeds)) for row in rows]
+    table = pd.DataFrame(rows)
+    result = {
+        **summary(table),
+        "seeds": arguments.seeds,
+        "evaluations": config["search"]["evaluations"],
+        "labels": config["libra"]["calibration"],
+        "combiner": config["libra"]["combiner"],
+        "budget": config["budget"],
+        "recipe": config["train"]["recipe"],
+        "device": "cpu",
+        "facts": facts(),
+    }
+    path = ROOT / "benchmarks" / "search" / f"trained-{arguments.run.name}"
+    write_text(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+    write_json(path.with_suffix(".json"), result)
+    print(pd.DataFrame(result["test_accuracy"]).T.round(4).to_string())
+    print(pd.DataFrame(result["evolution_minus"]).T.round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()
