@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from snakemake.utils import update_config
 
 from libranas import data, search
 from libranas.accuracy_table import mean_accuracies
@@ -39,12 +40,11 @@ ROOT = Path(__file__).resolve().parents[1]
 STRATEGIES = ("evolution", "ageing", "random")
 
 
-def configuration(overlays: list[Path]) -> dict:
-    """config.yaml with the presets over it, section by section as Snakemake does."""
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    for path in overlays:
-        for key, value in yaml.safe_load(path.read_text()).items():
-            config[key] = config[key] | value if isinstance(value, dict) and config.get(key) else value
+def configuration(presets: list[Path]) -> dict:
+    """config.yaml with the presets over it, as Snakemake does."""
+    config: dict = {}
+    for path in (ROOT / "config.yaml", *presets):
+        update_config(config, yaml.safe_load(path.read_text()))
     return checked(config, ROOT / "config" / "schema.yaml")
 
 
