@@ -81,18 +81,12 @@ def fitness_of(config: dict, space: Space, budget: Budget, folder: Path) -> Fitn
     inputs, targets = map(torch.from_numpy, data.load_calibration(folder / "calibration.npz"))
     scorer = Scorer(space, inputs, targets, "", config["seed"], config["score"]["options"])
     rng = np.random.default_rng(0)
-    archs, window, names = (
-        Sampler(space, budget, rng).take(LABELLED + 20),
-        LayerWindow(1, 2, 3),
-        config["score"]["proxies"],
-    )
+    archs = Sampler(space, budget, rng).take(LABELLED + 20)
+    window, names = LayerWindow(1, 2, 3), config["score"]["proxies"]
     rows = {a.id: scorer.table(a, [0], names, window, "window") for a in progress(archs, len(archs), "reference")}
     scores = pd.DataFrame(rows).T[sorted(names)]
-    params = pd.Series({a.id: space.params(a) for a in archs})
-    features = pd.DataFrame([space.features(a) for a in archs], scores.index)
     accuracy = pd.Series(rng.normal(size=LABELLED), scores.index[:LABELLED])
-    sample = Sample(scores, params, features)
-    predictor = fitted(sample, accuracy, list(accuracy.index), config["libra"]["combiner"], 1)
+    predictor = fitted(Sample.of(scores, space, archs), accuracy, list(accuracy.index), config["libra"]["combiner"], 1)
     return Fitness(scorer, predictor, 1, window, "window")
 
 

@@ -56,8 +56,7 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     budget, settings = Budget.from_settings(config["budget"]), config["search"]
     table = pd.read_csv(run / "layers/table.csv", index_col="id")
     archs = {a.id: a for a in map(Arch.from_json, pd.read_csv(run / "sample/archs.csv")["architecture"])}
-    features = pd.DataFrame([space.features(archs[i]) for i in table.index], table.index)
-    sample = Sample(table[sorted(config["score"]["proxies"])], table["params"], features)
+    sample = Sample.of(table[sorted(config["score"]["proxies"])], space, [archs[i] for i in table.index])
     accuracy = mean_accuracies(run / "benchmark/train.csv")
     rng = np.random.default_rng(stream_seed(seed, "calibration"))
     labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]

@@ -12,7 +12,7 @@ Their target is the rank of the accuracy. Scores that are not finite rank below 
 Shape suffixes: A architectures, C labelled, R reference, P proxies, F features, D columns of a learner.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from libranas import gaussian_process
+from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.libra import ReferenceRanks, choose
+from libranas.spaces import Space
 from libranas.stats import rank_last, spearman
 
 # -- what is known -----------------------------------------------------------------------------------------
@@ -42,6 +44,13 @@ class Sample:
     score_AP: pd.DataFrame
     params_A: pd.Series
     feature_AF: pd.DataFrame | None = None
+
+    @classmethod
+    def of(cls, score_AP: pd.DataFrame, space: Space, archs: Iterable[Arch]) -> "Sample":
+        """Of networks of a search space, `archs` in the order of the rows: sizes and features are the space's."""
+        rows = [(space.params(arch), space.features(arch)) for arch in archs]
+        params, features = zip(*rows, strict=True)
+        return cls(score_AP, pd.Series(params, score_AP.index), pd.DataFrame(list(features), score_AP.index))
 
     @classmethod
     def one(cls, scores: Mapping[str, float], params: float, features: Mapping[str, float] | None = None) -> "Sample":

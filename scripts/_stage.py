@@ -68,8 +68,7 @@ def sample_of(snakemake, space):
 
     table = pd.read_csv(snakemake.input.table, index_col="id")
     archs = {arch.id: arch for arch in archs_of(snakemake.input.archs)}
-    features = pd.DataFrame([space.features(archs[i]) for i in table.index], index=table.index)
-    return Sample(table[sorted(snakemake.params.proxies)], table["params"], features)
+    return Sample.of(table[sorted(snakemake.params.proxies)], space, [archs[i] for i in table.index])
 
 
 def fitness_of(snakemake, scorer, choice: dict):
