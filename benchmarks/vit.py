@@ -4,13 +4,18 @@
 
 Writes to ``benchmarks/vit/RUN``: ``inherited.csv`` (architectures, sizes, accuracies with the supernet's weights) and
 ``trained.csv`` (the same for those that were trained: the mean, and each seed), either of which serves as
-`benchmark.table` for the same space; ``scores.csv`` (every proxy, higher = better) and ``scores.h5`` (raw, with costs
-and conditions: docs/store-format.md; without components); ``agreement.json`` (supernet against training, and the noise
-ceiling); ``proxies.csv`` (each proxy against either accuracy); ``methods.csv`` (every combiner on trained accuracies);
-``conditions.json``.
+`benchmark.table` for the same space; ``trainings.jsonl`` (every training from scratch, with a key of all that it
+depends on); ``scores.csv`` (every proxy, higher = better) and ``scores.h5`` (raw, with costs and conditions:
+docs/store-format.md; without components); ``agreement.json`` (supernet against training, and the noise ceiling);
+``proxies.csv`` (each proxy against either accuracy); ``methods.csv`` (every combiner on trained accuracies);
+``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of the work, and a run in a new
+place, with more networks or seeds perhaps, takes them up from there:
+
+    python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --restore     # then snakemake as above
 """
 
 import argparse
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +26,56 @@ from trained_search import configuration
 from libranas import store
 from libranas.accuracy_table import mean_accuracies
 from libranas.ensemble import proxy_table
-from libranas.files import read_json, write_json, write_text
+from libranas.files import AppendLog, read_json, write_json, write_text
 
 HERE = Path(__file__).with_name("vit")
+
+
+def logs(run: Path, config: dict) -> list[Path]:
+    """Where the shards of a run keep their trainings."""
+    return [run / f"state/benchmark/train-{shard}.jsonl" for shard in range(config["sample"]["shards"])]
+
+
+def records(path: Path) -> list[dict]:
+    """What a log holds, also while it is written."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def keep_trainings(run: Path, config: dict, kept: Path) -> int:
+    """Adds the trainings of a run to those that are kept; how many there are then."""
+    with AppendLog(kept) as log:
+        seen = list(log.records)
+        for path in filter(Path.exists, logs(run, config)):
+            for record in records(path):
+                if record not in seen:
+                    seen.append(record)
+                    log.append(record)
+    return len(seen)
+
+
+def restore_trainings(run: Path, config: dict, kept: Path) -> None:
+    """Gives every shard of a run all the kept trainings: each uses those whose keys are its own."""
+    for path in logs(run, config):
+        with AppendLog(path) as log:
+            for record in records(kept):
+                if record not in log.records:
+                    log.append(record)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("presets", nargs="+", type=Path, help="configuration files of the run")
+    parser.add_argument("--restore", action="store_true", help="give the run the trainings that are kept, and end")
     arguments = parser.parse_args()
     run, config = arguments.run, configuration(arguments.presets)
     folder = HERE / run.name
     folder.mkdir(parents=True, exist_ok=True)
+    if arguments.restore:
+        return restore_trainings(run, config, folder / "trainings.jsonl")
+    print(f"{keep_trainings(run, config, folder / 'trainings.jsonl')} trainings kept")
+    if not (run / "benchmark/agreement.json").exists() or not (run / "libra/methods.csv").exists():
+        return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
 
     scores = store.read(run / "scores/scores.h5")
     bare = {name: replace(proxy, components={}) for name, proxy in scores.proxies.items()}
