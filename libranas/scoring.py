@@ -7,6 +7,7 @@ so its scores do not depend on which others are scored, in which order, or on ho
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from libranas.combiners import Predictor, Sample
 from libranas.files import AppendLog, plain
 from libranas.layers import LayerWindow
 from libranas.nets import build
-from libranas.progress import silent
+from libranas.progress import may_stop, silent
 from libranas.provenance import digest, facts, stage_version, stream_seed
 from libranas.scorecard import ScoreCard
 from libranas.spaces import Space
@@ -240,8 +241,12 @@ def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
     pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness._arguments, devices))
 
     def each(_: Callable, archs: Sequence[Arch]) -> Iterator[tuple[float, dict]]:
-        for arch, scores in zip(archs, pool.map(_work, archs), strict=True):
-            yield fitness.of(arch, scores), scores
+        try:
+            for arch, scores in zip(archs, pool.map(_work, archs), strict=True):
+                yield fitness.of(arch, scores), scores
+        except BrokenProcessPool:
+            may_stop("while workers were scoring")  # the same signal ended them
+            raise
 
     try:
         yield each

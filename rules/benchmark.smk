@@ -12,8 +12,8 @@ rule benchmark_train_shard:
         out("times/benchmark/train-{shard}.tsv")
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=720,
+        mem_mb=grows(3000),
+        runtime=grows(720),
     params:
         version=stage_version("benchmark"),
         space=config["space"],
@@ -37,10 +37,11 @@ rule benchmark_train:
         out("logs/benchmark/train.log"),
     benchmark:
         out("times/benchmark/train.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("benchmark"),
     script:
@@ -61,8 +62,8 @@ rule benchmark_supernet:
         out("times/benchmark/supernet.tsv")
     threads: 2
     resources:
-        mem_mb=3000,
-        runtime=1440,
+        mem_mb=grows(3000),
+        runtime=grows(1440),
     params:
         version=stage_version("benchmark"),
         space=config["space"],
@@ -86,10 +87,11 @@ rule benchmark_table:
         out("logs/benchmark/table.log"),
     benchmark:
         out("times/benchmark/table.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("benchmark"),
         space=config["space"],
@@ -110,10 +112,11 @@ rule agreement:
         out("logs/benchmark/agreement.log"),
     benchmark:
         out("times/benchmark/agreement.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("benchmark"),
         seed=config["seed"],

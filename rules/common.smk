@@ -7,9 +7,10 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
+from libranas.cluster import cancel_left_over
 from libranas.config import checked, latency_needed
 from libranas.errors import LibranasError
-from libranas.files import disk_error, lock, write_text
+from libranas.files import disk_error, lock, read_json, write_json, write_text
 from libranas.provenance import stage_version
 
 try:
@@ -39,8 +40,13 @@ def state(path):
     return f"{RUN}/state/{path}"
 
 
+def grows(amount):
+    """Memory or minutes of a rule: as much again with every attempt, where the profile retries."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def begin():
-    """Lock this run until Snakemake ends, and keep the command line for the report.
+    """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep the command line for the report.
 
     The system lifts the lock however Snakemake ends; Snakemake's own lock (off in profiles/default) would outlive
     a kill. The command line is no parameter of a rule, so that it makes nothing rerun.
@@ -52,6 +58,14 @@ def begin():
             f"Another Snakemake is at work on {RUN}.",
             "Wait until it has ended, or give this run another name (`run` in the config).",
         )
+        # The SLURM plugin gives all jobs of one Snakemake one name; they outlive a `kill -9` of it.
+        name, kept = getattr(workflow.scheduler._executor, "run_uuid", None), state("slurm.json")
+        if os.path.exists(kept) and (count := cancel_left_over(read_json(kept)["name"])):
+            print(f"{count} SLURM jobs of a Snakemake that was killed are cancelled; they go on from where they were.")
+        if name:
+            write_json(kept, {"name": name})
+        elif os.path.exists(kept):
+            os.remove(kept)
         write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
     except OSError as error:
         raise WorkflowError(str(disk_error(error, state("lock")))) from None

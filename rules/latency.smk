@@ -11,8 +11,8 @@ rule latency:
     priority: 10
     threads: config["latency"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=grows(4000),
+        runtime=grows(120),
     params:
         version=stage_version("latency"),
         space=config["space"],

@@ -18,8 +18,8 @@ rule libra:
         out("times/libra.tsv")
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=grows(2000),
+        runtime=grows(60),
     params:
         version=stage_version("libra"),
         space=config["space"],

@@ -10,8 +10,8 @@ rule prepare:
         out("times/prepare.tsv")
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=grows(2000),
+        runtime=grows(240),
     params:
         version=stage_version("prepare"),
         data=config["data"],

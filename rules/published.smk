@@ -24,8 +24,8 @@ rule published_table:
         table="|".join(TABLES),
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=grows(2000),
+        runtime=grows(240),
     params:
         version=stage_version("libra"),
         published=config["published"],
@@ -50,10 +50,11 @@ rule published:
         out("logs/published.log"),
     benchmark:
         out("times/published.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("libra"),
     script:

@@ -35,10 +35,11 @@ rule report:
         out("logs/report.log"),
     benchmark:
         out("times/report.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("report"),
         config=config,

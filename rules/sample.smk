@@ -10,10 +10,11 @@ rule sample:
         out("logs/sample.log"),
     benchmark:
         out("times/sample.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=grows(1000),
+        runtime=grows(30),
     params:
         version=stage_version("sample"),
         space=config["space"],

@@ -12,8 +12,8 @@ rule score:
         out("times/score/{shard}.tsv")
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=240,
+        mem_mb=grows(3000),
+        runtime=grows(240),
     params:
         version=stage_version("score"),
         space=config["space"],
@@ -39,10 +39,11 @@ rule merge:
         out("logs/merge.log"),
     benchmark:
         out("times/merge.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=grows(2000),
+        runtime=grows(30),
     params:
         version=stage_version("score"),
         max_failed=config["score"]["max_failed"],
@@ -61,10 +62,11 @@ rule layers:
         out("logs/layers.log"),
     benchmark:
         out("times/layers.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=grows(2000),
+        runtime=grows(30),
     params:
         version=stage_version("layers"),
         layers=config["layers"],

@@ -22,8 +22,8 @@ rule search:
         strategy="evolution|ageing|nsga2|random|params",
     threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
     resources:
-        mem_mb=3000,
-        runtime=240,
+        mem_mb=grows(3000),
+        runtime=grows(240),
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
@@ -51,8 +51,8 @@ rule prune:
         out("times/search/pruning.tsv")
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=1440,
+        mem_mb=grows(4000),
+        runtime=grows(1440),
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
@@ -83,8 +83,8 @@ rule select:
         out("times/select.tsv")
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("search"),
         space=config["space"],

@@ -13,8 +13,8 @@ rule train:
         out("times/train/{role}-{seed}.tsv")
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=1440,
+        mem_mb=grows(3000),
+        runtime=grows(1440),
     params:
         version=stage_version("train"),
         space=config["space"],
@@ -37,10 +37,11 @@ rule compare:
         out("logs/compare.log"),
     benchmark:
         out("times/compare.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=grows(1000),
+        runtime=grows(10),
     params:
         version=stage_version("train"),
     script:
@@ -59,10 +60,11 @@ rule export:
         out("logs/export.log"),
     benchmark:
         out("times/export.tsv")
+    localrule: True
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=grows(2000),
+        runtime=grows(10),
     params:
         version=stage_version("train"),
         space=config["space"],

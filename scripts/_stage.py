@@ -1,4 +1,4 @@
-"""What every script does around its work: log to a file and the terminal, set threads, explain errors."""
+"""What every script does around its work: log to a file and the terminal, take GPUs, set threads, explain errors."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from libranas.arch import Arch
+from libranas.cluster import take_gpus
 from libranas.errors import LibranasError
 from libranas.files import disk_error
 from libranas.latency import LatencyTable
@@ -28,6 +29,7 @@ def stage(snakemake):
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     log = logging.getLogger("libranas")
     try:
+        take_gpus(snakemake.resources.get("gpu", 0))
         yield log
     except LibranasError as error:
         log.error("%s: %s", snakemake.rule, "\n".join([str(error), *getattr(error, "__notes__", [])]))

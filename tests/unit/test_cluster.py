@@ -1,0 +1,137 @@
+"""GPUs handed out by locks, jobs of a killed run cancelled, and work that ends when a signal asks for it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from libranas import cluster
+from libranas.errors import LibranasError
+from libranas.progress import Stopped, may_stop, progress, stop_when_asked
+
+HOLD = """
+import sys, pathlib
+from libranas.cluster import take_gpus
+print(",".join(take_gpus(int(sys.argv[2]), pathlib.Path(sys.argv[1]), wait=0.02)), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Start processes that take GPUs and keep them until they are killed."""
+    started = []
+
+    def begin(count=1, visible="7,8", job=None):
+        environment = {k: v for k, v in os.environ.items() if k not in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES")}
+        environment |= {"CUDA_VISIBLE_DEVICES": visible} | ({"SLURM_JOB_ID": job} if job else {})
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path / "locks"), str(count)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def gpus(process) -> str:
+    return process.stdout.readline().strip()
+
+
+def test_no_gpu_is_given_twice_and_a_dead_holder_frees_its_own(hold):
+    first, second = hold(), hold()
+    assert {gpus(first), gpus(second)} == {"7", "8"}
+    third = hold()
+    first.kill()
+    first.wait()
+    freed = gpus(third)
+    assert freed in ("7", "8")
+    fourth = hold(count=2)  # waits for both: it must not keep one from others
+    third.kill()
+    third.wait()
+    fifth = hold()
+    assert gpus(fifth) == freed
+    fifth.kill()
+    second.kill()
+    assert gpus(fourth) == "7,8"
+
+
+def test_a_job_of_slurm_takes_what_it_was_given(hold):
+    """Every job's first GPU may be number 0: jobs do not look at each other's locks, workers in one job do."""
+    assert [gpus(hold(visible="0", job=job)) for job in ("11", "12")] == ["0", "0"]
+    assert {gpus(hold(visible="0,1", job="13")) for _ in range(2)} == {"0", "1"}
+
+
+def test_more_gpus_than_there_are_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(LibranasError, match="asks for 2 GPUs and may use 1"):
+        cluster.take_gpus(2, tmp_path)
+
+
+@pytest.mark.parametrize("nothing", ["", "-1", "NoDevFiles"])
+def test_no_gpu_is_no_error(monkeypatch, tmp_path, nothing):
+    """`device: auto` then means the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+    assert cluster.take_gpus(1, tmp_path) == []
+
+
+def test_gpus_are_those_of_nvidia_smi(tmp_path, monkeypatch):
+    (tool := tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster.visible_gpus() == ["0", "1"]
+
+
+def test_left_over_jobs_are_cancelled_and_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "jobs").write_text("41\n42\n")
+    tools = {"squeue": f"cat {tmp_path}/jobs", "scancel": f'echo "$@" > {tmp_path}/cancelled; : > {tmp_path}/jobs'}
+    for name, line in tools.items():
+        (tool := tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert cluster.cancel_left_over("name") == 2
+    assert (tmp_path / "cancelled").read_text() == "41 42\n"
+    assert cluster.cancel_left_over("name") == 0
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    with pytest.raises(LibranasError, match="no controller"):
+        cluster.cancel_left_over("name")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_work_ends_between_two_items_when_asked(number):
+    before, done = signal.getsignal(number), []
+    with pytest.raises(Stopped, match=re.escape(f"Stopped by {number.name}, work: 2 of 4.")):
+        for item in progress(range(4), 4, "work"):
+            if item == 1:
+                os.kill(os.getpid(), number)
+            done.append(item)
+    assert done == [0, 1]
+    assert signal.getsignal(number) == before
+    assert list(progress(range(2), 2, "more work")) == [0, 1]  # what was asked of one loop is not asked of the next
+
+
+def test_work_that_is_done_when_asked_is_not_stopped():
+    for _ in progress([0], 1, "work"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with stop_when_asked():
+        may_stop("nothing was asked")
+
+
+def test_loops_of_other_threads_work_without_signals():
+    result = []
+    thread = threading.Thread(target=lambda: result.extend(progress(range(3), 3, "work")))
+    thread.start()
+    thread.join()
+    assert result == [0, 1, 2]
