@@ -29,11 +29,12 @@ from libranas.ensemble import fitted
 from libranas.files import read_json, write_json, write_text
 from libranas.layers import WindowChoice
 from libranas.provenance import digest, facts, stream_seed
-from libranas.recipe import ImageSet, Recipe
+from libranas.recipe import ImageSet
 from libranas.scoring import Fitness, Scorer
 from libranas.spaces import Budget, make_space
 from libranas.stats import mean_interval
-from libranas.train import train_and_test
+from libranas.training.recipe import make_recipe
+from libranas.training.workflow import train_and_test
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.
@@ -79,14 +80,12 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     networks["equal size"] = search.equal_size(space, budget, networks["evolution"], search.EQUAL_SIZE, seed)
     splits = [data.load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
     sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)
-    recipe, rows = Recipe(**config["train"]["recipe"]), []
+    recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():
         path = state / f"trained-{seed}-{arch.id}.json"
         trained = digest(space, arch.id, recipe, manifest["content_sha256"], seed)
         if not path.exists() or read_json(path)["key"] != trained:
-            _, metrics = train_and_test(
-                space, arch, sets, recipe, (seed, 0), "cpu", path.with_suffix(".pt"), trained, lambda record: None
-            )
+            _, metrics = train_and_test(space, arch, sets, recipe, (seed, 0), path.with_suffix(""), trained)
             write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
         value, _ = fitness(arch)
         facts_of = {"id": arch.id, "params": space.params(arch), "macs": space.macs(arch), "fitness": value}

@@ -22,7 +22,7 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
 
     Parameters
     ----------
-    runs : metrics of :func:`libranas.train.train_and_test` with ``role`` and ``seed``
+    runs : metrics of :func:`libranas.training.workflow.train_and_test` with ``role`` and ``seed``
     selected : see :func:`libranas.search.select`
 
     Returns

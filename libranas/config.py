@@ -164,6 +164,8 @@ def _misfits(config: dict) -> list[str]:
         problems.append("layers.fixed: needed for layers.rule fixed")
     if config["train"] and not config["search"]:
         problems.append("train: there is nothing to train without a search; set it to null too")
+    if config["train"] and not {"epochs", "base"} & set(config["train"]["recipe"]):
+        problems.append("train.recipe: 'epochs' is missing")
     if config["search"] and config["search"]["parents"] > config["search"]["population"]:
         problems.append("search.parents: more than search.population")
     if config["search"] and config["search"]["method"] == "pruning":

@@ -64,7 +64,7 @@ def _stratified(items: Sequence[Item], count: int, seed: int) -> tuple[list[Item
     return [items[i] for i in every if i in chosen], [items[i] for i in every if i not in chosen]
 
 
-def _pinned_splits(source: Source, settings: dict, seed: int) -> tuple[dict, dict]:
+def pinned_splits(source: Source, settings: dict, seed: int) -> tuple[dict, dict]:
     """Items of all three splits, and in words how each came about; each a dict by split."""
     splits, rules = dict(source.splits), dict.fromkeys(SPLITS, "as in the data set")
     absent = [split for split in ("test", "val") if split not in splits]
@@ -140,11 +140,10 @@ def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarr
 # Decoding ---------------------------------------------------------------------------------------------
 
 
-def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
-    """An image file's bytes (or its pixels, uint8) as uint8 (S, S, C).
+def open_image(data: bytes | np.ndarray, channels: int) -> Image.Image:
+    """An image file's bytes (or its pixels, uint8) as a grey or RGB image of 8 bits a channel.
 
-    The whole file is decoded, turned as its EXIF orientation says, scaled (bicubic, antialiased) so that the
-    shorter side is `size`, and cut to the centre square. Of an animation the first frame is taken;
+    The whole file is decoded and turned as its EXIF orientation says. Of an animation the first frame is taken;
     transparency is discarded, as torchvision does.
 
     Raises
@@ -170,7 +169,13 @@ def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
         image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    image = image.convert("RGB" if channels == 3 else "L")
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
+    """An image as :func:`open_image` reads it, as uint8 (S, S, C): scaled (bicubic, antialiased) so that the shorter
+    side is `size`, and cut to the centre square."""
+    image = open_image(data, channels)
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, channels)
@@ -301,7 +306,7 @@ def prepare(
                 f"{path} has only the class {classes}; classification needs two or more.",
                 "Point `data.path` at the folder above the class folders.",
             )
-        splits, rules = _pinned_splits(source, settings, seed)
+        splits, rules = pinned_splits(source, settings, seed)
         # The manifest is renamed into place last: where it is, the other two are.
         with (
             atomic_path(out_dir / "manifest.json") as manifest_path,

@@ -152,6 +152,16 @@ class AppendLog:
             raise disk_error(error, self.path) from error
         self.records.append(record)
 
+    def keep(self, count: int) -> None:
+        """Drop the records after the first `count`."""
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            self._file.truncate(sum(map(len, lines[:count])))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        del self.records[count:]
+
     def close(self) -> None:
         try:
             self._file.close()

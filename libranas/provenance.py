@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
     "benchmark": 1,
     "libra": 3,
     "search": 2,
-    "train": 1,
+    "train": 2,
     "report": 4,
 }
 

@@ -1,4 +1,7 @@
-"""Training a stand-alone network from its initial weights, with checkpoints that survive a kill."""
+"""The short training of many networks: a benchmark's, a supernet's. On images in memory, an epoch is lost by a kill.
+
+The final training of a few networks is :mod:`libranas.training`.
+"""
 
 import os
 from collections.abc import Callable
@@ -8,12 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from libranas.arch import Arch
 from libranas.files import atomic_path
-from libranas.nets import build
-from libranas.provenance import facts, stream_seed
 from libranas.recipe import ImageSet, Recipe, Trainer, accuracy
-from libranas.spaces import Space
 
 
 def pick_device(setting: str = "auto") -> str:
@@ -85,46 +84,6 @@ def fit(
             )
         on_epoch(record)
     return history
-
-
-def train_and_test(
-    space: Space,
-    arch: Arch,
-    sets: tuple[ImageSet, ImageSet, ImageSet],
-    recipe: Recipe,
-    seeds: tuple[int, int],
-    device: str,
-    checkpoint: Path,
-    key: str,
-    on_epoch: Callable[[dict], None],
-) -> tuple[nn.Module, dict]:
-    """Train a network of the space and measure its test accuracy once, after the last epoch.
-
-    Parameters
-    ----------
-    sets : training, validation and test images
-    seeds : master seed and index of this training; the order of images is the same for all networks of an index
-
-    Returns
-    -------
-    the trained network, and its metrics (accuracies in [0, 1]; JSON-ready)
-    """
-    master, index = seeds
-    train, val, test = sets
-    model = build(space, arch, stream_seed(master, "train", "init", arch.id, index), recipe.drop_path, fused=True)
-    history = fit(model, train, val, recipe, stream_seed(master, "train", index), device, checkpoint, key, on_epoch)
-    model.eval()
-    metrics = {
-        "id": arch.id,
-        "params": space.params(arch),
-        "macs": space.macs(arch),
-        "test_accuracy": accuracy(model, test, device),
-        "val_accuracy": history[-1]["val_accuracy"],
-        "test_images": len(test),
-        "history": history,
-        "facts": facts(),
-    }
-    return model, metrics
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -21,7 +21,7 @@ rule train:
         recipe=config["train"]["recipe"],
         seed=config["seed"],
         device=config["device"],
-        checkpoint=state("train/{role}-{seed}.pt"),
+        folder=state("train/{role}-{seed}"),
     script:
         "../scripts/train.py"
 

@@ -20,6 +20,7 @@ from libranas.search import OBJECTIVES, WINNERS
 from libranas.sources import ADAPTERS, LAYOUTS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
+from libranas.training.recipe import CHOICES, TrainingRecipe, make_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA_PATH = ROOT / "config" / "schema.yaml"
@@ -83,13 +84,22 @@ def test_shipped_spaces_and_budgets_are_feasible(name):
     Budget.from_settings(config["budget"]).check(space)
 
 
+def recipe_of(settings):
+    return Recipe(**settings)
+
+
 @shipped
 def test_shipped_recipes_are_recipes(name):
     config = checked(SHIPPED[name], SCHEMA_PATH)
     final = config["train"] and config["train"]["recipe"]
-    for recipe in (final, config["benchmark"]["recipe"], config["benchmark"]["supernet"]):
+    kinds = (
+        (make_recipe, final),
+        (recipe_of, config["benchmark"]["recipe"]),
+        (recipe_of, config["benchmark"]["supernet"]),
+    )
+    for make, recipe in kinds:
         if recipe is not None:
-            assert Recipe(**recipe).epochs >= 1
+            assert make(recipe).epochs >= 1
             assert not (recipe.get("hflip") and config["data"]["adapter"] in ("digits", "svhn"))
     assert Options(**config["score"]["options"])
 
@@ -102,10 +112,13 @@ def test_the_runs_of_presets_do_not_write_into_one_folder():
 # -- the schema and the code ---------------------------------------------------------------------------------
 
 
-def test_the_recipe_of_the_schema_is_the_recipe_of_the_code():
+def test_the_recipes_of_the_schema_are_the_recipes_of_the_code():
     recipe = SCHEMA["$defs"]["recipe"]
     assert set(recipe["properties"]) == {f.name for f in fields(Recipe)}
     assert set(recipe["required"]) == {"epochs"}
+    final = SCHEMA["$defs"]["training_recipe"]["properties"]
+    assert set(final) - {"base"} == {f.name for f in fields(TrainingRecipe)}
+    assert all(tuple(final[name]["enum"]) == choices for name, choices in CHOICES.items())
 
 
 def test_the_options_of_the_schema_are_options_of_the_code():

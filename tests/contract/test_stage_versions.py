@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 
-from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store, train
+from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store
 from libranas.latency import Latency, measure
 from libranas.nets import build
 from libranas.provenance import STAGE_VERSIONS, stream_seed
@@ -28,6 +28,8 @@ from libranas.recipe import ImageSet, Recipe
 from libranas.scorecard import Axis, ProxyScore, ScoreCard
 from libranas.scoring import Scorer
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
+from libranas.training.recipe import make_recipe
+from libranas.training.workflow import train_and_test
 
 RECORD = Path(__file__).with_name("stage_results.json")
 
@@ -202,11 +204,9 @@ def run_search(folder: Path) -> dict:
 def final_training(folder: Path) -> dict:
     train_set, val = _digits(folder, 160)
     arch = next(Sampler(SPACE, Budget(), np.random.default_rng(0)))
-    recipe = Recipe(epochs=1, batch_size=16, drop_path=0.1, crop_padding=1, hflip=True, erasing=0.2, mixup=0.2)
-    checkpoint = folder / "checkpoint.pt"
-    _, metrics = train.train_and_test(
-        SPACE, arch, (train_set, val, val), recipe, (1, 0), "cpu", checkpoint, "key", lambda record: None
-    )
+    random = {"crop_padding": 1, "hflip": True, "auto_augment": "rand-m5-mstd0.5", "erasing": 0.2, "mixup": 0.2}
+    recipe = make_recipe({"epochs": 1, "batch_size": 16, "drop_path": 0.1, "ema": 0.5, "repeats": 2, **random})
+    _, metrics = train_and_test(SPACE, arch, (train_set, val, val), recipe, (1, 0), folder / "state", "key")
     return {"loss": metrics["history"][0]["loss"], "lr": metrics["history"][0]["lr"], "id": metrics["id"]}
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 import libranas
 from libranas import cli, proxies
+from libranas.cli.common import literal
 from libranas.provenance import file_sha256
 from libranas.proxies.base import EVALUATION
 from libranas.scorecard import ScoreCard
@@ -312,7 +313,7 @@ def test_options_are_read_as_yaml_and_recorded(run, networks, tmp_path):
     ],
 )
 def test_literals(text, value):
-    assert cli._literal(text) == value and type(cli._literal(text)) is type(value)
+    assert literal(text) == value and type(literal(text)) is type(value)
 
 
 def test_a_mistake_leaves_the_file_that_was_there(refused, networks, tmp_path):

@@ -10,10 +10,11 @@ import yaml
 from libranas.arch import Arch
 from libranas.layers import LayerWindow
 from libranas.pruning import FAMILY, SupernetScorer, prune
-from libranas.recipe import ImageSet, Recipe
+from libranas.recipe import ImageSet
 from libranas.scoring import Scorer
 from libranas.spaces.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
-from libranas.train import train_and_test
+from libranas.training.recipe import make_recipe
+from libranas.training.workflow import train_and_test
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,14 +123,12 @@ def test_supernets_share_their_weights(supernets, monkeypatch):
 def test_the_recipe_of_the_preset_trains_a_network_of_the_space(tmp_path):
     """Drop path and random erasing; one epoch, as the preset's are hours."""
     preset = yaml.safe_load((ROOT / "config" / "darts.yaml").read_text(encoding="utf-8"))
-    recipe = Recipe(**{**preset["train"]["recipe"], "epochs": 1, "batch_size": 8, "crop_padding": 1})
+    recipe = make_recipe({**preset["train"]["recipe"], "epochs": 1, "batch_size": 8, "crop_padding": 1})
     assert recipe.drop_path == 0.2 and recipe.erasing > 0
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (24, 1, 8, 8), dtype=np.uint8))
     data = ImageSet(images, torch.arange(24) % 4, (0.5,), (0.25,), 4)
     arch = SPACE.sample(rng)
-    model, metrics = train_and_test(
-        SPACE, arch, (data, data, data), recipe, (1, 0), "cpu", tmp_path / "checkpoint", "key", lambda record: None
-    )
+    model, metrics = train_and_test(SPACE, arch, (data, data, data), recipe, (1, 0), tmp_path, "key")
     assert all(cell.drop_path.drop_prob == 0.2 for cell in model.cells)
     assert np.isfinite(metrics["history"][0]["loss"]) and 0 <= metrics["test_accuracy"] <= 1

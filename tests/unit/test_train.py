@@ -14,7 +14,7 @@ from libranas.errors import LibranasError
 from libranas.nets import build
 from libranas.recipe import ImageSet, Recipe, Trainer, accuracy
 from libranas.spaces import AutoFormerSpace
-from libranas.train import fit, load_checkpoint, pick_device, save_checkpoint, save_weights, train_and_test
+from libranas.train import fit, load_checkpoint, pick_device, save_checkpoint, save_weights
 
 SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
 ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))
@@ -225,19 +225,7 @@ def test_every_setting_of_a_recipe_changes_the_training():
         assert not equal(plain, trained(replace(base, **{name: value}))), name
 
 
-# -- final training ------------------------------------------------------------------------------------------
-
-
-def test_train_and_test(tmp_path):
-    records = []
-    sets = (images(), images(20, seed=1), images(24, seed=2))
-    net, metrics = train_and_test(SPACE, ARCH, sets, RECIPE, (1, 0), "cpu", tmp_path / "c.pt", "k", records.append)
-    assert metrics["history"] == records and len(records) == 4
-    assert metrics["test_accuracy"] == accuracy(net, sets[2]) and metrics["val_accuracy"] == accuracy(net, sets[1])
-    assert (metrics["id"], metrics["params"], metrics["macs"]) == (ARCH.id, SPACE.params(ARCH), SPACE.macs(ARCH))
-    assert metrics["test_images"] == 24 and not net.training
-    other, _ = train_and_test(SPACE, ARCH, sets, RECIPE, (1, 1), "cpu", tmp_path / "d.pt", "k", records.append)
-    assert not equal(net.state_dict(), other.state_dict())
+# -- weights and devices -------------------------------------------------------------------------------------
 
 
 def test_saved_weights_are_the_weights(tmp_path):

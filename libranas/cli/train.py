@@ -1,0 +1,183 @@
+"""``libranas train``: final training of any network, alone or under torchrun."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from libranas.cli.common import key_value, positive
+from libranas.errors import LibranasError
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("train", help="train a network, resumably", description=_train.__doc__)
+    parser.set_defaults(run=_train)
+    parser.add_argument(
+        "--recipe", required=True, metavar="NAME|FILE", help="a shipped recipe (`--recipe list` lists them) or a file"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the recipe; may be repeated"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="timm:NAME[,key=value...]|FOLDER|PATH.py:FUNC|FILE.yaml[,key=value...]",
+        help="as `libranas score --model`, or an exported folder, whose architecture is trained anew",
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE.safetensors", help="begin with these (fine-tuning)")
+    parser.add_argument("--data", metavar="KIND:PATH", help="such as folder:DIR, imagenet:DIR (docs/data-sets.md)")
+    parser.add_argument(
+        "--val-share", type=_share, default=0.1, help="of the training images, where no val split is (default: 0.1)"
+    )
+    parser.add_argument("--test-share", type=_share, default=0.2, help="likewise for the test split (default: 0.2)")
+    parser.add_argument("--image-size", type=positive, metavar="S", help="default: the model's")
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="results and checkpoints; the same one goes on")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--workers", type=int, default=0, help="reading processes for each process (default: 0)")
+    parser.add_argument(
+        "--micro-batch",
+        type=positive,
+        metavar="B",
+        help="images at a time on a device; the batch of the recipe is accumulated from them, with any number of "
+        "processes to the same result (default: a process's share of the batch)",
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--channels-last", action="store_true", help="memory layout for convolutional networks")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    parser.add_argument("--bad-images", type=int, default=0, metavar="N", help="unreadable images that are tolerated")
+    parser.add_argument("--checkpoint-minutes", type=float, default=10, metavar="M", help="besides each epoch's end")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
+    )
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to below 1, got {text}")
+    return share
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Train a network by a recipe and test it once. Killed or told to stop (SIGTERM, SIGUSR1: exit code 75), the same
+    command goes on where it was, to the same result. Under torchrun, all its processes share the work."""
+    from libranas.training.recipe import FOLDER, read_recipe, shipped
+
+    if arguments.recipe == "list":
+        for name in shipped():
+            recipe, about = read_recipe(name)
+            print(f"{name}: {recipe.epochs} epochs, batch {recipe.batch_size}. {about['source']}")
+        print(f"\nThe files: {FOLDER}")
+        return 0
+    if lacking := [name for name in ("model", "data", "output") if getattr(arguments, name) is None]:
+        raise LibranasError(f"--{' and --'.join(lacking)} not given.", "`libranas train --help` explains them.")
+    from libranas.training.distributed import World
+    from libranas.training.loop import STOPPED, Stopped
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    world = World.from_environment(arguments.device)
+    if not world.first:
+        logging.getLogger().setLevel(logging.ERROR)
+    try:
+        _run(arguments, world)
+    except Stopped as stopped:
+        logging.getLogger("libranas").warning("%s; the same command goes on from there.", stopped)
+        return STOPPED
+    finally:
+        world.close()
+    return 0
+
+
+def _run(arguments: argparse.Namespace, world) -> None:
+    import dataclasses
+
+    import timm
+
+    from libranas.cli.models import Wanted, model_of, model_record
+    from libranas.files import write_json
+    from libranas.provenance import digest, facts, file_sha256, stream_seed
+    from libranas.train import save_weights
+    from libranas.training.examples import Look
+    from libranas.training.loop import Settings, Training
+    from libranas.training.recipe import make_recipe, read_recipe
+    from libranas.training.sources import open_splits
+
+    log = logging.getLogger("libranas")
+    recipe, _ = read_recipe(arguments.recipe)
+    changes = dict(key_value(pair, "--set") for pair in arguments.set)
+    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set")
+    shares = arguments.val_share, arguments.test_share
+    with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
+        classes = splits.train.classes
+        seed = stream_seed(arguments.seed, "train", "init")
+        wanted = Wanted(len(classes), seed, arguments.image_size, arguments.channels, recipe.drop_path)
+        model, size, channels = model_of(arguments.model, wanted)
+        for images in splits[:3]:
+            if images:
+                images.channels = channels
+        if arguments.weights:
+            _load(model, arguments.weights)
+        config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
+        mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
+        named = model_record(arguments.model)
+        settings = Settings(
+            arguments.output,
+            seed=arguments.seed,
+            key=digest(
+                named, arguments.weights and file_sha256(arguments.weights), arguments.data, shares, size, channels
+            ),
+            micro_batch=arguments.micro_batch,
+            workers=arguments.workers,
+            compile=arguments.compile,
+            channels_last=arguments.channels_last,
+            gradient_checkpointing=arguments.gradient_checkpointing,
+            checkpoint_seconds=60 * arguments.checkpoint_minutes,
+            bad_images=arguments.bad_images,
+            accept=tuple(arguments.accept),
+        )
+        training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
+        log.info(
+            "%d training images of %d classes; %d updates an epoch; learning rate %g for batches of %d (%d x %d)",
+            len(splits.train),
+            len(classes),
+            training.plan.updates,
+            training.recipe.effective_lr(),
+            training.plan.batch,
+            training.plan.micro_batches,
+            training.plan.batch // training.plan.micro_batches,
+        )
+        history = training.fit(
+            lambda r: log.info(
+                "epoch %d of %d: %s", r["epoch"] + 1, recipe.epochs, ", ".join(f"{k} {v:.5g}" for k, v in r.items())
+            )
+        )
+        result = {"recipe": training.recipe.to_dict(), "model": named, "data": arguments.data, "splits": splits.rules}
+        if splits.test is not None:
+            test = training.evaluate(splits.test)
+            result["test"] = {"images": test.images, "top1": test.top1, "top5": test.top5, "loss": test.loss}
+            result["confusion"] = test.confusion_KK.tolist()
+            log.info("test accuracy %.4f on %d images", test.top1, test.images)
+        result |= {"classes": classes, "seed": arguments.seed, "history": history, "facts": facts()}
+        if world.first:
+            save_weights(arguments.output / "model.safetensors", training.network())
+            write_json(arguments.output / "result.json", result)
+
+
+def _load(model, path: Path) -> None:
+    """Weights of a safetensors file; those of a head for other classes are left out."""
+    from safetensors.torch import load_file
+
+    try:
+        given, own = load_file(path), model.state_dict()
+    except Exception as error:
+        raise LibranasError(f"--weights {path} cannot be read: {error}.", "Name a .safetensors file.") from None
+    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    others = sorted(set(own) - set(fitting))
+    if len(others) > 0.1 * len(own):
+        raise LibranasError(
+            f"--weights {path} has {len(fitting)} of the model's {len(own)} tensors; it lacks {', '.join(others[:5])}.",
+            "Name the weights of this architecture.",
+        )
+    model.load_state_dict(fitting, strict=False)
+    if others:
+        logging.getLogger("libranas").info("Not in %s, begun anew: %s", path, ", ".join(others))

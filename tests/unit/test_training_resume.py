@@ -1,0 +1,284 @@
+"""Final training goes on after any kind of end, to the same losses and weights; and with any number of processes."""
+
+import json
+import logging
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_runs import RANDOM, Processes, equal, images, training, weights
+
+from libranas.errors import LibranasError
+from libranas.files import read_json
+from libranas.training.checkpoints import Checkpoints
+from libranas.training.loop import STOPPED
+from libranas.training.recipe import make_recipe
+
+#: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
+KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))
+RECIPE = make_recipe({**RANDOM, "epochs": 6})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def steady(path) -> list[dict]:
+    """Lines of the metrics without what is timed."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def outcome(folder):
+    """What must not depend on how often a run was interrupted."""
+    return read_json(folder / "history.json"), steady(folder / "metrics.jsonl"), load_file(folder / "final.safetensors")
+
+
+def assert_same(ours, undisturbed):
+    assert ours[:2] == undisturbed[:2]
+    assert equal(ours[2], undisturbed[2])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Outcome and seconds of a run by number of processes."""
+    found = {}
+
+    def run(size):
+        if size not in found:
+            folder, begin = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
+            assert Processes(folder, size, RECIPE).wait() == [0] * size
+            found[size] = outcome(folder), time.monotonic() - begin
+        return found[size]
+
+    return run
+
+
+# -- kills ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_killed_at_random_moments(undisturbed, tmp_path, size):
+    expected, seconds = undisturbed(size)
+    rng, kills, run = random.Random(size), 0, 0
+    while kills < KILLS:
+        folder = tmp_path / str(run)
+        run += 1
+        while True:
+            processes = Processes(folder, size, RECIPE, checkpoint_steps=3, workers=run % 2)
+            codes = processes.wait(rng.uniform(0, seconds) / size if kills < KILLS else 120)
+            if None not in codes:
+                break
+            processes.kill()
+            kills += -signal.SIGKILL in processes.wait()
+        assert codes == [0] * size
+        assert_same(outcome(folder), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_told_to_stop_it_writes_a_checkpoint_of_this_moment(undisturbed, tmp_path, number, size):
+    expected, seconds = undisturbed(size)
+    stops = 0
+    while True:
+        processes = Processes(tmp_path, size, RECIPE, checkpoint_seconds=1e9, workers=1)
+        codes = processes.wait(seconds / 3 / size) if stops < 2 else processes.wait()
+        if None in codes:
+            before = Checkpoints(tmp_path / "checkpoints").steps()
+            processes.signal(number)
+            codes = processes.wait()
+            if codes == [STOPPED] * size:
+                assert Checkpoints(tmp_path / "checkpoints").steps() != before or stops
+                stops += 1
+                continue
+            if codes == [-number] * size:  # before it listened
+                continue
+        break
+    assert codes == [0] * size and stops
+    assert_same(outcome(tmp_path), expected)
+
+
+def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(tmp_path):
+    """The signal arrives while the third update is at work."""
+
+    def run(folder, stop_at=None):
+        trained = training(folder, RECIPE)
+        update = trained._update
+
+        def counted(batches):
+            update(batches)
+            done.append(trained.step)
+            if trained.step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        trained._update = counted
+        return trained
+
+    done = []
+    whole = run(tmp_path / "whole")
+    history = whole.fit()
+    done.clear()
+    with pytest.raises(Exception, match="stopped by SIGTERM after 3 updates"):
+        run(tmp_path / "stopped", 3).fit()
+    continued = run(tmp_path / "stopped")
+    assert continued.fit() == history and equal(weights(continued), weights(whole))
+    assert done == list(range(1, 31))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------
+
+
+def interrupted(folder, epochs=2, **how):
+    """A run that ended after some epochs of its recipe, as a kill would have left it."""
+
+    def stop(record):
+        if record["epoch"] + 1 == epochs:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training(folder, RECIPE, **how).fit(stop)
+
+
+@pytest.mark.parametrize("damage", ["cut", "byte", "empty", "gone"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, damage, caplog):
+    whole = training(tmp_path / "whole", RECIPE)
+    history = whole.fit()
+    folder = tmp_path / "damaged"
+    interrupted(folder)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    newest, before = checkpoints.steps()
+    path = checkpoints.path(newest)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes({"cut": content[:middle], "byte": flipped, "empty": b""}[damage])
+    with caplog.at_level(logging.INFO):
+        continued = training(folder, RECIPE)
+        assert continued.fit() == history
+    assert f"{path} cannot be read" in caplog.text and "Falling back to the one before" in caplog.text
+    assert f"Going on after update {before} of 30" in caplog.text
+    assert equal(weights(continued), weights(whole))
+    assert steady(folder / "metrics.jsonl") == steady(tmp_path / "whole" / "metrics.jsonl")
+
+
+def test_without_any_good_checkpoint_it_is_an_error(tmp_path):
+    interrupted(tmp_path)
+    for path in (tmp_path / "checkpoints").glob("*.pt"):
+        path.write_bytes(b"no checkpoint")
+    with pytest.raises(LibranasError, match=r"No checkpoint can be read: .*SHA-256 differs"):
+        training(tmp_path, RECIPE).fit()
+
+
+def test_a_checkpoint_can_run_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": Evil()})
+    with pytest.raises(ValueError, match="Weights only load failed"):
+        checkpoints.load(1)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_old_checkpoints_are_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(5):
+        checkpoints.save(step, {"step": step})
+    assert checkpoints.steps() == [4, 3] and len(list(tmp_path.iterdir())) == 4
+    assert checkpoints.newest() == (4, {"step": 4})
+
+
+def test_a_finished_run_is_not_done_again(tmp_path):
+    history = training(tmp_path, RECIPE).fit()
+    again, calls = training(tmp_path, RECIPE), []
+    assert again.fit(calls.append) == history and not calls
+
+
+# -- changes -------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_number_of_epochs_is_an_error_unless_accepted(tmp_path):
+    interrupted(tmp_path)
+    longer = make_recipe({**RANDOM, "epochs": 8})
+    with pytest.raises(LibranasError, match="of another run: epochs was 6, is 8"):
+        training(tmp_path, longer).fit()
+    assert len(training(tmp_path, longer, accept=["epochs"]).fit()) == 8
+
+
+def test_every_other_change_is_named(tmp_path):
+    interrupted(tmp_path)
+    changed = make_recipe({**RANDOM, "epochs": 6, "lr": 1e-3})
+    with pytest.raises(LibranasError) as error:
+        training(tmp_path, changed, data=images(81), micro_batch=8, seed=4, key="other").fit()
+    for name in (
+        "lr was 0.003, is 0.001",
+        "seed was 3, is 4",
+        "micro_batches was 1, is 2",
+        "images was",
+        "network and",
+    ):
+        assert name in str(error.value)
+    interrupted(tmp_path / "anew")
+    anew = training(tmp_path / "anew", changed, restart_on_change=True)
+    whole = training(tmp_path / "whole", changed)
+    assert anew.fit() == whole.fit() and equal(weights(anew), weights(whole))
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    def second(record):
+        with pytest.raises(LibranasError, match="is being written by another process"):
+            training(tmp_path, RECIPE).fit()
+
+    training(tmp_path, RECIPE).fit(second)
+
+
+# -- processes -----------------------------------------------------------------------------------------------
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    """With everything random: what an image looks like, mixing and stochastic depth go by the micro-batch."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert Processes(one, 1, RECIPE, micro_batch=8).wait() == [0]
+    assert Processes(two, 2, RECIPE, micro_batch=8).wait() == [0, 0]
+    for a, b in zip(steady(one / "metrics.jsonl"), steady(two / "metrics.jsonl"), strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key] == pytest.approx(b[key], abs=1e-5), key
+    a, b = load_file(one / "final.safetensors"), load_file(two / "final.safetensors")
+    assert max((a[k] - b[k]).abs().max() for k in a) < 1e-4
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    assert Processes(whole, 1, RECIPE, micro_batch=8).wait() == [0]
+    interrupted(moved, micro_batch=8, checkpoint_steps=3)
+    assert Processes(moved, 2, RECIPE, micro_batch=8).wait() == [0, 0]
+    for a, b in zip(read_json(whole / "history.json"), read_json(moved / "history.json"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+
+
+def test_accumulated_micro_batches_are_one_batch(tmp_path):
+    """Without what depends on the neighbours in a micro-batch, the losses are those of whole batches."""
+    plain = make_recipe({"epochs": 3, "batch_size": 16, "lr": 3e-3, "hflip": True, "crop_padding": 2})
+    histories = [training(tmp_path / str(size), plain, micro_batch=size).fit() for size in (16, 4)]
+    for a, b in zip(*histories, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+
+
+def test_reading_processes_change_nothing(tmp_path):
+    runs = [training(tmp_path / str(workers), RECIPE, workers=workers) for workers in (0, 2)]
+    a, b = (run.fit() for run in runs)
+    assert a == b and equal(*map(weights, runs))
