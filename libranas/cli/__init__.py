@@ -17,14 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal from which the same command goes on."""
     arguments = _parser().parse_args(argv)
     try:
-        code = arguments.run(arguments)
+        code = arguments.run(arguments) or 0
         sys.stdout.flush()
     except LibranasError as error:
         print(f"libranas: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # who reads the output (`head`, say) had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-    return code or 0
+        return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
