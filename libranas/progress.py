@@ -51,6 +51,16 @@ def stop_when_asked() -> Iterator[None]:
         _asked.clear()
 
 
+def asked() -> signal.Signals | None:
+    """The signal that asked for an end, if one did."""
+    return _asked[0] if _asked else None
+
+
+def stopped(number: signal.Signals, where: str) -> Stopped:
+    """The exception that ends work; `where` says how far it is."""
+    return Stopped(f"Stopped by {number.name}, {where}.", "Progress is kept: run it again and it goes on from here.")
+
+
 def may_stop(where: str) -> None:
     """Raise :class:`Stopped` if a signal asked for it; to be called when progress is on disk.
 
@@ -59,10 +69,8 @@ def may_stop(where: str) -> None:
     where : str
         How far the work is, for the message.
     """
-    if _asked:
-        raise Stopped(
-            f"Stopped by {_asked[0].name}, {where}.", "Progress is kept: run it again and it goes on from here."
-        )
+    if number := asked():
+        raise stopped(number, where)
 
 
 def progress(iterable: Iterable, total: int, label: str) -> Iterator:

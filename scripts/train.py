@@ -1,6 +1,5 @@
 """Train one of the selected networks with one seed; test accuracy is measured once, at the end."""
 
-import sys
 from pathlib import Path
 
 from _stage import images_of, space_of, stage, use_threads
@@ -11,7 +10,6 @@ with stage(snakemake) as log:
     from libranas.provenance import digest
     from libranas.train import save_weights
     from libranas.training.distributed import World
-    from libranas.training.loop import STOPPED, Stopped
     from libranas.training.recipe import make_recipe
     from libranas.training.workflow import train_and_test
 
@@ -21,27 +19,23 @@ with stage(snakemake) as log:
     arch = Arch.from_json(read_json(snakemake.input.selected)[role]["architecture"])
     # Networks that play the same role with the same seed see the same order of images.
     seeds = p.seed, int(snakemake.wildcards.seed)
-    try:
-        model, metrics = train_and_test(
-            space,
-            arch,
-            images_of(snakemake.input.images, manifest, "train", "val", "test"),
-            recipe,
-            seeds,
-            Path(p.folder),
-            digest(p.version, manifest["content_sha256"], space, arch.id, seeds, world.device.type),
-            lambda r: log.info(
-                "epoch %d of %d: loss %.3f, validation accuracy %.4f",
-                r["epoch"] + 1,
-                recipe.epochs,
-                r["loss"],
-                r["val_accuracy"],
-            ),
-            world,
-        )
-    except Stopped as stopped:
-        log.error("%s; the same command goes on from there.", stopped)
-        sys.exit(STOPPED)
+    model, metrics = train_and_test(
+        space,
+        arch,
+        images_of(snakemake.input.images, manifest, "train", "val", "test"),
+        recipe,
+        seeds,
+        Path(p.folder),
+        digest(p.version, manifest["content_sha256"], space, arch.id, seeds, world.device.type),
+        lambda r: log.info(
+            "epoch %d of %d: loss %.3f, validation accuracy %.4f",
+            r["epoch"] + 1,
+            recipe.epochs,
+            r["loss"],
+            r["val_accuracy"],
+        ),
+        world,
+    )
     if world.first:
         save_weights(Path(snakemake.output.weights), model)
         write_json(snakemake.output.metrics, {"role": role, "seed": seeds[1], **metrics})

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from libranas.cli.common import key_value, positive
 from libranas.errors import LibranasError
+from libranas.progress import Stopped
+
+#: Exit code of a run that was told to stop and can go on (EX_TEMPFAIL). torchrun replaces it by 1.
+TRY_AGAIN = 75
 
 
 def add(commands) -> None:
@@ -72,7 +76,6 @@ def _train(arguments: argparse.Namespace) -> int:
     if lacking := [name for name in ("model", "data", "output") if getattr(arguments, name) is None]:
         raise LibranasError(f"--{' and --'.join(lacking)} not given.", "`libranas train --help` explains them.")
     from libranas.training.distributed import World
-    from libranas.training.loop import STOPPED, Stopped
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     world = World.from_environment(arguments.device)
@@ -81,8 +84,8 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         _run(arguments, world)
     except Stopped as stopped:
-        logging.getLogger("libranas").warning("%s; the same command goes on from there.", stopped)
-        return STOPPED
+        logging.getLogger("libranas").warning("%s", stopped)
+        return TRY_AGAIN
     finally:
         world.close()
     return 0

@@ -10,6 +10,7 @@ Legend: N images, B batch, C channels, S side.
 import itertools
 import json
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from libranas.errors import LibranasError
+from libranas.progress import SIGNALS
 from libranas.provenance import digest, stream_seed
 from libranas.training.recipe import TrainingRecipe
 
@@ -292,13 +294,20 @@ def evaluation_transform(recipe: TrainingRecipe, look: Look):
     )
 
 
+def _deaf(worker: int) -> None:
+    """Reading processes go on when a scheduler sends its signals to all: the batch at hand needs them, and their
+    parent ends them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **arguments) -> PrefetchLoader:
     loader = DataLoader(
         dataset,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0 and "batch_sampler" in arguments,
+        worker_init_fn=_deaf,
         multiprocessing_context="fork" if workers else None,  # images in memory are shared, and open files
         **arguments,
     )

@@ -9,7 +9,6 @@ import copy
 import logging
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,6 +29,7 @@ from torch import nn
 
 from libranas.errors import LibranasError
 from libranas.files import AppendLog
+from libranas.progress import asked, stop_when_asked, stopped
 from libranas.provenance import stream_seed
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
@@ -49,17 +49,7 @@ from libranas.training.recipe import TrainingRecipe
 
 log = logging.getLogger("libranas")
 
-#: Exit code of a run that was told to stop and can go on: EX_TEMPFAIL, "try again".
-STOPPED = 75
 _DISTILLATION = {"logit": LogitDistillationTask, "feature": FeatureDistillationTask, "token": TokenDistillationTask}
-
-
-class Stopped(Exception):
-    """The run was told to stop by a signal; its checkpoint is written."""
-
-    def __init__(self, step: int, number: int):
-        self.step, self.number = step, number
-        super().__init__(f"stopped by {signal.Signals(number).name} after {step} updates; a checkpoint is written")
 
 
 class _Diverged(Exception):
@@ -122,21 +112,6 @@ class _Sums:
         self.epoch += loss
         self.steps += 1
         self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), step, self.bad)
-
-
-@contextmanager
-def listening(numbers=(signal.SIGTERM, signal.SIGUSR1)) -> Iterator[list[int]]:
-    """A list that fills with the signals that arrive. Outside of the main thread none can be heard."""
-    heard: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield heard
-        return
-    before = {number: signal.signal(number, lambda n, frame: heard.append(n)) for number in numbers}
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -318,19 +293,19 @@ class Training:
 
         Raises
         ------
-        Stopped
+        libranas.progress.Stopped
             After SIGTERM or SIGUSR1, once a checkpoint is written.
         LibranasError
             If the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
         """
         self.step, self.rate, self.restarts, self.history = 0, 1.0, 0, []
         self.sums, self.metrics = _Sums.on(self.device), None
-        with _random_state_kept(), listening() as heard:
+        with _random_state_kept(), stop_when_asked():
             try:
                 self._resume()
                 while True:
                     try:
-                        self._run(heard, on_epoch)
+                        self._run(on_epoch)
                         return self.history
                     except _Diverged as diverged:
                         self._after_divergence(diverged)
@@ -338,7 +313,7 @@ class Training:
                 if self.metrics:
                     self.metrics.close()
 
-    def _run(self, heard: list[int], on_epoch: Callable[[dict], None]) -> None:
+    def _run(self, on_epoch: Callable[[dict], None]) -> None:
         updates, self.saved = self.plan.updates, time.monotonic()
         while len(self.history) < self.recipe.epochs:
             epoch = len(self.history)
@@ -352,11 +327,11 @@ class Training:
                     if self.step % self.settings.log_steps == 0 or last:
                         self._line(epoch)
                     if not last:
-                        self._pause(heard)
+                        self._pause()
                 del batches  # ends its workers
                 self._save()  # before the evaluation, which can be long
             self._end_of_epoch(epoch, on_epoch)
-            self._pause(heard)
+            self._pause()
 
     def _update(self, batches: Iterator) -> None:
         self.scheduler.step_update(self.step)
@@ -387,16 +362,16 @@ class Training:
         self.seen += self.plan.batch
         self.task.update_ema(self.step)
 
-    def _pause(self, heard: list[int]) -> None:
+    def _pause(self) -> None:
         """What may happen between two updates, on all processes together: a checkpoint, the end."""
         due = self.world.first and time.monotonic() - self.saved > self.settings.checkpoint_seconds
         if self.settings.checkpoint_steps:
             due = due or self.step % self.settings.checkpoint_steps == 0
-        number, due = self.world.largest(heard[0] if heard else 0, due)
+        number, due = self.world.largest(asked() or 0, due)
         if number or due:
             self._save()
         if number:
-            raise Stopped(self.step, int(number))
+            raise stopped(signal.Signals(int(number)), f"after update {self.step} of {self.total}")
 
     def _line(self, epoch: int) -> None:
         """Write the mean loss since the last line; raise if one was not finite."""

@@ -13,12 +13,15 @@ import timm
 import torch
 
 from libranas.files import write_json
+from libranas.progress import Stopped
 from libranas.train import save_weights
 from libranas.training.distributed import World
 from libranas.training.examples import ArrayImages, Look
-from libranas.training.loop import STOPPED, Settings, Stopped, Training
+from libranas.training.loop import Settings, Training
 from libranas.training.recipe import TrainingRecipe, make_recipe
 
+#: Exit code of a process that was told to stop.
+STOPPED = 75
 LOOK = Look(16, 3, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 #: Everything that draws random numbers is on.
 RANDOM = {
@@ -125,6 +128,7 @@ class Processes:
             member.kill()
 
     def signal(self, number: int) -> None:
+        """To all of them and their reading processes, as SLURM does."""
         for member in self.members:
             with suppress(ProcessLookupError):
-                os.kill(member.pid, number)
+                os.killpg(member.pid, number)
