@@ -81,6 +81,7 @@ rule select:
         out("logs/select.log"),
     benchmark:
         out("times/select.tsv")
+    localrule: not LATENCY  # those of the chosen networks are measured
     threads: 1
     resources:
         mem_mb=grows(1000),
