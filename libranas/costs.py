@@ -52,6 +52,13 @@ def _reset_peak() -> bool:
     return True
 
 
+def peak_memory(device: torch.device) -> float:
+    """Bytes held at most so far: by the allocator of a GPU, or by this process (Linux; NaN elsewhere)."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return _peak() if _STATUS.exists() else float("nan")
+
+
 def _peak() -> float:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
     return 1024.0 * int(line.split()[1])

@@ -47,6 +47,9 @@ LAYOUTS = {
     "imagenet": "a folder or .tar with train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG; the folder with train and val "
     "tars of such folders, WebDataset shards (*train*.tar, *val*.tar with KEY.jpg and KEY.cls) "
     "or ILSVRC2012_img_train.tar; or the folder with Hugging Face's parquet files",
+    "webdataset": "a folder of WebDataset shards whose names say train and, if they exist, val and test "
+    "(data-train-0000.tar, with KEY.jpg and KEY.cls, a number or a name), perhaps with classes.txt, a name a line",
+    "hugging_face": "the folder of a data set's parquet files (data/train-*.parquet), with the columns image and label",
 }
 
 
@@ -499,10 +502,8 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
     label_of = {synset: label for label, synset in enumerate(synsets)}
     source, flat = Source(synsets, {"train": [], "test": []}), []
     for parts, read in sorted(files.items(), key=lambda file: file[0]):
-        split = None
-        for folder_name in parts[:-1]:  # the innermost: imagenet-train-and-val.tar/val/...
-            if match := re.search(r"(?<![a-z])(train|val|test)(?:idation)?(?![a-z])", folder_name.lower()):
-                split = {"train": "train", "val": "test", "test": None}[match[1]]  # the test images have no labels
+        # Its validation images are our test; its test images have no labels.
+        split = {"train": "train", "val": "test"}.get(_named_split(parts))
         name, text = parts[-1], "/".join(parts)
         label_file = files.get((*parts[:-1], name.split(".")[0] + ".cls"))
         folders = [p.removesuffix(".tar") for p in parts[:-1]]
@@ -530,6 +531,14 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
     if empty := [{"train": "train", "test": "val"}[split] for split, items in source.splits.items() if not items]:
         raise _missing("imagenet", f"{path}: no image of {' and '.join(empty)}")
     return source
+
+
+def _named_split(parts: tuple[str, ...]) -> str | None:
+    """The split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
+    for name in reversed(parts[:-1]):
+        if found := re.findall(r"(?<![a-z])(train|val|test)(?:idation)?(?![a-z])", name.lower()):
+            return found[0]
+    return None
 
 
 def _expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
@@ -565,7 +574,83 @@ def _check_order(image: str, label: int, synsets: list[str]) -> None:
         )
 
 
+@contextmanager
+def webdataset(path: Path | None) -> Iterator[Source]:
+    """WebDataset shards, read where they lie and in any order. Classes are numbers, which classes.txt may name; or
+    names, in their sorted order."""
+    path = _given(path, "webdataset")
+    with ExitStack() as stack:
+        files = {parts: read for name, read in _expanded(path, stack) if read and (parts := _parts(name))}
+        found, ignored = [], []
+        for parts, read in sorted(files.items(), key=lambda file: file[0]):
+            text, split, suffix = "/".join(parts), _named_split(parts), Path(parts[-1]).suffix.lower()
+            label = files.get((*parts[:-1], parts[-1].split(".")[0] + ".cls"))
+            if split and label and suffix in IMAGE_SUFFIXES:
+                found.append((split, text, label().decode("utf-8", "replace").strip(), read))
+            elif suffix in IMAGE_SUFFIXES:
+                ignored.append(text)
+        if not any(split == "train" for split, *_ in found):
+            raise _missing("webdataset", f"{path}: no image with a .cls file in a shard of the split train")
+        yield _named_or_numbered(path, found, ignored)
+
+
+def _named_or_numbered(path: Path, found: list[tuple], ignored: list[str]) -> Source:
+    labels = {label for _, _, label, _ in found}
+    listing = path / "classes.txt"
+    if all(label.isdecimal() for label in labels):
+        classes = [str(number) for number in range(max(map(int, labels)) + 1)]
+        if listing.is_file():
+            names = listing.read_text(encoding="utf-8").split("\n")
+            classes, highest = [name.strip() for name in names if name.strip()], len(classes) - 1
+            if len(classes) <= highest:
+                raise LibranasError(
+                    f"{listing} names {len(classes)} classes, but there is a label {highest}.", "Labels count from 0."
+                )
+        label_of = {label: int(label) for label in labels}
+    else:
+        classes = sorted(labels)
+        label_of = {name: number for number, name in enumerate(classes)}
+    source = Source(classes, {}, ignored)
+    for split, text, label, read in found:
+        source.splits.setdefault(split, []).append(Item(text, label_of[label], read))
+    return source
+
+
+@contextmanager
+def hugging_face(path: Path | None) -> Iterator[Source]:
+    """A data set in Hugging Face's parquet files, with the splits train and, if they exist, validation and test."""
+    path = _given(path, "hugging_face")
+    names = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+    shards = [*path.glob("*.parquet"), *path.glob("*/*.parquet")]
+    there = [name for name in names if any(re.match(rf"{name}(?![a-z])", shard.name) for shard in shards)]
+    if "train" not in there:
+        raise _missing("hugging_face", f"{path} has no train-*.parquet")
+    source = Source([], {})
+    for name in there:
+        reader, label_N = _read_hugging_face(path, name, "hugging_face")
+        known = sorted(reader.class_to_idx, key=reader.class_to_idx.get) if reader.class_to_idx else []
+        source.classes = source.classes or [str(c) for c in known] or [str(c) for c in range(int(label_N.max()) + 1)]
+        if not 0 <= label_N.min() <= label_N.max() < len(source.classes):
+            raise LibranasError(
+                f"{path}: labels of {name} are {label_N.min()} to {label_N.max()}, of {len(source.classes)} classes.",
+                "Unlabelled images (-1) cannot be used.",
+            )
+        source.splits[names[name]] = _reader_items(reader, name, label_N)
+    yield source
+
+
 def _hugging_face(path: Path, synsets: list[str]) -> Source:
+    source = Source(synsets, {})
+    for split, name in (("train", "train"), ("test", "validation")):
+        reader, label_N = _read_hugging_face(path, name, "imagenet")
+        for label, first in zip(*np.unique(label_N, return_index=True), strict=True):
+            _check_order(reader.filename(int(first), basename=True) or "", int(label), synsets)
+        source.splits[split] = _reader_items(reader, name, label_N)
+    return source
+
+
+def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
+    """timm's reader of a split, and the labels."""
     try:
         import datasets  # noqa: F401 - timm's reader would only print
         from timm.data.readers import create_reader
@@ -574,24 +659,20 @@ def _hugging_face(path: Path, synsets: list[str]) -> Source:
             f"{path} has Hugging Face's parquet files; reading them needs the package `{error.name}`.",
             "Install it: pip install 'libranas[hf]'",
         ) from error
-    source = Source(synsets, {})
-    for split, name in (("train", "train"), ("test", "validation")):
-        try:
-            reader = create_reader(f"hfds/{path}", split=name)
-            label_N = np.fromiter(reader.iter_targets(), np.int64)
-        except Exception as error:  # the library has many of its own
-            raise LibranasError(
-                f"{path}: no split '{name}' with the columns image and label ({type(error).__name__}: {error}).",
-                f"Set `data.path` to {LAYOUTS['imagenet']}.",
-            ) from error
-        for label, first in zip(*np.unique(label_N, return_index=True), strict=True):
-            _check_order(reader.filename(int(first), basename=True) or "", int(label), synsets)
-        loads = [functools.partial(_read_reader, reader, i) for i in range(len(label_N))]
-        source.splits[split] = [
-            Item(f"{name}/{i}", label, load)
-            for i, (label, load) in enumerate(zip(label_N.tolist(), loads, strict=True))
-        ]
-    return source
+    try:
+        reader = create_reader(f"hfds/{path}", split=name)
+        return reader, np.fromiter(reader.iter_targets(), np.int64)
+    except Exception as error:  # the library has many of its own
+        raise LibranasError(
+            f"{path}: no split '{name}' with the columns image and label ({type(error).__name__}: {error}).",
+            f"Set `data.path` to {LAYOUTS[adapter]}.",
+        ) from error
+
+
+def _reader_items(reader, name: str, label_N: np.ndarray) -> list[Item]:
+    loads = (functools.partial(_read_reader, reader, i) for i in range(len(label_N)))
+    labelled = zip(label_N.tolist(), loads, strict=True)
+    return [Item(f"{name}/{i}", label, load) for i, (label, load) in enumerate(labelled)]
 
 
 def _read_reader(reader, index: int) -> bytes:
@@ -624,6 +705,8 @@ ADAPTERS = {
     "svhn": svhn,
     "pets": pets,
     "imagenet": imagenet,
+    "webdataset": webdataset,
+    "hugging_face": hugging_face,
 }
 
 

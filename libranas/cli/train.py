@@ -8,6 +8,8 @@ from libranas.cli.common import key_value, positive
 from libranas.errors import LibranasError
 from libranas.progress import Stopped
 
+log = logging.getLogger("libranas")
+
 #: Exit code of a run that was told to stop and can go on (EX_TEMPFAIL). torchrun replaces it by 1.
 TRY_AGAIN = 75
 
@@ -36,6 +38,7 @@ def add(commands) -> None:
     parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="results and checkpoints; the same one goes on")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="trainings, from --seed on (default: 1)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--workers", type=int, default=0, help="reading processes for each process (default: 0)")
     parser.add_argument(
@@ -49,6 +52,7 @@ def add(commands) -> None:
     parser.add_argument("--channels-last", action="store_true", help="memory layout for convolutional networks")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     parser.add_argument("--bad-images", type=int, default=0, metavar="N", help="unreadable images that are tolerated")
+    parser.add_argument("--tensorboard", action="store_true", help="write metrics for TensorBoard too")
     parser.add_argument("--checkpoint-minutes", type=float, default=10, metavar="M", help="besides each epoch's end")
     parser.add_argument(
         "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
@@ -84,7 +88,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         _run(arguments, world)
     except Stopped as stopped:
-        logging.getLogger("libranas").warning("%s", stopped)
+        log.warning("%s", stopped)
         return TRY_AGAIN
     finally:
         world.close()
@@ -94,6 +98,31 @@ def _train(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, world) -> None:
     import dataclasses
 
+    from libranas.files import write_json
+    from libranas.training.recipe import make_recipe, read_recipe
+    from libranas.training.results import over_seeds
+    from libranas.training.sources import open_splits
+
+    recipe, _ = read_recipe(arguments.recipe)
+    changes = dict(key_value(pair, "--set") for pair in arguments.set)
+    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set")
+    shares = arguments.val_share, arguments.test_share
+    with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
+        for warning in splits.warnings:
+            log.warning("%s: %s", arguments.data, warning)
+        seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+        folders = [arguments.output / f"seed-{seed}" if len(seeds) > 1 else arguments.output for seed in seeds]
+        results = [_one(arguments, world, recipe, splits, *run) for run in zip(seeds, folders, strict=True)]
+    if len(seeds) > 1 and splits.test:
+        summary = over_seeds([result["test"] for result in results])
+        log.info("test accuracy %.4f (95 %% interval %.4f to %.4f)", *list(summary["top1"].values())[:3])
+        if world.first:
+            same = {k: v for k, v in results[0].items() if k not in ("test", "history", "seed")}
+            write_json(arguments.output / "result.json", {"seeds": list(seeds), "test": summary, **same})
+
+
+def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder: Path) -> dict:
+    """Train and test with one seed."""
     import timm
 
     from libranas.cli.models import Wanted, model_of, model_record
@@ -102,68 +131,59 @@ def _run(arguments: argparse.Namespace, world) -> None:
     from libranas.train import save_weights
     from libranas.training.examples import Look
     from libranas.training.loop import Settings, Training
-    from libranas.training.recipe import make_recipe, read_recipe
-    from libranas.training.sources import open_splits
+    from libranas.training.results import outcome
 
-    log = logging.getLogger("libranas")
-    recipe, _ = read_recipe(arguments.recipe)
-    changes = dict(key_value(pair, "--set") for pair in arguments.set)
-    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set")
-    shares = arguments.val_share, arguments.test_share
-    with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
-        classes = splits.train.classes
-        seed = stream_seed(arguments.seed, "train", "init")
-        wanted = Wanted(len(classes), seed, arguments.image_size, arguments.channels, recipe.drop_path)
-        model, size, channels = model_of(arguments.model, wanted)
-        for images in splits[:3]:
-            if images:
-                images.channels = channels
-        if arguments.weights:
-            _load(model, arguments.weights)
-        config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
-        mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
-        named = model_record(arguments.model)
-        settings = Settings(
-            arguments.output,
-            seed=arguments.seed,
-            key=digest(
-                named, arguments.weights and file_sha256(arguments.weights), arguments.data, shares, size, channels
-            ),
-            micro_batch=arguments.micro_batch,
-            workers=arguments.workers,
-            compile=arguments.compile,
-            channels_last=arguments.channels_last,
-            gradient_checkpointing=arguments.gradient_checkpointing,
-            checkpoint_seconds=60 * arguments.checkpoint_minutes,
-            bad_images=arguments.bad_images,
-            accept=tuple(arguments.accept),
+    classes = splits.train.classes
+    wanted = Wanted(
+        *(len(classes), stream_seed(seed, "train", "init"), arguments.image_size, arguments.channels, recipe.drop_path)
+    )
+    model, size, channels = model_of(arguments.model, wanted)
+    for images in splits[:3]:
+        if images:
+            images.channels = channels
+    if arguments.weights:
+        _load(model, arguments.weights)
+    config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
+    mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
+    named, shares = model_record(arguments.model), (arguments.val_share, arguments.test_share)
+    weights = file_sha256(arguments.weights) if arguments.weights else None
+    settings = Settings(
+        folder,
+        seed=seed,
+        key=digest(named, weights, arguments.data, shares, size, channels),
+        micro_batch=arguments.micro_batch,
+        workers=arguments.workers,
+        compile=arguments.compile,
+        channels_last=arguments.channels_last,
+        gradient_checkpointing=arguments.gradient_checkpointing,
+        checkpoint_seconds=60 * arguments.checkpoint_minutes,
+        bad_images=arguments.bad_images,
+        tensorboard=arguments.tensorboard,
+        accept=tuple(arguments.accept),
+    )
+    training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
+    log.info(
+        "%d training images of %d classes; %d updates an epoch; learning rate %g for batches of %d (%d x %d)",
+        *(len(splits.train), len(classes), training.plan.updates, training.recipe.effective_lr(), training.plan.batch),
+        *(training.plan.micro_batches, training.plan.batch // training.plan.micro_batches),
+    )
+    history = training.fit(
+        lambda r: log.info(
+            *("epoch %d of %d: %s", r["epoch"] + 1, recipe.epochs),
+            ", ".join(f"{name} {value:.5g}" for name, value in r.items() if name != "epoch"),
         )
-        training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
-        log.info(
-            "%d training images of %d classes; %d updates an epoch; learning rate %g for batches of %d (%d x %d)",
-            len(splits.train),
-            len(classes),
-            training.plan.updates,
-            training.recipe.effective_lr(),
-            training.plan.batch,
-            training.plan.micro_batches,
-            training.plan.batch // training.plan.micro_batches,
-        )
-        history = training.fit(
-            lambda r: log.info(
-                "epoch %d of %d: %s", r["epoch"] + 1, recipe.epochs, ", ".join(f"{k} {v:.5g}" for k, v in r.items())
-            )
-        )
-        result = {"recipe": training.recipe.to_dict(), "model": named, "data": arguments.data, "splits": splits.rules}
-        if splits.test is not None:
-            test = training.evaluate(splits.test)
-            result["test"] = {"images": test.images, "top1": test.top1, "top5": test.top5, "loss": test.loss}
-            result["confusion"] = test.confusion_KK.tolist()
-            log.info("test accuracy %.4f on %d images", test.top1, test.images)
-        result |= {"classes": classes, "seed": arguments.seed, "history": history, "facts": facts()}
-        if world.first:
-            save_weights(arguments.output / "model.safetensors", training.network())
-            write_json(arguments.output / "result.json", result)
+    )
+    result = {"model": named, "weights": weights, "seed": seed, "recipe": training.recipe.to_dict()}
+    result |= {"data": arguments.data, "splits": splits.rules, "classes": classes, "processes": world.size}
+    if splits.test:
+        test = result["test"] = outcome(training.evaluate(splits.test), splits.test)
+        log.info("test accuracy %.4f on %d images", test["top1"], test["images"])
+    bad = {"count": training.bad.check(), "images": training.bad.found()}
+    result |= {"unreadable": bad, "history": history, "facts": facts()}
+    if world.first:
+        save_weights(folder / "model.safetensors", training.network())
+        write_json(folder / "result.json", result)
+    return result
 
 
 def _load(model, path: Path) -> None:
@@ -183,4 +203,4 @@ def _load(model, path: Path) -> None:
         )
     model.load_state_dict(fitting, strict=False)
     if others:
-        logging.getLogger("libranas").info("Not in %s, begun anew: %s", path, ", ".join(others))
+        log.info("Not in %s, begun anew: %s", path, ", ".join(others))

@@ -1,25 +1,32 @@
-"""Accuracy on an exact set of images, by one process or many."""
+"""Accuracy on an exact set of images, by one process or many.
 
+Legend: N images, B batch, K classes.
+"""
+
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator
 
 from libranas.training.distributed import World
+from libranas.training.examples import Images
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network makes of a set.
+    """What a network makes of a set: each image counted once, those that cannot be read left out.
 
     Attributes
     ----------
-    images : how many were counted: each image of the set once, those that cannot be read left out
+    images : how many were counted
     loss : mean cross-entropy
     top1, top5 : accuracies in [0, 1]
     confusion_KK : counts; rows are the labels, columns the predictions
+    index_N, best_N5 : the images that were counted, and the (up to) five classes with the highest logits
     """
 
     images: int
@@ -27,29 +34,64 @@ class Evaluation:
     top1: float
     top5: float
     confusion_KK: np.ndarray
+    index_N: np.ndarray
+    best_N5: np.ndarray
 
 
 @torch.inference_mode()
-def evaluate(forward: Callable, loader, classes: int, world: World, cast: Callable) -> Evaluation:
+def evaluate(forward: Callable, loader, label_N: np.ndarray, classes: int, world: World, cast: Callable) -> Evaluation:
     """Run `forward` (images to logits, in evaluation mode) over this process's share and put the shares together.
 
     Processes may have shares of different length, none is padded: `forward` must not communicate.
     """
     evaluator = ClassificationEvaluator(device=world.device)
+    labels = torch.from_numpy(label_N).to(world.device)
     confusion_KK = torch.zeros(classes * classes, dtype=torch.int64, device=world.device)
-    for images, targets in loader:
-        if not len(targets):
+    seen, best = [], []
+    for images, index_B in loader:
+        if not len(index_B):
             continue
         with cast():
-            logits = forward(images).float()
-        evaluator.update(logits, targets)
-        confusion_KK += torch.bincount(targets * classes + logits.argmax(1), minlength=classes * classes)
+            logits_BK = forward(images).float()
+        evaluator.update(logits_BK, labels[index_B])
+        best_B5 = logits_BK.topk(min(5, classes)).indices
+        confusion_KK += torch.bincount(labels[index_B] * classes + best_B5[:, 0], minlength=classes * classes)
+        seen.append(index_B)
+        best.append(best_B5)
     world.total(confusion_KK)
     metrics = evaluator.compute(distributed=world.size > 1)
+    ours = [torch.cat(parts).cpu().numpy() for parts in (seen, best)] if seen else None
+    shares = [share for share in world.gathered(ours) if share]
+    index_N = np.concatenate([index for index, _ in shares]) if shares else np.empty(0, np.int64)
+    best_N5 = np.concatenate([best for _, best in shares]) if shares else np.empty((0, min(5, classes)), np.int64)
+    order = np.argsort(index_N)
     return Evaluation(
-        int(confusion_KK.sum()),
+        len(index_N),
         metrics["loss"],
         metrics["top1"] / 100,
         metrics["top5"] / 100,
         confusion_KK.view(classes, classes).cpu().numpy(),
+        index_N[order],
+        best_N5[order],
     )
+
+
+def real_accuracy(result: Evaluation, images: Images) -> dict | None:
+    """Accuracy by the reassessed labels of ImageNet's validation images (Beyer et al., Are we done with ImageNet?,
+    2020), which timm carries: an image may have several, or none and is then left out.
+
+    Returns
+    -------
+    dict with ``images``, ``top1`` and ``top5``; None if the images are not ImageNet's 50,000 by their names
+    """
+    found = [re.search(r"ILSVRC2012_val_\d{8}", images.name(i)) for i in range(len(images))]
+    if len(found) != 50_000 or not all(found):
+        return None
+    names = [f"{match[0]}.JPEG" for match in found]
+    labels = RealLabelsImagenet(names).real_labels
+    hits = []
+    for index, best in zip(result.index_N, result.best_N5, strict=True):
+        if known := labels.get(names[index]):
+            hits.append([best[0] in known, any(k in known for k in best)])
+    top1, top5 = np.mean(hits, axis=0)
+    return {"images": len(hits), "top1": float(top1), "top5": float(top5)}

@@ -212,7 +212,7 @@ class _Training(Dataset):
 
 
 class _Evaluation(Dataset):
-    """Image and label for an index; None for an image that cannot be read."""
+    """Image and index for an index; None for an image that cannot be read."""
 
     def __init__(self, images: Images, transform, bad: BadImages):
         self.images, self.transform, self.bad = images, transform, bad
@@ -226,15 +226,15 @@ class _Evaluation(Dataset):
         except Exception as error:
             self.bad.add(self.images, index, error)
             return None
-        return self.transform(image), int(self.images.label_N[index])
+        return self.transform(image), index
 
 
 def _collate(examples: list) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 (B, C, S, S) and int64 (B,), without the images that could not be read."""
+    """uint8 (B, C, S, S) and int64 (B,), labels or indices, without the images that could not be read."""
     good = [example for example in examples if example is not None]
     if not good:
         return torch.empty(0, 1, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
-    return torch.stack([image for image, _ in good]), torch.tensor([label for _, label in good])
+    return torch.stack([image for image, _ in good]), torch.tensor([number for _, number in good])
 
 
 def training_transform(recipe: TrainingRecipe, look: Look):
@@ -333,6 +333,6 @@ def evaluation_loader(
     workers: int,
     bad,
 ) -> PrefetchLoader:
-    """Batches float32 (B, C, S, S) and labels of the images of `share`, each once."""
+    """Batches float32 (B, C, S, S) and the indices of the images of `share`, each once."""
     dataset = _Evaluation(images, evaluation_transform(recipe, look), bad)
     return _loader(dataset, look, device, workers, batch_size=batch, sampler=share)

@@ -9,10 +9,12 @@ import copy
 import logging
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +28,13 @@ from timm.scheduler import create_scheduler_v2
 from timm.task import ClassificationTask, FeatureDistillationTask, LogitDistillationTask, TokenDistillationTask
 from timm.utils import dispatch_clip_grad, unwrap_model
 from torch import nn
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from libranas.costs import peak_memory
 from libranas.errors import LibranasError
 from libranas.files import AppendLog
-from libranas.progress import asked, stop_when_asked, stopped
+from libranas.progress import INTERVAL, asked, stop_when_asked, stopped
 from libranas.provenance import stream_seed
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
@@ -72,6 +77,7 @@ class Settings:
     checkpoint_seconds, checkpoint_steps : between checkpoints, besides those at the end of an epoch
     log_steps : updates between two lines of ``metrics.jsonl``
     bad_images : how many may be unreadable
+    tensorboard : write the metrics for TensorBoard too
     accept : names of fields that may differ from those of the checkpoint
     restart_on_change : begin anew where they differ, instead of an error
     """
@@ -89,6 +95,7 @@ class Settings:
     log_steps: int = 50
     keep: int = 2
     bad_images: int = 0
+    tensorboard: bool = False
     accept: Collection[str] = ()
     restart_on_change: bool = False
 
@@ -299,8 +306,8 @@ class Training:
             If the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
         """
         self.step, self.rate, self.restarts, self.history = 0, 1.0, 0, []
-        self.sums, self.metrics = _Sums.on(self.device), None
-        with _random_state_kept(), stop_when_asked():
+        self.sums, self.metrics, self.board = _Sums.on(self.device), None, None
+        with _random_state_kept(), stop_when_asked(), self._bar():
             try:
                 self._resume()
                 while True:
@@ -310,11 +317,21 @@ class Training:
                     except _Diverged as diverged:
                         self._after_divergence(diverged)
             finally:
-                if self.metrics:
-                    self.metrics.close()
+                self._close_metrics()
+
+    @contextmanager
+    def _bar(self) -> Iterator[None]:
+        """A bar on a terminal, with images a second and the time left."""
+        shown = self.world.first and sys.stderr.isatty()
+        images = self.total * self.plan.batch
+        with (
+            tqdm(total=images, unit=" images", unit_scale=True, disable=not shown, leave=False) as self.bar,
+            logging_redirect_tqdm() if shown else nullcontext(),
+        ):
+            yield
 
     def _run(self, on_epoch: Callable[[dict], None]) -> None:
-        updates, self.saved = self.plan.updates, time.monotonic()
+        updates, self.saved, self.told = self.plan.updates, time.monotonic(), time.monotonic()
         while len(self.history) < self.recipe.epochs:
             epoch = len(self.history)
             if self.step < (epoch + 1) * updates:
@@ -360,6 +377,7 @@ class Training:
         self.sums.add(total, self.step)
         self.step += 1
         self.seen += self.plan.batch
+        self.bar.update(self.plan.batch)
         self.task.update_ema(self.step)
 
     def _pause(self) -> None:
@@ -377,8 +395,16 @@ class Training:
         """Write the mean loss since the last line; raise if one was not finite."""
         self._check_finite()
         loss = self.world.total(self.sums.window).item() / self.world.size / self.sums.steps
-        speed = self.seen / (time.monotonic() - self.since)
-        self._say("updates", epoch=epoch, loss=loss, lr=self._rate(), images_per_second=speed)
+        speed, memory = self.seen / (time.monotonic() - self.since), peak_memory(self.device)
+        self._say("updates", epoch=epoch, loss=loss, lr=self._rate(), images_per_second=speed, peak_bytes=memory)
+        self.bar.set_postfix(loss=f"{loss:.3f}", memory=f"{memory / 2**30:.1f} GiB")
+        if self.bar.disable and time.monotonic() - self.told > INTERVAL:
+            left = timedelta(seconds=round((self.total - self.step) * self.plan.batch / speed))
+            log.info(
+                "update %d of %d: loss %.4f, %.0f images/s, %.1f GiB, about %s left without evaluations",
+                *(self.step, self.total, loss, speed, memory / 2**30, left),
+            )
+            self.told = time.monotonic()
         self.sums.window.zero_()
         self.sums.steps = 0
         self.since, self.seen = time.monotonic(), 0
@@ -410,7 +436,7 @@ class Training:
         workers = self.settings.workers
         loader = evaluation_loader(images, self.recipe, self.look, share, batch, self.device, workers, self.bad)
         try:
-            return evaluate(model.eval(), loader, self.classes, self.world, self.cast)
+            return evaluate(model.eval(), loader, images.label_N, self.classes, self.world, self.cast)
         finally:
             for module in training:
                 module.training = True
@@ -495,6 +521,8 @@ class Training:
         self.sums.window += window
         self.sums.epoch += epoch
         self.sums.steps = state["sum_steps"]
+        self.bar.reset()
+        self.bar.update(self.step * self.plan.batch)
         self._open_metrics()
 
     def _same(self, identity: dict) -> bool:
@@ -538,13 +566,29 @@ class Training:
         """Open ``metrics.jsonl`` without the lines of updates that are about to be repeated."""
         if not self.world.first:
             return
-        if self.metrics:
-            self.metrics.close()
+        self._close_metrics()
         path = self.settings.folder / "metrics.jsonl"
         log_file = AppendLog(path)  # locks it, and cuts off a torn line
         log_file.keep(sum(record["step"] <= self.step for record in log_file.records))
         self.metrics = log_file
+        if self.settings.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise LibranasError(
+                    f"TensorBoard's files need the package {error.name}.", "pip install 'libranas[tensorboard]'"
+                ) from None
+            self.board = SummaryWriter(self.settings.folder / "tensorboard", purge_step=self.step + 1)
+
+    def _close_metrics(self) -> None:
+        for opened in (self.metrics, self.board):
+            if opened:
+                opened.close()
+        self.metrics = self.board = None
 
     def _say(self, event: str, **record) -> None:
         if self.metrics:
             self.metrics.append({"event": event, "step": self.step, **record})
+        if self.board:
+            for name, value in record.items():
+                self.board.add_scalar(f"{event}/{name}", value, self.step)

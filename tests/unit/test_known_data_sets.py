@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torchvision
@@ -331,7 +332,6 @@ def test_hugging_face_files_without_their_library(tmp_path, monkeypatch):
 
 
 def parquet(root: Path, name: str, labels: list[int]) -> None:
-    datasets = pytest.importorskip("datasets")
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=[f"thing {s}" for s in SYNSETS])}
     (root / "data").mkdir(exist_ok=True)
     rows = {
@@ -343,7 +343,6 @@ def parquet(root: Path, name: str, labels: list[int]) -> None:
 
 
 def test_hugging_face_files(tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets is not installed")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     root = tmp_path / "imagenet-1k"
     root.mkdir()
@@ -357,6 +356,77 @@ def test_hugging_face_files(tmp_path, monkeypatch):
         assert source.splits["test"][3].source == "validation/3"
     parquet(root, "validation", list(reversed(range(1000))))
     refused("imagenet", root, "has the label", "sorted WordNet ids")
+
+
+# WebDataset shards and Hugging Face's files of any data set
+
+
+def samples(labels: dict[str, bytes]) -> bytes:
+    members = [{f"{key}.jpg": jpeg(i), f"{key}.cls": label} for i, (key, label) in enumerate(labels.items())]
+    return tar_of({name: content for sample in members for name, content in sample.items()})
+
+
+def test_shards_with_numbered_classes(tmp_path):
+    (tmp_path / "pets-train-000.tar").write_bytes(samples({"a": b"2", "b": b"0"}))
+    (tmp_path / "pets-train-001.tar").write_bytes(samples({"c": b"1\n"}))
+    (tmp_path / "pets-val-000.tar").write_bytes(samples({"a": b"1"}))
+    with ADAPTERS["webdataset"](tmp_path) as source:
+        assert source.classes == ["0", "1", "2"] and set(source.splits) == {"train", "val"}
+        assert [item.label for item in source.splits["train"]] == [2, 0, 1]
+        assert source.splits["train"][1].load() == jpeg(1)
+        assert source.splits["val"][0].source == "pets-val-000.tar/a.jpg"
+    (tmp_path / "classes.txt").write_text("cat\ndog\nhamster\n")
+    with ADAPTERS["webdataset"](tmp_path) as source:
+        assert source.classes == ["cat", "dog", "hamster"]
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    refused("webdataset", tmp_path, "classes.txt names 2 classes, but there is a label 2")
+
+
+def test_shards_with_named_classes(tmp_path):
+    (tmp_path / "train.tar").write_bytes(samples({"a": b"dog", "b": b"cat"}))
+    (tmp_path / "test.tar").write_bytes(tar_of({"x/a.png": b"1", "x/a.cls": b"dog", "x/lonely.png": b"2"}))
+    with ADAPTERS["webdataset"](tmp_path) as source:
+        assert source.classes == ["cat", "dog"]
+        assert [(s, item.label) for s, items in source.splits.items() for item in items] == [
+            *(("test", 1), ("train", 1), ("train", 0)),
+        ]
+        assert source.ignored == ["test.tar/x/lonely.png"]
+    (tmp_path / "train.tar").unlink()
+    refused("webdataset", tmp_path, "no image with a .cls file in a shard of the split train")
+    refused("webdataset", tmp_path / "nowhere", "does not exist")
+
+
+def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    root = tmp_path / "pets"
+    (root / "data").mkdir(parents=True)
+    refused("hugging_face", root, "has no train-*.parquet")
+
+    def write(name, labels, label=datasets.ClassLabel(names=["cat", "dog"])):  # noqa: B008 - a constant
+        features = datasets.Features({"image": datasets.Image(), "label": label})
+        rows = {"image": [{"bytes": jpeg(k), "path": None} for k in range(len(labels))], "label": labels}
+        table = datasets.Dataset.from_dict(rows, features=features)
+        table.to_parquet(root / f"data/{name}-00000-of-00001.parquet")
+
+    write("train", [1, 0, 1])
+    write("validation", [0])
+    with ADAPTERS["hugging_face"](root) as source:
+        assert source.classes == ["cat", "dog"] and set(source.splits) == {"train", "val"}
+        assert [item.label for item in source.splits["train"]] == [1, 0, 1]
+        assert source.splits["train"][2].load() == jpeg(2)
+    write("test", [0, -1])
+    refused("hugging_face", root, "labels of test are -1 to 0, of 2 classes")
+    (root / "data/test-00000-of-00001.parquet").write_bytes(b"no parquet")
+    refused("hugging_face", root, "with the columns image and label")
+
+
+def test_hugging_face_files_with_plain_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = {"image": [{"bytes": jpeg(k), "path": None} for k in range(3)], "label": [2, 0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train-0.parquet")
+    with ADAPTERS["hugging_face"](tmp_path) as source:
+        assert source.classes == ["0", "1", "2"] and [item.label for item in source.splits["train"]] == [2, 0, 1]
 
 
 # Names from outside

@@ -1,0 +1,43 @@
+"""Numbers of finished trainings, with their intervals."""
+
+from collections.abc import Sequence
+
+from scipy.stats import binomtest
+
+from libranas.stats import mean_interval
+from libranas.training.evaluation import Evaluation, real_accuracy
+from libranas.training.examples import Images
+
+
+def outcome(result: Evaluation, images: Images) -> dict:
+    """What a network made of the test images, JSON-ready: accuracies in [0, 1].
+
+    The interval of top-1 is Wilson's, 95 %: what other images of this kind would change, not another training. Where
+    the images are ImageNet's validation images, accuracy by the reassessed labels stands beside it.
+    """
+    correct = round(result.top1 * result.images)
+    low, high = binomtest(correct, result.images).proportion_ci(0.95, "wilson") if result.images else (None, None)
+    record = {
+        "images": result.images,
+        "unreadable": len(images) - result.images,
+        "top1": result.top1,
+        "top1_low": low,
+        "top1_high": high,
+        "top5": result.top5,
+        "loss": result.loss,
+        "confusion": result.confusion_KK.tolist(),
+    }
+    if real := real_accuracy(result, images):
+        record["real"] = real
+    return record
+
+
+def over_seeds(records: Sequence[dict]) -> dict:
+    """Mean of top-1, top-5 and loss over several trainings, with 95 % t intervals and all values; from
+    :func:`outcome` of each."""
+    summary = {"images": records[0]["images"], "trainings": len(records)}
+    for name in ("top1", "top5", "loss"):
+        values = [record[name] for record in records]
+        mean, low, high = mean_interval(values)
+        summary[name] = {"mean": mean, "low": low, "high": high, "values": values}
+    return summary
