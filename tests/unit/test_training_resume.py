@@ -32,9 +32,9 @@ def one_thread():
 
 
 def steady(path) -> list[dict]:
-    """Lines of the metrics without what is timed."""
+    """Lines of the metrics without time and memory."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("images_per_second", "peak_bytes")} for line in lines]
 
 
 def outcome(folder):
