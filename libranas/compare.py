@@ -63,6 +63,16 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
     return {"roles": roles, "differences": differences, "verdict": " ".join(sentences)}
 
 
+def scores_of(histories: Sequence[str], network: str) -> dict[str, float]:
+    """Scores of a network, by its id, in tables of searches (CSV, columns ``score_PROXY``); {} if none has it."""
+    for path in histories:
+        table = pd.read_csv(path)
+        found = table[table["id"] == network].filter(regex="^score_")
+        if len(found) and found.shape[1]:
+            return {name.removeprefix("score_"): float(value) for name, value in found.iloc[0].items()}
+    return {}
+
+
 def _sentence(name: str, difference: float, low: float, high: float, p: float) -> str:
     interval = (
         f"{100 * difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, Welch p = {p:.2g})"

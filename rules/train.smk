@@ -53,6 +53,7 @@ rule export:
         manifest=rules.prepare.output.manifest,
         selected=rules.select.output.selected,
         summary=rules.compare.output.summary,
+        histories=rules.select.input.histories,
         weights=expand(rules.train.output.weights, role="winner", seed=TRAIN_SEEDS),
     output:
         folder=directory(out("export/winner")),
@@ -66,8 +67,11 @@ rule export:
         mem_mb=grows(2000),
         runtime=grows(10),
     params:
-        version=stage_version("train"),
+        version=stage_version("export"),
         space=config["space"],
+        recipe=config["train"]["recipe"],
+        licence=config["train"]["licence"],
+        seed=config["seed"],
         run=config["run"],
     script:
         "../scripts/export.py"

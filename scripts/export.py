@@ -1,4 +1,4 @@
-"""Export the winner (the seed with the best validation accuracy) as a timm local-dir."""
+"""Export the winner (the seed with the best validation accuracy) as a timm local-dir with a model card."""
 
 from pathlib import Path
 
@@ -8,21 +8,43 @@ with stage(snakemake) as log:
     from safetensors.torch import load_file
 
     from libranas.arch import Arch
+    from libranas.compare import scores_of
     from libranas.export import export_timm, model_card
     from libranas.files import read_json
     from libranas.nets import build
     from libranas.network_files import yaml_text
+    from libranas.training.recipe import make_recipe
+    from libranas.training.results import percent
 
-    manifest = read_json(snakemake.input.manifest)
-    summary, entry = read_json(snakemake.input.summary), read_json(snakemake.input.selected)["winner"]
-    best = summary["roles"]["winner"]["best_seed"]
+    p, manifest, entry = snakemake.params, read_json(snakemake.input.manifest), read_json(snakemake.input.selected)
+    summary, entry = read_json(snakemake.input.summary), entry["winner"]
+    winner = summary["roles"]["winner"]
+    best, test = winner["best_seed"], winner["test_accuracy"]
     space, arch = space_of(snakemake, manifest), Arch.from_json(entry["architecture"])
     model = build(space, arch, seed=0)
     model.load_state_dict(load_file(snakemake.input.weights[best]))
-    card = model_card(f"{snakemake.params.run}: winner", entry, {**summary["roles"]["winner"], **summary["facts"]})
-    folder = Path(snakemake.output.folder)
-    # For the training code of AutoFormer and TF-TAS.
+    card = model_card(
+        f"{p.run}: winner",
+        {"architecture": arch.json, "parameters": entry["params"], "multiply-accumulates of an image": entry["macs"]},
+        {
+            f"test accuracy, mean of {winner['seeds']} trainings": percent(test),
+            f"of this training (seed {best}, the best on validation images)": f"{100 * test['values'][best]:.2f} %",
+            "test images": winner["test_images"],
+            "comparison": summary["verdict"],
+        },
+        {
+            "data set": manifest["source"] or manifest["adapter"],
+            "images": {split: found["count"] for split, found in manifest["splits"].items()},
+            "size": [manifest["channels"], manifest["image_size"], manifest["image_size"]],
+            "classes": manifest["classes"],
+            "SHA-256": manifest["content_sha256"],
+        },
+        {**make_recipe(p.recipe).to_dict(), "seed": p.seed},
+        summary["facts"],
+        scores_of(snakemake.input.histories, entry["id"]),
+        p.licence,
+    )
     extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
     of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
-    export_timm(model, folder, *of_data, card, extra)
+    export_timm(model, Path(snakemake.output.folder), *of_data, card, extra)
     log.info("exported seed %d; it loads back bit-equal", best)

@@ -1,4 +1,4 @@
-"""The command line: ``libranas score`` and ``proxies``, ``libra`` and ``networks``, ``train``, ``onnx``.
+"""The command line: ``libranas score`` and ``proxies``, ``libra`` and ``networks``, ``train``, ``export``.
 
 A mistake of the user ends a command with one message on standard error and exit code 2.
 """

@@ -1,8 +1,10 @@
 """Networks as a command names them: of timm, of a Python file, of a file of another project."""
 
+import dataclasses
 import difflib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -17,6 +19,10 @@ from libranas.cli.common import IMAGE_SIZE, key_value, split
 from libranas.errors import LibranasError
 from libranas.provenance import file_sha256
 
+#: Side of the images of each family of spaces where nothing else is said.
+SIDES = {"autoformer": 224, "pit": 224, "darts": 32, "nasbench101": 32, "nasbench201": 32, "transnas101": 256}
+#: A member of a space, perhaps with keys of the space: ``nasbench201,width=8:|nor_conv_3x3~0|+...``.
+MEMBER = re.compile(rf"({'|'.join(SIDES)})((?:,[^:]*)?):(.*)", re.DOTALL)
 #: A file of networks as the model, perhaps with keys of the space.
 NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
 
@@ -38,13 +44,17 @@ def model_of(text: str, wanted: Wanted) -> tuple:
     path, colon, function = text.rpartition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(wanted.seed)
-        if (Path(text).expanduser() / "config.json").is_file():
+        if _is_export(text):
             text = f"timm:local-dir:{Path(text).expanduser()}"
         if text.startswith("timm:"):
             model, size, channels = _timm_model(text.removeprefix("timm:"), wanted)
         elif colon and path.endswith(".py"):
             model = _model_of_file(Path(path).expanduser(), function, wanted.classes)
             size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
+        elif match := MEMBER.match(text):
+            size = wanted.image_size or SIDES[match[1]]
+            channels = wanted.channels or 3
+            model = _member(text, match, wanted, (size, channels, wanted.classes))
         elif NETWORK_FILE.match(text):
             size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
             model = _published_model(text, wanted, (size, channels, wanted.classes))
@@ -60,6 +70,10 @@ def model_of(text: str, wanted: Wanted) -> tuple:
     return model, size, channels
 
 
+def _is_export(text: str) -> bool:
+    return os.path.isfile(Path(text).expanduser() / "config.json")  # no error for a text that is no path
+
+
 def _published_model(text: str, wanted: Wanted, task: tuple[int, int, int]):
     """The one network of a file of another project."""
     from libranas import network_files
@@ -72,6 +86,26 @@ def _published_model(text: str, wanted: Wanted, task: tuple[int, int, int]):
     except LibranasError as error:
         raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
     return build(space, network_files.one_network(content, space, f"--model {path}"), wanted.seed, wanted.drop_path)
+
+
+def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
+    """A member of a search space, by its string in the original benchmark or as canonical JSON."""
+    from libranas.nets import build
+    from libranas.spaces import make_space
+
+    family, keys, string = match.groups()
+    settings = dict(key_value(pair, f"--model {family}:") for pair in split(keys)[1:]) if keys else {}
+    try:
+        space = make_space({"family": family, **settings}, *task)
+    except TypeError as error:  # an unknown key, or choices that are no numbers
+        raise LibranasError(f"--model {text}: {error}.", "See `space` in config/schema.yaml.") from None
+    known = {field.name for field in dataclasses.fields(space)} | {"preset", "level"}
+    if unknown := sorted(set(settings) - known):
+        raise LibranasError(f"--model {family}: there is no key {unknown[0]}.", "See `space` in config/schema.yaml.")
+    try:
+        return build(space, space.parse(string), wanted.seed, wanted.drop_path)
+    except ValueError:
+        raise LibranasError(f"--model {text} is no member of {space}.", "Give other keys of the space.") from None
 
 
 def _timm_model(text: str, wanted: Wanted) -> tuple:
@@ -197,8 +231,11 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
 
 def model_record(text: str) -> dict:
     """Names the network in the conditions: without folders, but a file with its hash."""
-    if text.startswith("timm:"):
+    if text.startswith("timm:") or MEMBER.match(text):
         return {"name": text}
+    if _is_export(text):
+        path = Path(text).expanduser()
+        return {"name": path.resolve().name, "sha256": file_sha256(path / "config.json")}
     if NETWORK_FILE.match(text):
         name, *pairs = split(text)
         path = Path(name).expanduser()

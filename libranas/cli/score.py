@@ -41,10 +41,12 @@ def add(commands) -> None:
     score.add_argument(
         "--model",
         required=True,
-        metavar="timm:NAME[,key=value...]|PATH.py:FUNC|FILE.yaml[,key=value...]",
-        help="a model of timm, with arguments of its own; or a function (or class) of a Python file that returns an "
-        "nn.Module and is given the number of classes if it takes an argument; or a file of `libranas networks` with "
-        "one network, and keys of the config section `space`",
+        metavar="timm:NAME|FOLDER|FAMILY:STRING|FILE.yaml|PATH.py:FUNC",
+        help="a model of timm (timm:NAME,key=value with arguments of its own) or an exported folder; a member of a "
+        "space by its string (nasbench201:|nor_conv_3x3~0|+..., darts,layers=20:Genotype(...), or canonical JSON), or "
+        "a file of `libranas networks` with one network, both with keys of the config section `space` "
+        "(FILE.yaml,patch_size=8); or a function (or class) of a Python file that returns an nn.Module and is given "
+        "the number of classes if it takes an argument",
     )
     score.add_argument("--images", required=True, type=Path, metavar="DIR", help=LAYOUTS["folder"])
     score.add_argument("--batch", type=positive, default=64, metavar="B", help="images, class-balanced (default: 64)")

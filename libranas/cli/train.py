@@ -25,8 +25,8 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--model",
-        metavar="timm:NAME[,key=value...]|FOLDER|PATH.py:FUNC|FILE.yaml[,key=value...]",
-        help="as `libranas score --model`, or an exported folder, whose architecture is trained anew",
+        metavar="timm:NAME|FOLDER|FAMILY:STRING|FILE.yaml|PATH.py:FUNC",
+        help="as `libranas score --model`; of an exported folder, the architecture is trained anew",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE.safetensors", help="begin with these (fine-tuning)")
     parser.add_argument("--data", metavar="KIND:PATH", help="such as folder:DIR, imagenet:DIR (docs/data-sets.md)")
@@ -54,6 +54,8 @@ def add(commands) -> None:
     parser.add_argument("--bad-images", type=int, default=0, metavar="N", help="unreadable images that are tolerated")
     parser.add_argument("--tensorboard", action="store_true", help="write metrics for TensorBoard too")
     parser.add_argument("--checkpoint-minutes", type=float, default=10, metavar="M", help="besides each epoch's end")
+    parser.add_argument("--licence", help="of the weights, for the model card, such as apache-2.0")
+    parser.add_argument("--scores", type=Path, metavar="FILE.json", help="of `libranas score --output`, for the card")
     parser.add_argument(
         "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
     )
@@ -126,6 +128,7 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
     import timm
 
     from libranas.cli.models import Wanted, model_of, model_record
+    from libranas.export import export_timm
     from libranas.files import write_json
     from libranas.provenance import digest, facts, file_sha256, stream_seed
     from libranas.train import save_weights
@@ -181,9 +184,40 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
     bad = {"count": training.bad.check(), "images": training.bad.found()}
     result |= {"unreadable": bad, "history": history, "facts": facts()}
     if world.first:
-        save_weights(folder / "model.safetensors", training.network())
+        network = training.network().cpu()
+        save_weights(folder / "model.safetensors", network)
         write_json(folder / "result.json", result)
+        if hasattr(network, "pretrained_cfg"):
+            counts = {name: len(getattr(splits, name)) for name in splits.rules}
+            card = _card(arguments, result, counts)
+            export_timm(network, folder / "export", size, classes, mean, std, card)
+            log.info("%s: the network for timm, with its model card; it loads back bit-equal", folder / "export")
     return result
+
+
+def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -> str:
+    """The model card of a training."""
+    from libranas.export import model_card
+    from libranas.files import read_json
+    from libranas.training.results import percent
+
+    accuracy = {"seed": result["seed"]}
+    if test := result.get("test"):
+        interval = {"mean": test["top1"], "low": test["top1_low"], "high": test["top1_high"]}
+        accuracy |= {
+            f"test accuracy on {test['images']} images": percent(interval),
+            "top-5": f"{100 * test['top5']:.2f} %",
+        }
+        if real := test.get("real"):
+            accuracy[f"by the reassessed labels, on {real['images']} images"] = f"{100 * real['top1']:.2f} %"
+    kind, _, path = arguments.data.partition(":")
+    data = {"data set": f"{kind} {Path(path).name}".strip(), "images": images, "classes": result["classes"]}
+    data |= {f"split {split}": rule for split, rule in result["splits"].items()}
+    scores = read_json(arguments.scores)["scores"] if arguments.scores else {}
+    values = {name: score["value"] for name, score in scores.items() if score["value"] is not None}
+    facts = result["facts"]
+    title = f"{result['model']['name']}, {kind}"
+    return model_card(title, result["model"], accuracy, data, result["recipe"], facts, values, arguments.licence)
 
 
 def _load(model, path: Path) -> None:

@@ -1,12 +1,20 @@
 """Numbers of finished trainings, with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy.stats import binomtest
 
 from libranas.stats import mean_interval
 from libranas.training.evaluation import Evaluation, real_accuracy
 from libranas.training.examples import Images
+
+
+def percent(estimate: Mapping) -> str:
+    """Mean and 95 % interval (keys ``mean``, ``low``, ``high``, in [0, 1]) as text."""
+    if estimate["low"] is None or estimate["low"] != estimate["low"]:
+        return f"{100 * estimate['mean']:.2f} %"
+    low, high = 100 * estimate["low"], 100 * estimate["high"]
+    return f"{100 * estimate['mean']:.2f} % (95 % interval {low:.2f} to {high:.2f})"
 
 
 def outcome(result: Evaluation, images: Images) -> dict:

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store
+from libranas.export import export_timm, model_card
 from libranas.latency import Latency, measure
 from libranas.nets import build
 from libranas.provenance import STAGE_VERSIONS, stream_seed
@@ -210,6 +211,16 @@ def final_training(folder: Path) -> dict:
     return {"loss": metrics["history"][0]["loss"], "lr": metrics["history"][0]["lr"], "id": metrics["id"]}
 
 
+def exports(folder: Path) -> dict:
+    """What is in the folder and in its card; the weights are the network's own."""
+    arch = next(Sampler(SPACE, Budget(), np.random.default_rng(0)))
+    machine = {"gpu": [], "cpu": "", "cores": 1, "python": "", "packages": {}, "libranas": "", "commit": "", "time": ""}
+    card = model_card("title", {"n": 1}, {"a": 1}, {"d": 1}, {"r": 1}, machine, {"p": 1.0}, "mit")
+    export_timm(build(SPACE, arch, seed=0), folder / "x", 8, list("0123456789"), (0.5,), (0.2,), card)
+    config = json.loads((folder / "x/config.json").read_text())
+    return {"files": sorted(p.name for p in (folder / "x").iterdir()), "keys": sorted(config), "card": card}
+
+
 def latencies(folder: Path) -> dict:
     def timed(space, archs):
         return [Latency(t, t, t) for t in ((space.params(a) + 500 * a["depth"]) / 1000 for a in archs)]
@@ -237,6 +248,7 @@ STAGES = {
     "libra": libra,
     "search": run_search,
     "train": final_training,
+    "export": exports,
     "report": report,
 }
 #: Relative tolerance of floating-point results; of the benchmark (accuracies) absolute.

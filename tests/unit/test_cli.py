@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from PIL import Image
 
 import libranas
 from libranas import cli, proxies
-from libranas.cli.common import literal
+from libranas.cli.common import key_value, literal
 from libranas.provenance import file_sha256
 from libranas.proxies.base import EVALUATION
 from libranas.scorecard import ScoreCard
@@ -432,10 +433,38 @@ def test_files_of_other_projects_that_are_no_model(refused, tmp_path):
     refused("two.json: ", "not a member", model=f"{path},preset=small")
 
 
-def test_onnx_of_an_exported_network(tmp_path, capsys):
-    assert cli.main(["onnx", str(tmp_path / "absent")]) == 2
-    err = capsys.readouterr().err
-    assert "is no exported network" in err or "needs the package" in err
+GENOTYPE = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "nasbench201,width=4,cells=1:|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|",
+        "nasbench201,width=4,cells=1:(4, 0, 3, 1, 4, 3)",
+        f"darts,width=4,layers=3:{GENOTYPE}",
+        "transnas101,width=8:64-41414-1_02_333",
+        ('autoformer,head_dim=4,max_relative_position=1,embed_dim=[8],depth=[1],num_heads=[1],mlp_ratio=[2.0],patch_size=8:'
+         '{"depth":1,"embed_dim":8,"family":"autoformer","mlp_ratio":[2.0],"num_heads":[1]}'),
+    ],
+)  # fmt: skip
+def test_members_of_spaces_by_their_strings(run, tmp_path, model):
+    card, conditions = score(run, model, tmp_path, "--proxies", "params", batch=16)
+    family, _, text = model.partition(":")
+    name, *pairs = family.split(",", 1)
+    settings = dict(key_value(pair, "") for pair in re.split(r",(?=\w+=)", pairs[0]))
+    space = make_space({"family": name, **settings}, 16, 3, 3)
+    assert card["params"] == space.params(space.parse(text)) and conditions["model"] == {"name": model}
+
+
+def test_strings_that_are_no_member(refused):
+    refused("is no member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
+    refused("DARTS space", model="darts:Genotype(normal=[])")
+    refused("there is no key wide", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)")
 
 
 def test_the_installed_command_and_the_module_are_the_same_function(images, networks):

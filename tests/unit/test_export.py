@@ -1,17 +1,22 @@
 """Exports come back through timm's own loader, bit-equal, or not at all."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 
 import libranas.export
+from libranas import cli
 from libranas.errors import LibranasError
-from libranas.export import export_onnx, export_timm, model_card
+from libranas.export import FORMATS, export_as, export_timm, model_card
 from libranas.nets import build
-from libranas.spaces import AutoFormerSpace, PiTSpace
+from libranas.spaces import AutoFormerSpace, PiTSpace, make_space
 
 
 def space(channels, relative_position):
@@ -107,56 +112,161 @@ def test_a_network_that_does_not_come_back_is_not_exported(tmp_path, monkeypatch
     assert not (tmp_path / "winner").exists()
 
 
+FACTS = {
+    **{"gpu": [], "cpu": "Some CPU", "cores": 2, "python": "3.11.7", "packages": {"torch": "2.14.1", "timm": "1.0.31"}},
+    **{"libranas": "0.1.0", "commit": None, "time": "2026-01-01T00:00:00+00:00"},
+}
+
+
 def test_the_card_tells_how_to_load_and_what_it_is():
-    card = model_card("digits: winner", {"id": "abc", "params": 5}, {"test_accuracy": 0.5})
-    assert card.startswith("# digits: winner\n") and "import libranas.nets" in card and "pretrained=True" in card
-    blocks = [json.loads(part.split("```")[0]) for part in card.split("```json\n")[1:]]
-    assert blocks == [{"id": "abc", "params": 5}, {"test_accuracy": 0.5}]
+    accuracy = {"test accuracy": "92.28 % (91.64 to 92.92)", "seeds": 3}
+    card = model_card(
+        "digits: winner", {"parameters": 5}, accuracy, {"classes": ["a"]}, {"lr": 0.1}, FACTS, {"lswag": 1.5}, "mit"
+    )
+    _, header, text = card.split("---\n", 2)
+    assert yaml.safe_load(header)["license"] == "mit" and yaml.safe_load(header)["library_name"] == "timm"
+    assert text.startswith("# digits: winner\n") and "import libranas.nets" in text and "pretrained=True" in text
+    for line in ("* test accuracy: 92.28 % (91.64 to 92.92)", "* parameters: 5", '* classes: ["a"]', "| lswag | 1.5 |"):
+        assert f"\n{line}\n" in text, line
+    assert "lr: 0.1" in text and "Some CPU, 2 cores; Python 3.11.7, torch 2.14.1, timm 1.0.31" in text
+    card = model_card("x", {}, {}, {}, {}, {**FACTS, "gpu": ["A GPU"]})
+    assert "license" not in card and "It was not scored." in card and "A GPU; Python" in card
+    assert "Not stated" in card
 
 
-# -- ONNX ----------------------------------------------------------------------------------------------------
+# -- other formats -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def exporter():
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="ONNX export is optional: pip install 'libranas[onnx]'")
+def convolutional_networks():
+    task = {"image_size": 16, "channels": 3, "classes": 4}
+    small = {
+        "nasbench201": {"width": 4, "cells": 1},
+        "darts": {"width": 4, "layers": 3},
+    }
+    spaces = [make_space({"family": family, **settings}, **task) for family, settings in small.items()]
+    return [pytest.param(s, s.sample(np.random.default_rng(1)), id=s.family) for s in spaces]
 
 
-@pytest.mark.parametrize(
+def same_for_other_batches(net, run):
+    for size in (1, 5):
+        x = torch.randn(size, net.in_chans, 12, 12)
+        torch.testing.assert_close(run(x), net.eval()(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+NETWORKS = pytest.mark.parametrize(
     "make", [network, lambda: network(3, relative_position=False), pit], ids=["relative", "plain", "pit"]
 )
-def test_onnx_gives_the_same_logits_for_any_batch(exporter, tmp_path, make):
+
+
+@NETWORKS
+def test_onnx_gives_the_same_logits_for_any_batch(tmp_path, make):
     import onnxruntime
 
     net = make()
     export(net, tmp_path / "winner")
-    assert export_onnx(tmp_path / "winner", tmp_path / "net.onnx") < 1e-5
+    assert export_as(tmp_path / "winner", "onnx", tmp_path / "net.onnx") < 1e-5
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     (name,) = (i.name for i in session.get_inputs())
-    for size in (1, 5):
-        x = torch.randn(size, net.in_chans, 12, 12)
-        (theirs,) = session.run(None, {name: x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(theirs), net.eval()(x).detach(), rtol=1e-4, atol=1e-5)
+    same_for_other_batches(net, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "winner"]
 
 
-def test_an_onnx_file_that_computes_something_else_is_not_kept(exporter, tmp_path, monkeypatch):
+@NETWORKS
+def test_a_program_gives_the_same_logits_for_any_batch(tmp_path, make):
+    net = make()
+    export(net, tmp_path / "winner")
+    assert export_as(tmp_path / "winner", "pt2", tmp_path / "net.pt2") < 1e-5
+    same_for_other_batches(net, torch.export.load(tmp_path / "net.pt2").module())
+
+
+def test_a_program_needs_neither_timm_nor_this_package(tmp_path):
     export(network(), tmp_path / "winner")
-    (tmp_path / "net.onnx").write_text("old")
-    monkeypatch.setattr(libranas.export, "ONNX_TOLERANCE", -1.0)
-    with pytest.raises(LibranasError, match=r"ONNX Runtime's logits .* differ from PyTorch's by"):
-        export_onnx(tmp_path / "winner", tmp_path / "net.onnx")
-    assert (tmp_path / "net.onnx").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+    export_as(tmp_path / "winner", "pt2", tmp_path / "net.pt2")
+    code = f"""
+import sys
+sys.modules["timm"] = sys.modules["libranas"] = None
+import torch
+print(torch.export.load({str(tmp_path / "net.pt2")!r}).module()(torch.zeros(3, 1, 12, 12)).shape)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "torch.Size([3, 3])" in run.stdout, run.stderr
+
+
+def test_a_plain_state_dict(tmp_path):
+    net = network()
+    export(net, tmp_path / "winner")
+    assert export_as(tmp_path / "winner", "pth", tmp_path / "net.pth") == 0
+    state = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert state.keys() == net.state_dict().keys()
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("space", "arch"), convolutional_networks())
+def test_convolutional_networks_in_every_format(tmp_path, space, arch):
+    net = build(space, arch, seed=0)
+    export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
+    for kind in FORMATS:
+        assert export_as(tmp_path / "net", kind, tmp_path / f"net.{kind}") < 1e-4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, kind):
+    export(network(), tmp_path / "winner")
+    path = tmp_path / f"net.{kind}"
+    path.write_text("old")
+    monkeypatch.setattr(libranas.export, "TOLERANCE", -1.0)
+    with pytest.raises(LibranasError, match=rf"The logits of .* as {kind} differ from PyTorch's by"):
+        export_as(tmp_path / "winner", kind, path)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(LibranasError, match=r"needs the package onnx(.|\n)*libranas\[onnx\]"):
-        export_onnx(tmp_path, tmp_path / "net.onnx")
+        export_as(tmp_path, "onnx", tmp_path / "net.onnx")
 
 
-def test_onnx_of_a_folder_that_is_no_export(exporter, tmp_path):
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_folder_that_is_no_export(tmp_path, kind):
     with pytest.raises(LibranasError, match="is no exported network"):
-        export_onnx(tmp_path, tmp_path / "net.onnx")
+        export_as(tmp_path, kind, tmp_path / "net")
+
+
+# -- the hub -------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_happens_only_when_asked_for(tmp_path, monkeypatch, capsys):
+    export(network(), tmp_path / "winner")
+    calls = []
+
+    class Api:
+        def create_repo(self, name, private, exist_ok):
+            calls.append(("create", name, private))
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            calls.append(("upload", repo_id, sorted(p.name for p in Path(folder_path).iterdir())))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    folder = str(tmp_path / "winner")
+    assert cli.main(["export", folder, "--to", "pth"]) == 0 and not calls
+    assert cli.main(["export", folder, "--push", "me/net"]) == 0
+    assert calls == [
+        ("create", "me/net", True),
+        ("upload", "me/net", ["README.md", "config.json", "model.pth", "model.safetensors"]),
+    ]
+    assert "https://huggingface.co/me/net" in capsys.readouterr().out
+
+    def refuse(self, name, private, exist_ok):
+        raise ValueError("no token")
+
+    monkeypatch.setattr(Api, "create_repo", refuse)
+    assert cli.main(["export", folder, "--push", "me/net"]) == 2
+    assert "was not uploaded to me/net: no token" in capsys.readouterr().err
+
+
+def test_an_export_without_anything_to_do(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path)]) == 2
+    assert "--to onnx, --to pt2, --to pth" in capsys.readouterr().err
+    assert cli.main(["export", str(tmp_path), "--to", "pth", "--to", "pt2", "--output", "x"]) == 2
+    assert "--output names one file" in capsys.readouterr().err

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,6 +27,12 @@ from libranas.training.recipe import make_recipe
 from libranas.training.results import outcome, over_seeds
 
 PLAIN = make_recipe({"epochs": 2, "batch_size": 16, "lr": 3e-3})
+GENOTYPE = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
 TINY = "timm:vit_tiny_patch16_224,img_size=8,patch_size=4,embed_dim=24,depth=1,num_heads=1"
 
 
@@ -225,6 +233,49 @@ def test_the_command_goes_on_and_refuses_changes(folder, tmp_path, capsys):
     assert train(folder, tmp_path, "--set", "epochs=4", "--accept", "epochs") == 0
     assert train(folder, tmp_path, "--val-share", "0.2") == 2
     assert "are of another run" in capsys.readouterr().err
+
+
+def test_what_is_exported_loads_and_its_card_tells_how_it_was_made(folder, tmp_path):
+    scores = {"scores": {"lswag": {"value": 12.5}, "zen": {"value": None}}}
+    (tmp_path / "score.json").write_text(json.dumps(scores))
+    more = ("--scores", str(tmp_path / "score.json"), "--licence", "cc0-1.0")
+    assert train(folder, tmp_path / "run", *more) == 0
+    model = timm.create_model(f"local-dir:{tmp_path / 'run/export'}", pretrained=True)
+    weights = load_file(tmp_path / "run/model.safetensors")
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+    assert model.pretrained_cfg["label_names"] == ["blue", "green", "red"]
+    card, result = (tmp_path / "run/export/README.md").read_text(), read_json(tmp_path / "run/result.json")
+    low, high = (100 * result["test"][k] for k in ("top1_low", "top1_high"))
+    assert f"* test accuracy on 30 images: {result['test']['top1']:.2%}".replace("%", " %") in card
+    assert f"(95 % interval {low:.2f} to {high:.2f})" in card
+    for words in ("license: cc0-1.0", "| lswag | 12.5 |", "warmup_epochs: 1.0", '"train": 65', "seed: 0", "* seed: 0"):
+        assert words in card, words
+    assert str(folder) not in card
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "nasbench201,width=4,cells=1:(4, 0, 3, 1, 4, 3)",
+        "darts,width=4,layers=3:{GENOTYPE}",
+        "{file},embed_dim=[8],patch_size=4,head_dim=4,max_relative_position=1,mlp_ratio=[2.0]",
+        "{code}:build",
+    ],
+)
+def test_networks_that_no_search_found(folder, tmp_path, model):
+    arch = {"DEPTH": 2, "EMBED_DIM": 8, "MLP_RATIO": [2.0, 2.0], "NUM_HEADS": [1, 2]}
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump({"RETRAIN": arch}))
+    code = "from torch import nn\n\n\ndef build(classes):\n"
+    code += "    return nn.Sequential(nn.Flatten(), nn.Linear(192, classes))\n"
+    (tmp_path / "net.py").write_text(code)
+    model = model.format(GENOTYPE=GENOTYPE, file=tmp_path / "net.yaml", code=tmp_path / "net.py")
+    output = tmp_path / "run"
+    assert train(folder, output, "--model", model, "--image-size", "8", "--set", "drop_path=0.0") == 0
+    result = read_json(output / "result.json")
+    assert result["test"]["images"] == 30 and np.isfinite(result["history"][-1]["loss"])
+    assert (output / "export").exists() == ("build" not in model) and (output / "model.safetensors").exists()
+    if (output / "export").exists():  # and again, from its own export
+        assert train(folder, tmp_path / "again", "--model", str(output / "export"), "--set", "drop_path=0.0") == 0
 
 
 def test_all_training_images_can_be_used(folder, tmp_path):
