@@ -13,7 +13,7 @@ min_version("9.19")
 configfile: "config.yaml"
 
 
-# Used only with `--software-deployment-method apptainer`; containers/Containerfile says how it is built.
+# Used only with `--software-deployment-method apptainer`; docs/containers.md says how it is built.
 container: "containers/libranas.sif"
 
 

@@ -6,6 +6,9 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+# The package of this checkout: an image that a script runs in holds another one.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import pandas as pd
 
 from libranas.arch import Arch
