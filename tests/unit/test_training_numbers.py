@@ -351,12 +351,12 @@ def test_under_torchrun_a_signal_ends_it_and_the_same_command_goes_on(folder, tm
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=900)
     assert "Stopped by SIGTERM, after update" in output
     newest = Checkpoints(tmp_path / "checkpoints").steps()[0]
     assert f"after update {newest} of 120" in output and process.returncode != 0
     process = start()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0 and f"Going on after update {newest} of 120" in output
     result = read_json(tmp_path / "result.json")
     assert len(result["history"]) == 30 and result["processes"] == 2 and result["test"]["images"] == 30

@@ -61,7 +61,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=1800,  # a guard against hanging, not a measure: machines are busy
         )
 
     def succeed(self, *targets: str, changes: dict | None = None) -> str:

@@ -155,7 +155,7 @@ def test_a_killed_stage_goes_on_where_it_was(finished, copied, name):
     kept = progress.read_bytes() if stage.count is lines else b""
 
     with started(command, copied) as process:
-        process.wait(timeout=120)
+        process.wait(timeout=900)
     assert process.returncode == 0, (copied.folder / "output.txt").read_text()
     assert stage.same(copied.results / stage.target, finished.results / stage.target)
     # Nothing that was finished is done again: at most the record being written was lost.

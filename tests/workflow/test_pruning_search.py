@@ -18,7 +18,7 @@ def test_the_preset_plans_a_pruning_in_the_place_of_evolution(fresh):
         f"data={{path: {fresh.folder / 'images'}}}",
         f"benchmark={{table: {fresh.folder}/table.csv}}",
     ]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     planned = job_counts(done.stdout)
     assert planned["prune"] == 1 and planned["search"] == 2 and planned["train"] == 9 and planned["export"] == 1
