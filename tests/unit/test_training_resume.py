@@ -74,7 +74,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path, size):
         run += 1
         while True:
             processes = Processes(folder, size, RECIPE, checkpoint_steps=3, workers=run % 2)
-            codes = processes.wait(rng.uniform(0, seconds) / size if kills < KILLS else 120)
+            codes = processes.wait(rng.uniform(0, seconds) / size if kills < KILLS else 900)
             if None not in codes:
                 break
             processes.kill()

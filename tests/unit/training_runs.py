@@ -115,7 +115,7 @@ class Processes:
         for member in self.members:
             member.start()
 
-    def wait(self, seconds: float = 120) -> list[int | None]:
+    def wait(self, seconds: float = 900) -> list[int | None]:
         """Exit codes; None: still at work after this time."""
         for member in self.members:
             member.join(seconds)

@@ -100,7 +100,7 @@ class Driver:
         name = re.search(r"SLURM run ID: (\S+)", self.output)
         return dict(sorted(self.slurm.jobs(name[1]).items())) if name else {}
 
-    def frozen(self, least: int = 2, patience: float = 200) -> tuple[int, int]:
+    def frozen(self, least: int = 2, patience: float = 1200) -> tuple[int, int]:
         """Freeze the script of the job at work on the shard once it has `least` records: id of the job, process."""
         end = time.monotonic() + patience
         while SCORE.count(self.records) < least:
