@@ -165,11 +165,6 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         accept=tuple(arguments.accept),
     )
     training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
-    log.info(
-        "%d training images of %d classes; %d updates an epoch; learning rate %g for batches of %d (%d x %d)",
-        *(len(splits.train), len(classes), training.plan.updates, training.recipe.effective_lr(), training.plan.batch),
-        *(training.plan.micro_batches, training.plan.batch // training.plan.micro_batches),
-    )
     history = training.fit(
         lambda r: log.info(
             *("epoch %d of %d: %s", r["epoch"] + 1, recipe.epochs),

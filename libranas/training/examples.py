@@ -239,20 +239,26 @@ def _collate(examples: list) -> tuple[torch.Tensor, torch.Tensor]:
 
 def training_transform(recipe: TrainingRecipe, look: Look):
     """From a PIL image to a uint8 tensor (C, S, S), with the recipe's random changes; timm's, but for ``pad``."""
-    first, second, last = transforms_imagenet_train(
-        look.size,
-        scale=recipe.scale,
-        ratio=recipe.ratio,
-        train_crop_mode="rrc" if recipe.crop == "pad" else recipe.crop,
-        hflip=0.5 if recipe.hflip else 0.0,
-        color_jitter=recipe.color_jitter or None,
-        auto_augment=recipe.auto_augment,
-        interpolation=recipe.interpolation,
-        mean=look.mean,
-        std=look.std,
-        use_prefetcher=True,
-        separate=True,
-    )
+    try:
+        first, second, last = transforms_imagenet_train(
+            look.size,
+            scale=recipe.scale,
+            ratio=recipe.ratio,
+            train_crop_mode="rrc" if recipe.crop == "pad" else recipe.crop,
+            hflip=0.5 if recipe.hflip else 0.0,
+            color_jitter=recipe.color_jitter or None,
+            auto_augment=recipe.auto_augment,
+            interpolation=recipe.interpolation,
+            mean=look.mean,
+            std=look.std,
+            use_prefetcher=True,
+            separate=True,
+        )
+    except (AssertionError, KeyError, ValueError) as error:
+        raise LibranasError(
+            f"recipe: timm makes no augmentation of auto_augment {recipe.auto_augment!r} ({error}).",
+            "Names are like rand-m9-mstd0.5-inc1, 3a, original, augmix-m5-w4-d2, or null.",
+        ) from None
     for policy in second.transforms:
         ops = getattr(policy, "ops", None) or itertools.chain(*getattr(policy, "policy", ()))
         for op in ops:

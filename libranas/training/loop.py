@@ -247,7 +247,12 @@ class Training:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         recipe, arguments = self.recipe, {}
-        info = get_optimizer_info(recipe.optimizer)
+        try:
+            info = get_optimizer_info(recipe.optimizer)
+        except ValueError:
+            raise LibranasError(
+                f"recipe: timm has no optimizer {recipe.optimizer!r}.", "timm.optim.list_optimizers() lists them."
+            ) from None
         if info.has_betas:
             arguments["betas"] = recipe.betas
         if info.has_eps:
@@ -307,6 +312,11 @@ class Training:
         """
         self.step, self.rate, self.restarts, self.history = 0, 1.0, 0, []
         self.sums, self.metrics, self.board = _Sums.on(self.device), None, None
+        plan, rate = self.plan, self.recipe.effective_lr()
+        log.info(
+            "%d images, %d updates an epoch; batches of %d images (%d micro-batches of %d); peak learning rate %g",
+            *(plan.count, plan.updates, plan.batch, plan.micro_batches, plan.batch // plan.micro_batches, rate),
+        )
         with _random_state_kept(), stop_when_asked(), self._bar():
             try:
                 self._resume()

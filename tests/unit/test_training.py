@@ -1,6 +1,7 @@
 """Final training: recipes, the order of images, what a recipe's fields do, divergence, bad images."""
 
 import json
+import shutil
 from dataclasses import fields, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from training_runs import LOOK, RANDOM, equal, images, network, training, weight
 from libranas.errors import LibranasError
 from libranas.recipe import ImageSet
 from libranas.spaces import AutoFormerSpace
+from libranas.training.distributed import World
 from libranas.training.examples import ArrayImages, Look, Plan, evaluation_transform, training_transform
 from libranas.training.recipe import ABOUT, TrainingRecipe, make_recipe, read_recipe, shipped
 from libranas.training.workflow import train_and_test
@@ -258,6 +260,49 @@ def test_what_is_for_speed_or_memory_changes_no_loss(tmp_path, how):
     plain, special = (training(tmp_path / str(on), PLAIN, **{how: on}).fit() for on in (False, True))
     for a, b in zip(plain, special, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler here: g++ is not installed")
+def test_a_compiled_network_is_trained_as_it_is(tmp_path):
+    plain, compiled = (training(tmp_path / str(on), replace(PLAIN, ema=0.9), compile=on) for on in (False, True))
+    for a, b in zip(plain.fit(), compiled.fit(), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert a["val_loss"] == pytest.approx(b["val_loss"], abs=1e-5)
+    assert weights(plain).keys() == weights(compiled).keys() and type(compiled.network()) is type(plain.network())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_on_a_gpu(tmp_path, precision):
+    world = World.from_environment("cuda")
+    recipe = make_recipe({**RANDOM, "epochs": 8, "precision": precision, "lr": 1e-2})
+    how = {"workers": 2, "channels_last": True}
+    whole = training(tmp_path / "whole", recipe, world, data=images(200), **how)
+    history = whole.fit()
+    assert history[-1]["loss"] < history[0]["loss"] and whole.evaluate(images(30, 1)).images == 30
+
+    def stop(record):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "again", recipe, world, data=images(200), **how).fit(stop)
+    again = training(tmp_path / "again", recipe, world, data=images(200), **how).fit()
+    assert again[-1]["loss"] == pytest.approx(history[-1]["loss"], rel=0.1)
+
+
+def test_what_timm_does_not_know_is_named(tmp_path):
+    with pytest.raises(LibranasError, match="timm has no optimizer 'adamm'"):
+        training(tmp_path, replace(PLAIN, optimizer="adamm"))
+    with pytest.raises(LibranasError, match="no augmentation of auto_augment 'rain-m9'"):
+        training(tmp_path, replace(PLAIN, auto_augment="rain-m9"))
+
+
+def test_the_learning_rate_that_is_used_is_told(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        training(tmp_path, replace(PLAIN, lr=1.0, lr_batch=256, epochs=1), micro_batch=4).fit()
+    expected = "80 images, 5 updates an epoch; batches of 16 images (4 micro-batches of 4); peak learning rate 0.0625"
+    assert expected in caplog.messages
 
 
 def test_float16_scales_the_loss(tmp_path):
