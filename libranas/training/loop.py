@@ -133,6 +133,13 @@ def _random_state_kept() -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+def computes_in(precision: str, device: torch.device) -> bool:
+    """Whether a device has arithmetic of its own for this precision. A CPU without it is ten times as slow."""
+    if precision == "float32" or device.type != "cpu":
+        return True
+    return precision == "bfloat16" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def fitted(recipe: TrainingRecipe, images: int) -> TrainingRecipe:
     """The recipe with a batch that the images fill: at most all of them, even where images are mixed in pairs."""
     batch = min(recipe.batch_size, images)
@@ -241,8 +248,12 @@ class Training:
         if self.world.size > 1:
             ids = [device.index] if device.type == "cuda" else None
             self.task.prepare_distributed(device_ids=ids, find_unused_parameters=unused)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(recipe.precision)
+        precision = recipe.precision
+        if not computes_in(precision, device):
+            log.info("This processor only emulates %s: float32 is used.", precision)
+            precision = "float32"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
         self.cast = partial(torch.autocast, device.type, dtype=dtype) if dtype else nullcontext
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -367,7 +378,7 @@ class Training:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for i, part in enumerate(self.parts):
             images, targets = next(batches)
-            seed_everything(stream_seed(self.settings.seed, "update", self.step, part))
+            seed_everything(stream_seed(self.settings.seed, "update", self.step, part), self.device)
             if self.erasing:
                 images = self.erasing(images)
             if self.mixup:

@@ -17,6 +17,7 @@ from libranas.recipe import ImageSet
 from libranas.spaces import AutoFormerSpace
 from libranas.training.distributed import World
 from libranas.training.examples import ArrayImages, Look, Plan, evaluation_transform, training_transform
+from libranas.training.loop import computes_in
 from libranas.training.recipe import ABOUT, TrainingRecipe, make_recipe, read_recipe, shipped
 from libranas.training.workflow import train_and_test
 
@@ -94,7 +95,13 @@ def test_a_recipe_on_top_of_another():
     assert (recipe.epochs, recipe.lr, recipe.repeats) == (5, 1e-4, 3)
 
 
-def test_every_field_of_a_recipe_changes_the_training(tmp_path):
+@pytest.fixture
+def any_precision(monkeypatch):
+    """Precisions that this processor only emulates are used all the same."""
+    monkeypatch.setattr("libranas.training.loop.computes_in", lambda precision, device: True)
+
+
+def test_every_field_of_a_recipe_changes_the_training(tmp_path, any_precision):
     base = make_recipe({"epochs": 2, "batch_size": 20, "lr": 3e-3, "min_lr": 1e-4})
     context = {
         "lr_scaling": {"lr_batch": 40},
@@ -305,7 +312,20 @@ def test_the_learning_rate_that_is_used_is_told(tmp_path, caplog):
     assert expected in caplog.messages
 
 
-def test_float16_scales_the_loss(tmp_path):
+def test_a_precision_that_is_only_emulated_is_not_used(tmp_path, monkeypatch, caplog):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    with caplog.at_level("INFO"):
+        histories = [
+            training(tmp_path / name, replace(PLAIN, precision=name)).fit() for name in ("float32", "bfloat16")
+        ]
+    assert histories[0] == histories[1] and "only emulates bfloat16: float32 is used" in caplog.text
+    assert computes_in("bfloat16", torch.device("cuda"))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert computes_in("bfloat16", torch.device("cpu")) and not computes_in("float16", torch.device("cpu"))
+
+
+def test_float16_scales_the_loss(tmp_path, any_precision):
     run = training(tmp_path, replace(PLAIN, precision="float16"))
     assert all(np.isfinite(r["loss"]) for r in run.fit()) and run.scaler.is_enabled()
 
