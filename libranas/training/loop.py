@@ -590,7 +590,7 @@ class Training:
         self._close_metrics()
         path = self.settings.folder / "metrics.jsonl"
         log_file = AppendLog(path)  # locks it, and cuts off a torn line
-        log_file.keep(sum(record["step"] <= self.step for record in log_file.records))
+        log_file.keep(sum(self._is_past(record) for record in log_file.records))
         self.metrics = log_file
         if self.settings.tensorboard:
             try:
@@ -600,6 +600,11 @@ class Training:
                     f"TensorBoard's files need the package {error.name}.", "pip install 'libranas[tensorboard]'"
                 ) from None
             self.board = SummaryWriter(self.settings.folder / "tensorboard", purge_step=self.step + 1)
+
+    def _is_past(self, record: dict) -> bool:
+        """An epoch's line can be of a checkpoint that was written before its evaluation."""
+        done = record["event"] != "epoch" or record["epoch"] < len(self.history)
+        return done and record["step"] <= self.step
 
     def _close_metrics(self) -> None:
         for opened in (self.metrics, self.board):

@@ -43,7 +43,8 @@ def outcome(folder):
 
 
 def assert_same(ours, undisturbed):
-    assert ours[:2] == undisturbed[:2]
+    assert ours[0] == undisturbed[0]
+    assert ours[1] == undisturbed[1]
     assert equal(ours[2], undisturbed[2])
 
 
@@ -125,6 +126,31 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(tmp_path):
     assert continued.fit() == history and equal(weights(continued), weights(whole))
     assert done == list(range(1, 31))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("save", range(1, 13))
+def test_killed_right_before_or_after_any_checkpoint(tmp_path, monkeypatch, save):
+    """Also between the line of an epoch, its two checkpoints, and the evaluation between those."""
+    recipe = make_recipe({**RANDOM, "epochs": 3})
+    whole = training(tmp_path / "whole", recipe)
+    history = whole.fit()
+    real, calls = Checkpoints.save, [0]
+
+    def killed(self, step, state):
+        calls[0] += 1
+        if calls[0] == (save + 1) // 2 and save % 2:
+            raise KeyboardInterrupt
+        real(self, step, state)
+        if calls[0] == save // 2 and save % 2 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "killed", recipe).fit()
+    monkeypatch.setattr(Checkpoints, "save", real)
+    again = training(tmp_path / "killed", recipe)
+    assert again.fit() == history and equal(weights(again), weights(whole))
+    assert steady(tmp_path / "killed" / "metrics.jsonl") == steady(tmp_path / "whole" / "metrics.jsonl")
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------
