@@ -20,6 +20,8 @@ except LibranasError as error:
 
 RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
+# Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
+LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
 # What finds the winner, and what it is compared with.
 STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
 # The table of latencies, where something is limited or judged by it.
