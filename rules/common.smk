@@ -47,6 +47,14 @@ def grows(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def full_training_nodes():
+    """What the large training asks of SLURM: with several nodes one task on each, in which it starts its processes."""
+    settings = config["full_training"]
+    several = {"nodes": settings["nodes"], "tasks": settings["nodes"], "mpi": "srun"} if settings["nodes"] > 1 else {}
+    gpus = 0 if config["device"] == "cpu" else settings["nodes"] * settings["processes"]
+    return several | ({"gpu": gpus} if gpus else {})
+
+
 def begin():
     """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep the command line for the report.
 
