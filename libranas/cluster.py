@@ -1,11 +1,13 @@
-"""What a job needs on a shared machine: GPUs of its own, and no job of a killed run beside it."""
+"""What a job needs on a shared machine: GPUs of its own, no job of a killed run beside it, processes on other nodes."""
 
 import logging
 import os
 import random
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -139,3 +141,39 @@ def _slurm(*command: str) -> str:
             f"{' '.join(command)} failed: {done.stderr.strip()}", "Is the SLURM controller up (`sinfo`)?"
         )
     return done.stdout
+
+
+def torchrun(arguments: Sequence[str], nodes: int, processes: int, gpus: int = 0, threads: int = 1) -> list[str]:
+    """The command that starts ``python arguments`` in `processes` processes on each of `nodes` nodes.
+
+    One node is this machine. Several are those of the SLURM job that this process is a part of; PyTorch's rendezvous is
+    on the first of them, at a port that follows from the job's number.
+
+    Parameters
+    ----------
+    gpus, threads : of each node
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    if nodes == 1:
+        return [*command, "--standalone", *arguments]
+    if not (job := os.environ.get("SLURM_JOB_ID")):
+        raise LibranasError(
+            f"{nodes} nodes are asked for, and this is no job of SLURM.",
+            "Start the workflow with --profile profiles/slurm, or set `nodes` to 1.",
+        )
+    named = _slurm("squeue", "--noheader", "--jobs", job, "--format", "%N").strip()
+    first = _slurm("scontrol", "show", "hostnames", named).split()[0]
+    told = _slurm("scontrol", "--oneliner", "show", "node", first).split()
+    address = next((word.removeprefix("NodeAddr=") for word in told if word.startswith("NodeAddr=")), first)
+    steps = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+    steps += [f"--gpus-per-task={gpus}"] if gpus else []
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{address}:{29500 + int(job) % 1000}"]
+    return [*steps, *command, "--nnodes", str(nodes), *meeting, *arguments]
+
+
+def run_to_its_end(command: Sequence[str]) -> int:
+    """Run a command in this process's place: SIGTERM and SIGUSR1 reach it too. Returns its exit code."""
+    with subprocess.Popen(command) as process:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda n, _: process.send_signal(n))
+        return process.wait()

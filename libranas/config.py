@@ -12,6 +12,7 @@ import jsonschema
 import yaml
 
 from libranas.errors import LibranasError
+from libranas.shards import shards_for
 
 
 def checked(config: dict, schema_path: str | Path) -> dict:
@@ -32,6 +33,8 @@ def checked(config: dict, schema_path: str | Path) -> dict:
             "The configuration is not usable:\n" + "\n".join(f"  * {p}" for p in problems),
             "Correct config.yaml, the --configfile or the --config option; config/schema.yaml describes every key.",
         )
+    if config["sample"]["shards"] == "auto":
+        config["sample"]["shards"] = shards_for(config["sample"]["count"])
     config["space"] = _of_family(config["space"], schema["properties"]["space"]["properties"])
     return config
 

@@ -11,7 +11,7 @@ executed before them. Applying one needs only the stored components, neither a n
 Shape suffixes: A architectures, S seeds, L weight layers, M activation layers, B depth bins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
@@ -23,6 +23,8 @@ from libranas.errors import LibranasError
 from libranas.scorecard import Axis
 from libranas.store import ProxyTable, Scores
 
+#: Components that this module looks at.
+COMPONENTS = ("lambda", "log_sigma", "union")
 RULES = ("spike", "valley", "all", "fixed")
 PSI_RANGES = ("window", "from_first", "all")
 #: Ends of a network that :func:`curve` can leave out, as positions among its weight layers.
@@ -74,7 +76,9 @@ class WindowChoice:
         return cls(**{**known, "window": LayerWindow(**record["window"])})
 
 
-def curve(scores: Scores, bins: int = 10, exclude: Sequence[str] = ("first", "last")) -> pd.DataFrame:
+def curve(
+    scores: Scores | Iterable[Scores], bins: int = 10, exclude: Sequence[str] = ("first", "last")
+) -> pd.DataFrame:
     """Mean log standard deviation of the gradient by depth (Eq. 6).
 
     Each network's mean over the seeds and the layers of a bin comes first, then mean and population
@@ -97,19 +101,22 @@ def curve(scores: Scores, bins: int = 10, exclude: Sequence[str] = ("first", "la
     unknown = sorted(set(exclude) - ENDS.keys())
     if unknown:
         raise LibranasError(f"Cannot exclude layers {unknown} from the curve.", f"Known: {', '.join(ENDS)}.")
-    log_sigma_ASL = _table(scores, "lswag_lambda").components["log_sigma"].values
-    mean_AB = np.full((len(scores.archs), bins), np.nan)
-    nonfinite = 0
-    for axis, rows in _by_axis(scores, "layer"):
-        kept_L = np.ones(len(axis.names), bool)
-        for end in exclude:
-            kept_L[ENDS[end]] = False
-        bin_L = depth_bin(axis.depth, bins)
-        log_sigma_aSL = log_sigma_ASL[rows, :, : len(axis.names)]
-        nonfinite += int((~np.isfinite(log_sigma_aSL[:, :, kept_L])).sum())
-        for b in np.unique(bin_L[kept_L]):
-            of_bin = log_sigma_aSL[:, :, kept_L & (bin_L == b)].reshape(len(rows), -1)
-            mean_AB[rows, b] = store.finite_mean(of_bin, 1)
+    means, nonfinite = [], 0
+    for part in store.many(scores):
+        log_sigma_ASL = _table(part, "lswag_lambda").components["log_sigma"].values
+        mean_AB = np.full((len(part.archs), bins), np.nan)
+        for axis, rows in _by_axis(part, "layer"):
+            kept_L = np.ones(len(axis.names), bool)
+            for end in exclude:
+                kept_L[ENDS[end]] = False
+            bin_L = depth_bin(axis.depth, bins)
+            log_sigma_aSL = log_sigma_ASL[rows, :, : len(axis.names)]
+            nonfinite += int((~np.isfinite(log_sigma_aSL[:, :, kept_L])).sum())
+            for b in np.unique(bin_L[kept_L]):
+                of_bin = log_sigma_aSL[:, :, kept_L & (bin_L == b)].reshape(len(rows), -1)
+                mean_AB[rows, b] = store.finite_mean(of_bin, 1)
+        means.append(mean_AB)
+    mean_AB = np.concatenate(means)
     mean_B = store.finite_mean(mean_AB, 0)
     std_B = np.sqrt(store.finite_mean((mean_AB - mean_B) ** 2, 0))
     n_B = np.isfinite(mean_AB).sum(0)
@@ -175,6 +182,13 @@ def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window")
         none there, from the first to the window's end, with a warning. ``"from_first"``: from the first to
         the window's end, as Eq. 7 is printed. ``"all"``.
     """
+    windowed, from_first, reversed_ = _windowed(scores, window, psi_range)
+    warnings = _warnings(from_first, reversed_, len(scores.archs))
+    return replace(windowed, warnings=tuple(sorted({*scores.warnings, *warnings})))
+
+
+def _windowed(scores: Scores, window: LayerWindow, psi_range: str) -> tuple[Scores, int, int]:
+    """`scores` in the window; networks whose Psi counts from the first layer, and those with a Lambda not positive."""
     if psi_range not in PSI_RANGES:
         raise LibranasError(f"Unknown range {psi_range!r} for Psi.", f"Known: {', '.join(PSI_RANGES)}.")
     lambda_, psi = _table(scores, "lswag_lambda"), _table(scores, "lswag_psi")
@@ -201,33 +215,48 @@ def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window")
         value_AS=lambda_.value_AS * psi.value_AS,
         reason_AS=np.where(lambda_.reason_AS != "", lambda_.reason_AS, psi.reason_AS),
     )
-    warnings, total = [], len(scores.archs)
+    reversed_ = int((lambda_.value_AS <= 0).any(1).sum())
+    new = {"lswag": product, "lswag_lambda": lambda_, "lswag_psi": psi}
+    windowed = replace(
+        scores,
+        proxies=dict(sorted({**scores.proxies, **new}.items())),
+        provenance={**scores.provenance, "layer_window": {**asdict(window), "psi_range": psi_range}},
+    )
+    return windowed, from_first, reversed_
+
+
+def _warnings(from_first: int, reversed_: int, total: int) -> list[str]:
+    warnings = []
     if from_first:
         warnings.append(
             f"Psi is counted from the first activation layer to the end of the layer window for {from_first} "
             f"of {total} networks: they have no activation layer inside it."
         )
-    reversed_ = int((lambda_.value_AS <= 0).any(1).sum())
     if reversed_:
         warnings.append(
             f"Lambda is not positive for {reversed_} of {total} networks: there L-SWAG = Lambda x Psi falls "
             "as Psi grows, so its ranking is not to be trusted (gradient scale, or too few layers)."
         )
-    new = {"lswag": product, "lswag_lambda": lambda_, "lswag_psi": psi}
-    return replace(
-        scores,
-        proxies=dict(sorted({**scores.proxies, **new}.items())),
-        provenance={**scores.provenance, "layer_window": {**asdict(window), "psi_range": psi_range}},
-        warnings=tuple(sorted({*scores.warnings, *warnings})),
-    )
+    return warnings
 
 
-def table(scores: Scores, window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
-    """:func:`libranas.store.frame` with the three L-SWAG columns restricted to `window`."""
-    return store.frame(apply_window(scores, window, psi_range))
+def table(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
+    """:func:`libranas.store.frame` with the three L-SWAG columns restricted to `window`.
+
+    ``attrs["warnings"]`` are those of :func:`apply_window`.
+    """
+    frames, warnings, counts = [], set(), np.zeros(3, int)
+    for part in store.many(scores):
+        windowed, *unusual = _windowed(part, window, psi_range)
+        frames.append(store.frame(windowed))
+        warnings.update(part.warnings)
+        counts += [*unusual, len(part.archs)]
+    out = frames[0] if len(frames) == 1 else pd.concat(frames)
+    out.attrs["warnings"] = sorted({*warnings, *_warnings(*map(int, counts))})
+    return out
 
 
-def parts(scores: Scores, window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
+def parts(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
     """:func:`libranas.store.frame`, of all layers, and beside it ``lswag_lambda_window`` and ``lswag_window``: what
     L-SWAG is made from, one by one (the paper's Table 3)."""
     inside = table(scores, window, psi_range)[["lswag_lambda", "lswag"]]

@@ -18,6 +18,7 @@ rule benchmark_train_shard:
         version=stage_version("benchmark"),
         space=config["space"],
         labelled=config["benchmark"]["count"],
+        shards=len(LABEL_SHARDS),
         seeds=config["benchmark"]["seeds"],
         repeated=config["benchmark"]["repeated"],
         recipe=config["benchmark"]["recipe"],
@@ -30,7 +31,7 @@ rule benchmark_train_shard:
 
 rule benchmark_train:
     input:
-        shards=expand(rules.benchmark_train_shard.output.accuracy, shard=SHARDS),
+        shards=expand(rules.benchmark_train_shard.output.accuracy, shard=LABEL_SHARDS),
     output:
         accuracy=out("benchmark/train.csv"),
     log:

@@ -20,6 +20,8 @@ except LibranasError as error:
 
 RUN = f"{config['results']}/{config['run']}"
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
+# Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
+LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
 # What finds the winner, and what it is compared with.
 STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
 # The table of latencies, where something is limited or judged by it.
@@ -43,6 +45,14 @@ def state(path):
 def grows(amount):
     """Memory or minutes of a rule: as much again with every attempt, where the profile retries."""
     return lambda wildcards, attempt: amount * attempt
+
+
+def full_training_nodes():
+    """What the large training asks of SLURM: with several nodes one task on each, in which it starts its processes."""
+    settings = config["full_training"]
+    several = {"nodes": settings["nodes"], "tasks": settings["nodes"], "mpi": "srun"} if settings["nodes"] > 1 else {}
+    gpus = 0 if config["device"] == "cpu" else settings["nodes"] * settings["processes"]
+    return several | ({"gpu": gpus} if gpus else {})
 
 
 def begin():

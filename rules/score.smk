@@ -53,6 +53,7 @@ rule merge:
 
 rule layers:
     input:
+        archs=rules.sample.output.archs,
         scores=rules.merge.output.scores,
     output:
         curve=out("layers/curve.csv"),

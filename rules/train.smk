@@ -75,3 +75,33 @@ rule export:
         run=config["run"],
     script:
         "../scripts/export.py"
+
+
+# Not part of the report: a large training of the winner by torchrun, on as many nodes as the config says.
+FULL = config["full_training"]
+if FULL:  # docs/cluster.md
+
+    rule full_training:
+        input:
+            network=rules.export.output.folder,
+        output:
+            result=out("full_training/result.json"),
+            weights=out("full_training/model.safetensors"),
+            export=directory(out("full_training/export")),
+        log:
+            out("logs/full_training.log"),
+        benchmark:
+            out("times/full_training.tsv")
+        threads: FULL["threads"]
+        resources:
+            **full_training_nodes(),
+            mem_mb=grows(16000),
+            runtime=grows(1440),
+        params:
+            version=stage_version("train"),
+            settings={k: v for k, v in FULL.items() if k != "threads"},
+            seed=config["seed"],
+            device=config["device"],
+            folder=state("full_training"),
+        script:
+            "../scripts/full_training.py"

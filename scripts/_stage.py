@@ -32,7 +32,7 @@ def stage(snakemake):
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     log = logging.getLogger("libranas")
     try:
-        take_gpus(snakemake.resources.get("gpu", 0))
+        take_gpus(snakemake.resources.get("gpu", 0) // snakemake.resources.get("nodes", 1))
         yield log
     except LibranasError as error:
         log.error("%s: %s", snakemake.rule, "\n".join([str(error), *getattr(error, "__notes__", [])]))
@@ -61,10 +61,12 @@ def budget_of(snakemake) -> Budget:
 
 def archs_of(path: str, shard: int | None = None, count: int | None = None) -> list[Arch]:
     """Architectures of the sample: those among the first `count` that belong to `shard`."""
-    table = pd.read_csv(path)[:count]
-    if shard is not None:
-        table = table[table["shard"] == shard]
-    return [Arch.from_json(text) for text in table["architecture"]]
+    with pd.read_csv(path, usecols=["shard", "architecture"], nrows=count, chunksize=100_000) as tables:
+        return [
+            Arch.from_json(text)
+            for table in tables  # the sample may be too large to be held by every job
+            for text in (table if shard is None else table[table["shard"] == shard])["architecture"]
+        ]
 
 
 def sample_of(snakemake, space):

@@ -10,12 +10,14 @@ with stage(snakemake) as log:
     from libranas.progress import progress
     from libranas.provenance import digest
     from libranas.recipe import Recipe
+    from libranas.shards import shard_of
     from libranas.train import pick_device
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
     space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
-    archs = archs_of(snakemake.input.archs, int(snakemake.wildcards.shard), p.labelled)
+    archs, shard = archs_of(snakemake.input.archs, count=p.labelled), int(snakemake.wildcards.shard)
+    archs = [arch for arch in archs if shard_of(arch.id, p.shards) == shard]
     often = {arch.id for arch in archs_of(snakemake.input.archs, count=p.repeated["count"])}
     table = train_each(
         space,

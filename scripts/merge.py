@@ -1,16 +1,17 @@
 """Merge the shards into one score file, count what is not finite, and tell what each proxy costs."""
 
-from _stage import archs_of, stage
+import pandas as pd
+from _stage import stage
 
 with stage(snakemake) as log:
     from libranas import store
     from libranas.files import write_text
 
-    order = [arch.id for arch in archs_of(snakemake.input.archs)]
-    parts = [store.read(path) for path in snakemake.input.shards]
-    scores = store.merge(parts, order, snakemake.input.shards)
+    wanted = pd.read_csv(snakemake.input.archs, usecols=["id"], dtype=str)["id"]
+    store.merge(snakemake.output.scores, snakemake.input.shards, wanted)
+    scores = store.Blocks(snakemake.output.scores, components=())
     failures = store.check_failures(scores, snakemake.params.max_failed)
-    store.write(snakemake.output.scores, scores)
+    costs = store.costs(scores)
     write_text(snakemake.output.failures, failures.to_csv(index=False))
-    write_text(snakemake.output.costs, store.costs(scores).to_csv(index=False))
-    log.info("%d architectures x %d seeds x %d proxies", len(scores.archs), len(scores.seeds), len(scores.proxies))
+    write_text(snakemake.output.costs, costs.to_csv(index=False))
+    log.info("%d architectures x %d proxies", len(wanted), len(costs))

@@ -8,6 +8,7 @@ with stage(snakemake) as log:
     from libranas.accuracy_table import read_table
     from libranas.files import read_json, write_text
     from libranas.provenance import stream_seed
+    from libranas.shards import shard_of
     from libranas.spaces import Sampler
 
     space = space_of(snakemake, read_json(snakemake.input.manifest))
@@ -18,9 +19,8 @@ with stage(snakemake) as log:
         archs = [listed[i] for i in rng.permutation(len(listed))[: settings["count"]]]
     else:
         archs = Sampler(space, budget_of(snakemake), rng).take(settings["count"])
-    # The shard follows from the id: it stays when the sample grows.
     table = pd.DataFrame(
-        [(a.id, space.params(a), space.macs(a), int(a.id, 16) % settings["shards"], a.json) for a in archs],
+        [(a.id, space.params(a), space.macs(a), shard_of(a.id, settings["shards"]), a.json) for a in archs],
         columns=["id", "params", "macs", "shard", "architecture"],
     )
     if table["id"].duplicated().any():

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = [name for path in ROOT.glob("rules/*.smk") for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)]
+RULES = [name for path in ROOT.glob("rules/*.smk") for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.M)]
 PROFILES = sorted(path.parent.name for path in ROOT.glob("profiles/*/profile.yaml"))
 LOCAL = [
     name

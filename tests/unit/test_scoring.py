@@ -124,8 +124,11 @@ def test_a_shard_without_architectures_is_merged(scorer, tmp_path):
     """Also where a proxy shares the run of another pass, which no network of that shard has shown."""
     names = ["params", "lswag_sample"]
     some, none = (score_shard(scorer, archs, 1, names, tmp_path / str(len(archs))) for archs in (ARCHS, []))
-    for parts in ([some, none], [none, some]):
-        merged = store.merge(parts)
+    for name, scores in (("some", some), ("none", none)):
+        store.write(tmp_path / f"{name}.h5", scores)
+    for parts in (["some", "none"], ["none", "some"]):
+        store.merge(tmp_path / "merged.h5", [tmp_path / f"{name}.h5" for name in parts])
+        merged = store.read(tmp_path / "merged.h5")
         assert merged.archs == some.archs and merged.proxies["lswag_sample"].pass_name == "data"
 
 

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -19,6 +22,7 @@ from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.scorecard import Axis, PassCost, ProxyScore, ScoreCard
 
+FOLDER = tempfile.TemporaryDirectory()
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "scores-v1.h5"
 NAN, INF = float("nan"), float("inf")
 PROVENANCE = {"libranas": "0.1.0", "conditions": {"calibration": "0123abcd", "device": "cpu"}}
@@ -427,37 +431,135 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------------- merging
 
 
+def merged_file(parts, wanted=None) -> Path:
+    """The file that the files of `parts` are merged into."""
+    folder = Path(tempfile.mkdtemp(dir=FOLDER.name))
+    paths = [folder / f"{name}.h5" for name in ("one", "two", "three", "four")[: len(parts)]]
+    for path, part in zip(paths, parts, strict=True):
+        store.write(path, part)
+    store.merge(folder / "merged.h5", paths, wanted)
+    return folder / "merged.h5"
+
+
+def merged(parts, wanted=None) -> store.Scores:
+    return store.read(merged_file(parts, wanted))
+
+
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4), min_size=2, max_size=2).map(sorted), order=st.permutations(range(4)))
 def test_shards_merged_in_any_cut_and_order_equal_one_run(cuts, order):
     values = {(0, 1): NAN, (3, 0): INF}
     i, j = cuts
-    shards = [collected(part, values=values) for part in (ARCHS[:i], ARCHS[i:j], ARCHS[j:])]
-    whole = collected([ARCHS[k] for k in order], values=values)
-    merged = store.merge(shards, [ARCHS[k].id for k in order])
-    assert store.equal_values(merged, whole) == []
-    assert same(replace(merged, provenance={}, passes={}), replace(whole, provenance={}, passes={}))
+    archs = [ARCHS[k] for k in order]
+    shards = [collected(part, values=values) for part in (archs[:i], archs[i:j], archs[j:])]
+    whole = collected(archs, values=values)
+    joined = merged(shards, {arch.id for arch in ARCHS})
+    assert store.equal_values(joined, whole) == []
+    assert same(replace(joined, provenance={}, passes={}), replace(whole, provenance={}, passes={}))
     for name, table in whole.passes.items():
-        np.testing.assert_array_equal(merged.passes[name].seconds_AS, table.seconds_AS)
-    assert merged.provenance["conditions"] == PROVENANCE["conditions"]
-    assert merged.provenance["parts"] == [{"libranas": "0.1.0"}] * 3
+        np.testing.assert_array_equal(joined.passes[name].seconds_AS, table.seconds_AS)
+        np.testing.assert_array_equal(joined.passes[name].peak_bytes_AS, table.peak_bytes_AS)
+    assert joined.provenance["conditions"] == PROVENANCE["conditions"]
+    assert joined.provenance["parts"] == [{"libranas": "0.1.0"}] * 3
+
+
+def test_the_merged_hash_is_that_of_one_run():
+    path = merged_file([collected(ARCHS[:2]), collected(ARCHS[2:])])
+    with h5py.File(path) as f:
+        assert f.attrs["content_sha256"].decode() == store.content_sha256(collected(ARCHS))
+
+
+def test_parts_that_saw_other_passes_reasons_and_axes_are_merged():
+    """As in memory: what a part does not know is not measured there, and the longest network sets the width."""
+    values = {(0, 0): NAN}
+    first, second = collected(ARCHS[:1], values=values), collected(ARCHS[1:])
+    first = replace(first, passes={"noise": first.passes["data"]}, excluded=("a",), warnings=("odd",))
+    joined = merged([first, second])
+    assert joined.excluded == tuple(sorted({"a", *second.excluded})) and "odd" in joined.warnings
+    assert (
+        np.isnan(joined.passes["noise"].seconds_AS[1:]).all() and np.isnan(joined.passes["data"].seconds_AS[:1]).all()
+    )
+    assert joined.proxies["loss"].reason_AS[0, 0] != "" and (joined.proxies["loss"].reason_AS[1:] == "").all()
+    assert joined.archs == tuple(ARCHS)
+
+
+def test_a_damaged_part_is_named_and_nothing_is_written(tmp_path):
+    for name, archs in (("one.h5", ARCHS[:2]), ("two.h5", ARCHS[2:])):
+        store.write(tmp_path / name, collected(archs))
+    raw = bytearray((tmp_path / "two.h5").read_bytes())
+    raw[len(raw) // 2] ^= 255
+    (tmp_path / "two.h5").write_bytes(raw)
+    with pytest.raises(LibranasError, match=r"two\.h5"):
+        store.merge(tmp_path / "merged.h5", [tmp_path / "one.h5", tmp_path / "two.h5"])
+    assert sorted(os.listdir(tmp_path)) == ["one.h5", "two.h5"]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    store.write(tmp_path / "one.h5", collected(ARCHS))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(LibranasError, match="No space left"):
+        store.merge(tmp_path / "merged.h5", [tmp_path / "one.h5"])
+    assert os.listdir(tmp_path) == ["one.h5"]
+
+
+# --------------------------------------------------------------------------------------------- in parts
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_blocks_are_the_file_cut(tmp_path, rows):
+    whole = collected(ARCHS, values={(0, 1): NAN, (3, 0): INF})
+    store.write(tmp_path / "s.h5", whole)
+    blocks = store.Blocks(tmp_path / "s.h5", rows=rows)
+    assert blocks.length == len(ARCHS)
+    assert [arch for block in blocks for arch in block.archs] == ARCHS
+    for function in (store.frame, store.costs, store.nonfinite, partial(store.check_failures, allowed=1)):
+        pd.testing.assert_frame_equal(function(blocks), function(whole))
+    assert store.frame(blocks).attrs == store.frame(whole).attrs
+    for block, start in zip(blocks, range(0, len(ARCHS), rows), strict=True):
+        for key, component in block.proxies["zico"].components.items():
+            expected = whole.proxies["zico"].components[key].values[start : start + rows]
+            np.testing.assert_array_equal(component.values, expected)
+
+
+def test_blocks_leave_out_components_that_nobody_wants(tmp_path):
+    store.write(tmp_path / "s.h5", collected(ARCHS))
+    (block,) = store.Blocks(tmp_path / "s.h5", components=())
+    assert not any(table.components for table in block.proxies.values())
+    assert list(block.proxies) == ["loss", "psi", "zico"]
+
+
+def test_blocks_of_an_empty_and_of_a_damaged_file(tmp_path):
+    store.write(tmp_path / "empty.h5", collected([]))
+    (block,) = store.Blocks(tmp_path / "empty.h5")
+    assert block.archs == ()
+    path = rewritten(tmp_path, lambda f: f.attrs.modify("content_sha256", np.bytes_("0" * 64)))
+    with pytest.raises(LibranasError, match="does not match its hash"):
+        store.Blocks(path)
+
+
+def test_one_column_is_that_of_the_frame(tmp_path):
+    whole = collected(ARCHS, values={(0, 1): NAN, (3, 0): INF})
+    store.write(tmp_path / "s.h5", whole)
+    for name in ("loss", "zico"):
+        pd.testing.assert_series_equal(store.column(tmp_path / "s.h5", name), store.frame(whole)[name])
+    with pytest.raises(LibranasError, match=r"has no proxy snip.\n  -> It has loss, psi, zico"):
+        store.column(tmp_path / "s.h5", "snip")
 
 
 def test_an_empty_shard_is_written_read_and_merged(tmp_path):
     store.write(tmp_path / "empty.h5", collected([]))
     empty = store.read(tmp_path / "empty.h5")
     assert empty.archs == () and empty.seeds == (0, 1) and list(empty.proxies) == ["loss", "psi", "zico"]
-    assert store.equal_values(store.merge([empty, collected(ARCHS)]), collected(ARCHS)) == []
+    assert store.equal_values(merged([empty, collected(ARCHS)]), collected(ARCHS)) == []
 
 
-def test_without_an_order_architectures_stay_as_they_come():
-    merged = store.merge([collected(ARCHS[2:]), collected(ARCHS[:2])])
-    assert merged.archs == (*ARCHS[2:], *ARCHS[:2])
+def test_architectures_stay_in_the_order_of_the_files():
+    assert merged([collected(ARCHS[2:]), collected(ARCHS[:2])]).archs == (*ARCHS[2:], *ARCHS[:2])
 
 
 def test_merging_twice_keeps_a_flat_list_of_facts():
     a, b, c = (collected([x]) for x in ARCHS[:3])
-    assert store.merge([store.merge([a, b]), c]).provenance == store.merge([a, b, c]).provenance
+    assert merged([merged([a, b]), c]).provenance == merged([a, b, c]).provenance
 
 
 def changed_info(proxy: str, **changes) -> dict:
@@ -485,15 +587,15 @@ def changed_info(proxy: str, **changes) -> dict:
 )  # fmt: skip
 def test_shards_that_do_not_belong_together_are_named(other, words):
     with pytest.raises(LibranasError) as caught:
-        store.merge([collected(ARCHS[:1]), other()], names=["one.h5", "two.h5"])
-    assert words in str(caught.value)
+        merged([collected(ARCHS[:1]), other()])
+    assert words in re.sub(r"\S*/(one|two)\.h5", r"\1.h5", str(caught.value))
 
 
-def test_the_order_must_name_exactly_the_architectures():
+def test_exactly_the_wanted_architectures_must_be_there():
     with pytest.raises(LibranasError, match=f"lack 1 of the 2 wanted .*{ARCHS[3].id}.* hold 1 .*{ARCHS[1].id}"):
-        store.merge([collected(ARCHS[:2])], [ARCHS[0].id, ARCHS[3].id])
+        merged([collected(ARCHS[:2])], [ARCHS[0].id, ARCHS[3].id])
     with pytest.raises(LibranasError, match="no scores to merge"):
-        store.merge([])
+        store.merge("merged.h5", [])
 
 
 # --------------------------------------------------------------------------------------- differences, frames

@@ -66,10 +66,10 @@ PartitionName=frail Nodes=n1,n3 MaxTime=14400 DefaultTime=5 State=UP
 PartitionName=gpu Nodes=n1 MaxTime=14400 DefaultTime=5 State=UP
 """
 
-#: The plugin's job step drops SLURM_CONF before it calls srun.
-SRUN = """#!/bin/sh
+#: The plugin's job step drops SLURM_CONF before it calls srun and what that starts.
+CLIENT = """#!/bin/sh
 export SLURM_CONF={folder}/slurm.conf
-exec {srun} "$@"
+exec {path} "$@"
 """
 
 
@@ -184,9 +184,10 @@ def start() -> Slurm:
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, ports=free_ports(4)))
     (folder / "gres.conf").write_text(f"NodeName=n1 Name=gpu File={folder}/gpu[0-1]\n")
-    srun = folder / "bin/srun"
-    srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun")))
-    srun.chmod(0o755)
+    for name in ("srun", "squeue", "scontrol"):
+        client = folder / "bin" / name
+        client.write_text(CLIENT.format(folder=folder, path=shutil.which(name)))
+        client.chmod(0o755)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLURM_")},
         "SLURM_CONF": f"{folder}/slurm.conf",

@@ -32,7 +32,7 @@ def needed(setting: str, *tools: str) -> None:
     pytest.skip(f"NO IMAGE IS BUILT in this run: {why}")
 
 
-def run(*command, patience: float = 1800, **options) -> str:
+def run(*command, patience: float = 3600, **options) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,

@@ -24,6 +24,8 @@ from conftest import ROOT, TINY, Run, half_written
 from slurm_on_loopback import Slurm
 from test_kill_and_resume import STAGES, same_bytes, same_scores, same_training
 
+from libranas.files import read_json
+
 SCORE = STAGES["score"]
 SHARD = "scores/shards/1.h5"
 
@@ -58,6 +60,7 @@ class Driver:
     slurm: Slurm
     run: Run
     resources: dict = field(default_factory=dict)
+    overlays: tuple[Path, ...] = ()
     attempt: int = 0
     process: subprocess.Popen | None = None
 
@@ -65,7 +68,7 @@ class Driver:
         self.attempt += 1
         command = [
             *(sys.executable, "-m", "snakemake", *targets, "--directory", self.run.folder),
-            *("--configfile", TINY, "--profile", profile(self.run.folder, self.resources)),
+            *("--configfile", TINY, *self.overlays, "--profile", profile(self.run.folder, self.resources)),
         ]
         with open(self.path, "wb") as file:
             self.process = subprocess.Popen(
@@ -200,7 +203,21 @@ def driver_killed(driver: Driver) -> Outcome:
     return Outcome(driver, driver.jobs, kept, {"orphan": driver.slurm.detail(job)})
 
 
-SCENARIOS = [whole, cancelled, requeued, out_of_time, out_of_memory, driver_killed, node_died]
+FULL = {"recipe": "smoke", "data": "digits", "nodes": 2, "threads": 1, "options": ["--micro-batch", 16]}
+
+
+def across_nodes(driver: Driver) -> Outcome:
+    """torchrun on two nodes, with gloo: the winner's large training, which here has two epochs."""
+    driver.resources = {"full_training": {"slurm_partition": "cpu", "mem_mb": 4000}}
+    (changes := driver.run.folder / "changes.yaml").write_text(yaml.safe_dump({"full_training": FULL}))
+    driver.overlays = (changes,)
+    driver.start("full_training")
+    driver.finish()
+    (job,) = driver.jobs
+    return Outcome(driver, driver.jobs, more=driver.slurm.detail(job))
+
+
+SCENARIOS = [whole, across_nodes, cancelled, requeued, out_of_time, out_of_memory, driver_killed, node_died]
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +312,22 @@ def test_a_job_of_a_dead_node_goes_on_at_another(outcome, finished):
     assert outcome(node_died).more["Restarts"] == "1"
     assert outcome(node_died).more["NodeList"] != outcome(node_died).more["first"]
     resumed(outcome(node_died), finished)
+
+
+def test_a_training_across_nodes_is_that_of_one_process(outcome, finished, tmp_path):
+    job, results = outcome(across_nodes).more, outcome(across_nodes).driver.run.results
+    assert job["NumNodes"] == "2" and job["NodeList"] == "n[1-2]"
+    across = read_json(results / "full_training/result.json")
+    assert across["processes"] == 2
+    assert (results / "full_training/export/model.safetensors").exists()
+    arguments = ["--recipe", "smoke", "--model", finished.results / "export/winner", "--data", "digits"]
+    arguments += ["--micro-batch", "16", "--seed", "3", "--device", "cpu", "--output", tmp_path]
+    command = [sys.executable, "-m", "libranas", "train", *arguments]
+    subprocess.run(command, check=True, env=outcome(across_nodes).driver.slurm.environment, cwd=ROOT)
+    alone = read_json(tmp_path / "result.json")
+    assert alone["processes"] == 1
+    losses = [[epoch["loss"] for epoch in result["history"]] for result in (across, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_killed_snakemake_leaves_no_job_behind(outcome, finished):

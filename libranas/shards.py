@@ -1,0 +1,26 @@
+"""How many jobs a sample is cut into, and which architecture belongs to which."""
+
+#: What an automatic number of shards aims at. One job costs some ten seconds before its first network and half a minute
+#: of waiting; a hundred networks of seconds each outweigh that. Above the limit, shards grow instead: Snakemake plans
+#: about a thousand jobs a second. benchmarks/throughput.py shows what both cost.
+ARCHITECTURES, LIMIT = 100, 4000
+
+
+def shards_for(count: int) -> int:
+    """The number of shards for `count` architectures, where none is given."""
+    return max(1, min(LIMIT, round(count / ARCHITECTURES)))
+
+
+def shard_of(identifier: str, shards: int) -> int:
+    """The shard in 0 .. shards - 1 of the architecture with this id (hexadecimal).
+
+    Jump consistent hash (Lamping and Veach, arXiv 1406.2294). It depends on nothing but the id, so it stays when the
+    sample grows; and from N to M > N shards an architecture stays with probability N / M or goes to one of the new
+    shards, never from one old shard to another.
+    """
+    key, last, next_ = int(identifier, 16), 0, 0
+    while next_ < shards:
+        last = next_
+        key = (key * 2862933555777941757 + 1) % (1 << 64)  # the paper's generator
+        next_ = int((last + 1) * (1 << 31) / ((key >> 33) + 1))
+    return last
