@@ -51,8 +51,10 @@ def test_a_second_run_has_nothing_to_do(finished):
 def test_stages_agree_about_what_they_worked_on(finished):
     sampled = pd.read_csv(finished.results / "sample/archs.csv")
     scores = store.read(finished.results / "scores/scores.h5")
-    assert [arch.id for arch in scores.archs] == list(sampled["id"])
-    assert scores.params_A.tolist() == list(sampled["params"])
+    by_id = sampled.set_index("id").loc[[arch.id for arch in scores.archs]]  # in the order of the shards
+    assert len(by_id) == len(sampled) and by_id["shard"].is_monotonic_increasing
+    assert scores.params_A.tolist() == list(by_id["params"])
+    assert list(pd.read_csv(finished.results / "layers/table.csv")["id"]) == list(sampled["id"])
     labelled = pd.read_csv(finished.results / "benchmark/train.csv")
     assert set(labelled["id"]) == set(sampled["id"][:22])
     for strategy in ("evolution", "random", "params"):
