@@ -32,6 +32,7 @@ from libranas.spaces import AutoFormerSpace, Budget, Sampler
 from libranas.training.recipe import make_recipe
 from libranas.training.workflow import train_and_test
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("stage_results.json")
 
 SPACE = AutoFormerSpace(
@@ -234,7 +235,7 @@ def latencies(folder: Path) -> dict:
 
 
 def report(folder: Path) -> dict:
-    template = Path(store.__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    template = (ROOT / "libranas" / "report.html.j2").read_text(encoding="utf-8")
     return {"sections": re.findall(r'<section id="([^"]+)"', template)}
 
 

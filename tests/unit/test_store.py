@@ -21,6 +21,7 @@ from libranas import store
 from libranas.arch import Arch
 from libranas.errors import LibranasError
 from libranas.scorecard import Axis, PassCost, ProxyScore, ScoreCard
+from libranas.store.nodes import encode
 
 FOLDER = tempfile.TemporaryDirectory()
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "scores-v1.h5"
@@ -82,7 +83,7 @@ def same(a: store.Scores, b: store.Scores) -> bool:
         def bits(value):
             return value is not None and (value.dtype, value.shape, value.tobytes())
 
-        return {path: (node.attrs, bits(node.value)) for path, node in store._encode(scores).items()}
+        return {path: (node.attrs, bits(node.value)) for path, node in encode(scores).items()}
 
     return flat(a) == flat(b)
 
