@@ -16,7 +16,8 @@ CONFIG = yaml.safe_load(TINY.read_text())
 ADDED = [*CONFIG["score"]["proxies"], "az_trainability"]
 
 REPORT = {"report": 1}
-COMPARED = {"compare": 1, "export": 1, **REPORT}
+EXPORTED = {"export": 1, **REPORT}
+COMPARED = {"compare": 1, **EXPORTED}
 TRAINED = {"train": 9, **COMPARED}
 SEARCHED = {"search": 3, "select": 1, **TRAINED}
 CHOSEN = {"libra": 1, **SEARCHED}
@@ -71,6 +72,7 @@ DOWNSTREAM = {
     "libra": CHOSEN,
     "search": SEARCHED,
     "train": TRAINED,
+    "export": EXPORTED,
     "report": REPORT,
 }
 
