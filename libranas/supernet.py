@@ -48,7 +48,7 @@ class Supernet:
         self.drop_path = drop_path
         self.model = build(space, self.largest, seed, fused=True).to(device)
         self._buffers = dict(self.model.named_buffers())
-        self._skeleton = lru_cache(maxsize=512)(self._make_skeleton)
+        self._skeleton = lru_cache(maxsize=1)(self._make_skeleton)
 
     def _make_skeleton(self, arch: Arch) -> nn.Module:
         with torch.device("meta"):

@@ -169,7 +169,9 @@ class AutoFormerViT(VisionTransformer):
         )
 
     def init_weights(self, *args, **kwargs):
-        """As timm's, with linear weights scaled to `init_std`."""
+        """As timm's, with linear weights scaled to `init_std`. A network without storage has nothing to initialise."""
+        if next(self.parameters()).is_meta:
+            return  # it would take five times as long as the rest, in every step of a supernet
         super().init_weights(*args, **kwargs)
         if self.init_std != TIMM_STD:
             with torch.no_grad():
