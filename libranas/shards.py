@@ -1,14 +1,14 @@
 """How many jobs a sample is cut into, and which architecture belongs to which."""
 
-#: What an automatic number of shards aims at. One job costs some ten seconds before its first network and half a minute
-#: of waiting; a hundred networks of seconds each outweigh that. Above the limit, shards grow instead: Snakemake plans
-#: about a thousand jobs a second. benchmarks/throughput.py shows what both cost.
-ARCHITECTURES, LIMIT = 100, 4000
+#: What an automatic number of shards aims at: architectures a job, and the most jobs of that size. A job costs some ten
+#: seconds before its first network and half a minute of waiting, which a hundred networks of seconds each outweigh;
+#: Snakemake plans two to four hundred jobs a second. benchmarks/throughput.py and benchmarks/scale.py show both.
+AIMS = ((100, 500), (400, 2500))
 
 
 def shards_for(count: int) -> int:
     """The number of shards for `count` architectures, where none is given."""
-    return max(1, min(LIMIT, round(count / ARCHITECTURES)))
+    return max(1, *(min(limit, round(count / architectures)) for architectures, limit in AIMS))
 
 
 def shard_of(identifier: str, shards: int) -> int:

@@ -1,7 +1,7 @@
 """Writing and reading the HDF5 file of scores. Specification: ``docs/store-format.md``."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import h5py
@@ -88,19 +88,28 @@ def _again(path: str | os.PathLike) -> str:
     return f"Delete {path} and run the same command again: the stage that made it rebuilds it."
 
 
+def all_nodes(f: h5py.File) -> dict[str, Node]:
+    """Every node of a file, with data sets for values."""
+    nodes: dict[str, Node] = {}
+    f.visititems(lambda name, element: nodes.update({name: _node_of(element)}))
+    return nodes
+
+
 @contextmanager
-def opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, dict[str, Node]]]:
+def opened(
+    path: str | os.PathLike, nodes_of: Callable[[h5py.File], dict[str, Node]] = all_nodes
+) -> Iterator[tuple[h5py.File, dict[str, Node]]]:
     """The file and its nodes, whose values are not read: checked for format and versions, with all errors explained."""
     newer = f"Update libranas. Or delete {path} and run the same command again with this one."
     with explained(path), h5py.File(path, "r", locking=False) as f:  # never changed once written: nothing to lock
         if f.attrs.get("format") != FORMAT.encode():
             raise LibranasError(f"{path} is an HDF5 file, but not one of {FORMAT!r}.", _again(path))
-        root, nodes = _attrs(f), {}
+        root = _attrs(f)
         if root["version"] > VERSION:
             raise LibranasError(f"{path} has version {root['version']}; {VERSION} is known.", newer)
         if not root["complete"]:
             raise LibranasError(f"{path} was not written to its end.", _again(path))
-        f.visititems(lambda name, element: nodes.update({name: node_of(element)}))
+        nodes = nodes_of(f)
         for name, (_, attrs) in nodes.items():
             if attrs["type_version"] > ELEMENTS.get(attrs["type"], 0):
                 kind = f"{attrs['type']!r} version {attrs['type_version']}"
@@ -112,8 +121,13 @@ def _loaded(nodes: Mapping[str, Node]) -> dict[str, Node]:
     return {path: Node(None if value is None else value[()], attrs) for path, (value, attrs) in nodes.items()}
 
 
+def intact(f: h5py.File, nodes: Mapping[str, Node]) -> bool:
+    """Whether the content of a file has its hash."""
+    return digest(nodes) == _attrs(f)["content_sha256"]
+
+
 def verify(path: str | os.PathLike, f: h5py.File, nodes: Mapping[str, Node]) -> None:
-    if digest(nodes) != _attrs(f)["content_sha256"]:
+    if not intact(f, nodes):
         raise LibranasError(f"{path} is damaged: its content does not match its hash.", _again(path))
 
 
@@ -184,7 +198,7 @@ def set_attrs(element, attrs: Mapping[str, int | str]) -> None:
         element.attrs.create(key, value if raw is None else np.array(raw, dtype), dtype=dtype)
 
 
-def node_of(element) -> Node:
+def _node_of(element) -> Node:
     return Node(element if isinstance(element, h5py.Dataset) else None, _attrs(element))
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,7 @@ import numpy as np
 from libranas.errors import LibranasError
 from libranas.files import atomic_path, disk_error
 from libranas.scorecard import Axis
-from libranas.store.file import FORMAT, VERSION, create, explained, node_of, opened, set_attrs, verify
+from libranas.store.file import FORMAT, VERSION, all_nodes, create, explained, intact, opened, set_attrs, verify
 from libranas.store.nodes import (
     ABOUT,
     MAYBE,
@@ -32,6 +33,7 @@ from libranas.store.nodes import (
 
 #: Bytes that are held before they are written: many small writes take long.
 AT_ONCE = 1 << 26
+AGAIN = "Delete the files that do not belong together and run the same command again."
 
 
 def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: Iterable[str] | None = None) -> None:
@@ -51,7 +53,12 @@ def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: I
     """
     if not parts:
         raise LibranasError("There are no scores to merge.", "Run the score stage first.")
-    heads = [_head(part) for part in parts]
+    heads: list[dict[str, Node]] = []
+    first = None  # the first part that holds anything
+    for k, part in enumerate(parts):
+        heads.append(_head(part, None if first is None else heads[first]))
+        if first is None and len(heads[k]["archs/id"].value):
+            first = k
     _must_belong_together(heads, list(map(str, parts)), wanted)
     plan = _Plan.of(heads)
     if (needed := sum(os.path.getsize(part) for part in parts)) > shutil.disk_usage(Path(path).parent).free:
@@ -62,35 +69,65 @@ def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: I
                 create(f, name, node, shape)
             start, waiting = 0, []
             for part, head in zip(parts, heads, strict=True):
-                if rows := dict(plan.rows_of(head, _reread(part, head))):
+                if rows := dict(plan.rows_of(head, _whole(part, head, parts[first or 0]))):
                     waiting.append(rows)
                 if sum(value.nbytes for held in waiting for value in held.values()) > AT_ONCE:
                     start += _put(f, waiting, start)
                     waiting.clear()
             _put(f, waiting, start)
         with h5py.File(temporary, "r+", libver=("v110", "v110")) as f:
-            nodes = {}
-            f.visititems(lambda name, element: nodes.update({name: node_of(element)}))
-            root = {"format": FORMAT, "version": VERSION, "complete": True, "content_sha256": digest(nodes)}
+            root = {"format": FORMAT, "version": VERSION, "complete": True, "content_sha256": digest(all_nodes(f))}
             set_attrs(f, root)
 
 
-def _head(path: str | os.PathLike) -> dict[str, Node]:
-    """The nodes of a file without its large values: of what has a row an architecture only the ids are there."""
-    with opened(path) as (_, nodes):
+def _head(path: str | os.PathLike, like: Mapping[str, Node] | None = None) -> dict[str, Node]:
+    """The nodes of a file without its large values: of what has a row an architecture only the ids are there.
+
+    Where it has the groups and data sets of another file, `like`, its attributes are taken to be those too: reading
+    hundreds of them takes longer than all the rest. Whether they are, the hash tells in :func:`_whole`.
+    """
+    with opened(path, partial(_nodes_like, like) if like else all_nodes) as (f, nodes):
         heads = {}
         for name, (value, attrs) in nodes.items():
-            small = value is None or axis_of_rows(name) is None or name == "archs/id"
-            empty = None if value is None else np.empty((0, *value.shape[1:]), value.dtype)
-            heads[name] = Node(empty if not small else None if value is None else value[()], attrs)
+            if value is not None and axis_of_rows(name) is not None and name != "archs/id":
+                heads[name] = Node(np.empty((0, *value.shape[1:]), value.dtype), attrs)
+            else:
+                heads[name] = Node(None if value is None else _value(f, name), attrs)
         return heads
 
 
-def _reread(path: str | os.PathLike, head: Mapping[str, Node]) -> dict[str, Node]:
-    """All of a file whose head is known, verified."""
+def _nodes_like(like: Mapping[str, Node], f: h5py.File) -> dict[str, Node]:
+    """The nodes of a file with the attributes of `like`, if it has the same names; else with its own."""
+    members: dict[str, set[bytes]] = {"/": set(), **{name: set() for name, node in like.items() if node.value is None}}
+    for name in like:
+        group, _, last = name.rpartition("/")
+        members[group or "/"].add(last.encode())
+    if any(set(h5py.h5g.open(f.id, group.encode())) != names for group, names in members.items()):
+        return all_nodes(f)
+    return {
+        name: Node(None if value is None else h5py.h5d.open(f.id, name.encode()), attrs)
+        for name, (value, attrs) in like.items()
+    }
+
+
+def _value(f: h5py.File, name: str) -> np.ndarray:
+    """A data set as an array; h5py's objects for it would take several times as long."""
+    data = h5py.h5d.open(f.id, name.encode())
+    value = np.empty(data.shape, data.dtype)
+    if value.size:
+        data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+    return value
+
+
+def _whole(path: str | os.PathLike, head: Mapping[str, Node], first: str | os.PathLike) -> dict[str, Node]:
+    """All of a file, verified, whose head was taken to be as that of the `first`."""
     with explained(path), h5py.File(path, "r", locking=False) as f:
-        nodes = {name: Node(value if value is None else f[name][()], attrs) for name, (value, attrs) in head.items()}
-        verify(path, f, nodes)
+        nodes = {name: Node(None if value is None else _value(f, name), attrs) for name, (value, attrs) in head.items()}
+        if not intact(f, nodes):
+            own = all_nodes(f)
+            verify(path, f, own)
+            # It is as it was written, so its attributes are others: which matters, or not, as where nothing ran.
+            _must_belong_together([_head(first), _head(path)], [str(first), str(path)], None)
         return nodes
 
 
@@ -108,7 +145,6 @@ def _must_agree(head: Mapping[str, Node]) -> dict[str, str]:
 
 
 def _must_belong_together(heads: Sequence[Mapping], names: Sequence[str], wanted: Iterable[str] | None) -> None:
-    again = "Delete the files that do not belong together and run the same command again."
     filled = next((k for k, head in enumerate(heads) if len(head["archs/id"].value)), 0)
     owner, ours = {}, _must_agree(heads[filled])
     for head, name in zip(heads, names, strict=True):
@@ -117,17 +153,17 @@ def _must_belong_together(heads: Sequence[Mapping], names: Sequence[str], wanted
             theirs |= {key: ours[key] for key in theirs.keys() & ours.keys() if key.startswith("pass_name of ")}
         for key in [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]:
             found = f"{ours.get(key)} in {names[filled]} but {theirs.get(key)} in {name}"
-            raise LibranasError(f"Scores cannot be merged: {key}: {found}.", again)
+            raise LibranasError(f"Scores cannot be merged: {key}: {found}.", AGAIN)
         for arch in strings(head["archs/id"]):
             if arch in owner:
-                raise LibranasError(f"Architecture {arch} is in {owner[arch]} and in {name}.", again)
+                raise LibranasError(f"Architecture {arch} is in {owner[arch]} and in {name}.", AGAIN)
             owner[arch] = name
     if wanted is not None and (wanted := set(wanted)) != owner.keys():
         lacking, extra = sorted(wanted - owner.keys()), sorted(owner.keys() - wanted)
         raise LibranasError(
             f"The merged files lack {len(lacking)} of the {len(wanted)} wanted architectures {lacking[:5]} "
             f"and hold {len(extra)} that are not wanted {extra[:5]}.",
-            again,
+            AGAIN,
         )
 
 

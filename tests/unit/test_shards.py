@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from libranas.shards import LIMIT, shard_of, shards_for
+from libranas.shards import shard_of, shards_for
 
 IDS = [hashlib.sha256(str(i).encode()).hexdigest()[:12] for i in range(20000)]
 KNOWN = [7, 6, 5, 6, 0, 1, 8, 0, 8, 6, 7, 3]
@@ -33,6 +33,6 @@ def test_shards_are_even(shards):
     assert all(abs(n - expected) < 5 * expected**0.5 for n in counts.values())
 
 
-def test_the_automatic_number_is_a_hundred_architectures_a_shard():
-    assert [shards_for(n) for n in (20, 120, 1000, 100_000)] == [1, 1, 10, 1000]
-    assert shards_for(10_000_000) == LIMIT
+def test_the_automatic_number_grows_more_slowly_than_the_sample():
+    counts = (20, 120, 10_000, 50_000, 100_000, 200_000, 1_000_000, 10_000_000)
+    assert [shards_for(n) for n in counts] == [1, 1, 100, 500, 500, 500, 2500, 2500]
