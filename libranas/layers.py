@@ -245,13 +245,17 @@ def table(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str
 
     ``attrs["warnings"]`` are those of :func:`apply_window`.
     """
-    frames, warnings, counts = [], set(), np.zeros(3, int)
-    for part in store.many(scores):
-        windowed, *unusual = _windowed(part, window, psi_range)
-        frames.append(store.frame(windowed))
-        warnings.update(part.warnings)
-        counts += [*unusual, len(part.archs)]
-    out = frames[0] if len(frames) == 1 else pd.concat(frames)
+    warnings, counts = set(), np.zeros(3, int)
+
+    def windowed() -> Iterator[Scores]:
+        nonlocal counts
+        for part in store.many(scores):
+            inside, *unusual = _windowed(part, window, psi_range)
+            warnings.update(part.warnings)
+            counts += [*unusual, len(part.archs)]
+            yield inside
+
+    out = store.frame(windowed())
     out.attrs["warnings"] = sorted({*warnings, *_warnings(*map(int, counts))})
     return out
 

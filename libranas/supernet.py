@@ -48,6 +48,7 @@ class Supernet:
         self.drop_path = drop_path
         self.model = build(space, self.largest, seed, fused=True).to(device)
         self._buffers = dict(self.model.named_buffers())
+        # Every step has another network: more of them would hardly be met again, and would split up the heap.
         self._skeleton = lru_cache(maxsize=1)(self._make_skeleton)
 
     def _make_skeleton(self, arch: Arch) -> nn.Module:

@@ -69,6 +69,11 @@ def archs_of(path: str, shard: int | None = None, count: int | None = None) -> l
         ]
 
 
+def ids_of(path: str) -> pd.Series:
+    """Ids of the sample's architectures, in the order of the draw."""
+    return pd.read_csv(path, usecols=["id"], dtype=str)["id"]
+
+
 def sample_of(snakemake, space):
     """Scores, sizes and features of the sample, as combiners take them."""
     from libranas.combiners import Sample

@@ -1,6 +1,6 @@
 """Take the accuracies of a table for the architectures of the sample."""
 
-from _stage import archs_of, space_of, stage
+from _stage import ids_of, space_of, stage
 
 with stage(snakemake) as log:
     from libranas.accuracy_table import read_table
@@ -8,7 +8,7 @@ with stage(snakemake) as log:
 
     space = space_of(snakemake, read_json(snakemake.input.manifest))
     table = read_table(snakemake.input.table, space, **snakemake.params.columns)
-    sampled = {arch.id for arch in archs_of(snakemake.input.archs)}
+    sampled = set(ids_of(snakemake.input.archs))
     table = table[table["id"].isin(sampled)]
     write_text(snakemake.output.accuracy, table[["id", "seed", "accuracy"]].to_csv(index=False))
     log.info("%d accuracies for %d sampled architectures", len(table), len(sampled))

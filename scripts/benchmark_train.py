@@ -16,9 +16,9 @@ with stage(snakemake) as log:
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
     space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
-    archs, shard = archs_of(snakemake.input.archs, count=p.labelled), int(snakemake.wildcards.shard)
-    archs = [arch for arch in archs if shard_of(arch.id, p.shards) == shard]
-    often = {arch.id for arch in archs_of(snakemake.input.archs, count=p.repeated["count"])}
+    labelled, shard = archs_of(snakemake.input.archs, count=p.labelled), int(snakemake.wildcards.shard)
+    often = {arch.id for arch in labelled[: p.repeated["count"]]}
+    archs = [arch for arch in labelled if shard_of(arch.id, p.shards) == shard]
     table = train_each(
         space,
         archs,

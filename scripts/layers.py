@@ -1,7 +1,6 @@
 """Read the label-free layer window off the gradient statistics and apply it to the scores."""
 
-import pandas as pd
-from _stage import stage
+from _stage import ids_of, stage
 
 with stage(snakemake) as log:
     from libranas import layers, store
@@ -12,10 +11,12 @@ with stage(snakemake) as log:
     curve = layers.curve(scores, settings["bins"], settings["exclude"])
     choice = layers.choose_window(curve, settings["rule"], settings["fixed"])
     table = layers.table(scores, choice.window, settings["psi"])
-    warnings, order = table.attrs["warnings"], pd.read_csv(snakemake.input.archs, usecols=["id"], dtype=str)["id"]
+    warnings = table.attrs["warnings"]
     for warning in warnings:
         log.warning(warning)
     write_text(snakemake.output.curve, curve.to_csv(index=False))
     write_json(snakemake.output.window, {**choice.to_dict(), "warnings": warnings})
-    write_text(snakemake.output.table, table.loc[order].to_csv(float_format="%.17g"))  # as drawn, not as sharded
+    write_text(
+        snakemake.output.table, table.loc[ids_of(snakemake.input.archs)].to_csv(float_format="%.17g")
+    )  # as drawn, not as sharded
     log.info("layers in depth bins %d to %d of %d", choice.window.lo, choice.window.hi, choice.window.bins)

@@ -1,13 +1,12 @@
 """Merge the shards into one score file, count what is not finite, and tell what each proxy costs."""
 
-import pandas as pd
-from _stage import stage
+from _stage import ids_of, stage
 
 with stage(snakemake) as log:
     from libranas import store
     from libranas.files import write_text
 
-    wanted = pd.read_csv(snakemake.input.archs, usecols=["id"], dtype=str)["id"]
+    wanted = ids_of(snakemake.input.archs)
     store.merge(snakemake.output.scores, snakemake.input.shards, wanted)
     scores = store.Blocks(snakemake.output.scores, components=())
     failures = store.check_failures(scores, snakemake.params.max_failed)

@@ -27,23 +27,27 @@ def write(path: str | os.PathLike, scores: Scores) -> None:
         If the disk is full or the folder cannot be written.
     """
     nodes = encode(scores)
-    root = {"format": FORMAT, "version": VERSION, "complete": True, "content_sha256": digest(nodes)}
     # HDF5 works in memory and the bytes are written at once: a full disk is then an ordinary error here,
     # not one in the middle of closing a file. v110 is the oldest layout whose metadata carry checksums.
     with h5py.File("scores", "w", driver="core", backing_store=False, libver=("v110", "v110")) as f:
         for name, node in nodes.items():
             create(f, name, node)
-        set_attrs(f, root)
+        seal(f, nodes)
         f.flush()
         image = f.id.get_file_image()
     with atomic_path(path) as temporary:
         temporary.write_bytes(image)
 
 
+def seal(f: h5py.File, nodes: Mapping[str, Node]) -> None:
+    """Mark a file as written to its end, with the hash of what is in it."""
+    _set_attrs(f, {"format": FORMAT, "version": VERSION, "complete": True, "content_sha256": digest(nodes)})
+
+
 def create(f: h5py.File, name: str, node: Node, shape: Sequence[int] | None = None) -> None:
     """The group or data set of a node. With a `shape` it is made empty, of the type that the value has."""
     if node.value is None:
-        set_attrs(f.create_group(name), node.attrs)
+        _set_attrs(f.create_group(name), node.attrs)
         return
     value, dtype = node.value, node.value.dtype
     if dtype.kind == "S":
@@ -63,7 +67,7 @@ def create(f: h5py.File, name: str, node: Node, shape: Sequence[int] | None = No
         element = f.create_dataset(name, data=value.astype(dtype), **options)
     else:
         element = f.create_dataset(name, shape, dtype, fillvalue=np.nan if dtype.kind == "f" else None, **options)
-    set_attrs(element, node.attrs)
+    _set_attrs(element, node.attrs)
 
 
 @contextmanager
@@ -117,8 +121,17 @@ def opened(
         yield f, nodes
 
 
-def _loaded(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    return {path: Node(None if value is None else value[()], attrs) for path, (value, attrs) in nodes.items()}
+def array_of(data: h5py.Dataset) -> np.ndarray:
+    """A whole data set; ``data[()]`` takes several times as long, in hundreds of small ones."""
+    value = np.empty(data.id.shape, data.id.dtype)
+    if value.size:
+        data.id.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
+    return value
+
+
+def loaded(nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """Nodes with arrays in the place of data sets."""
+    return {path: Node(None if value is None else array_of(value), attrs) for path, (value, attrs) in nodes.items()}
 
 
 def intact(f: h5py.File, nodes: Mapping[str, Node]) -> bool:
@@ -140,7 +153,7 @@ def read(path: str | os.PathLike) -> Scores:
         If the file is missing, truncated, damaged, not one of ours, or newer than this software.
     """
     with opened(path) as (f, nodes):
-        nodes = _loaded(nodes)
+        nodes = loaded(nodes)
         verify(path, f, nodes)
         return decode(nodes)
 
@@ -189,7 +202,7 @@ class Blocks:
         return Node(node.value[(slice(None),) * axis + (part,)], node.attrs)
 
 
-def set_attrs(element, attrs: Mapping[str, int | str]) -> None:
+def _set_attrs(element, attrs: Mapping[str, int | str]) -> None:
     # Fixed length here too: variable-length text goes to a heap without a checksum, where one damaged
     # byte can send HDF5 into an endless loop.
     for key, value in attrs.items():

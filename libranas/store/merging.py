@@ -15,7 +15,7 @@ import numpy as np
 from libranas.errors import LibranasError
 from libranas.files import atomic_path, disk_error
 from libranas.scorecard import Axis
-from libranas.store.file import FORMAT, VERSION, all_nodes, create, explained, intact, opened, set_attrs, verify
+from libranas.store.file import all_nodes, array_of, create, explained, intact, loaded, opened, seal, verify
 from libranas.store.nodes import (
     ABOUT,
     MAYBE,
@@ -24,7 +24,6 @@ from libranas.store.nodes import (
     axis_of_rows,
     axis_tables,
     below,
-    digest,
     make_node,
     places_of,
     strings,
@@ -76,8 +75,7 @@ def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: I
                     waiting.clear()
             _put(f, waiting, start)
         with h5py.File(temporary, "r+", libver=("v110", "v110")) as f:
-            root = {"format": FORMAT, "version": VERSION, "complete": True, "content_sha256": digest(all_nodes(f))}
-            set_attrs(f, root)
+            seal(f, all_nodes(f))
 
 
 def _head(path: str | os.PathLike, like: Mapping[str, Node] | None = None) -> dict[str, Node]:
@@ -86,18 +84,18 @@ def _head(path: str | os.PathLike, like: Mapping[str, Node] | None = None) -> di
     Where it has the groups and data sets of another file, `like`, its attributes are taken to be those too: reading
     hundreds of them takes longer than all the rest. Whether they are, the hash tells in :func:`_whole`.
     """
-    with opened(path, partial(_nodes_like, like) if like else all_nodes) as (f, nodes):
+    with opened(path, partial(_nodes_like, like) if like else all_nodes) as (_, nodes):
         heads = {}
         for name, (value, attrs) in nodes.items():
             if value is not None and axis_of_rows(name) is not None and name != "archs/id":
                 heads[name] = Node(np.empty((0, *value.shape[1:]), value.dtype), attrs)
             else:
-                heads[name] = Node(None if value is None else _value(f, name), attrs)
+                heads[name] = Node(None if value is None else array_of(value), attrs)
         return heads
 
 
 def _nodes_like(like: Mapping[str, Node], f: h5py.File) -> dict[str, Node]:
-    """The nodes of a file with the attributes of `like`, if it has the same names; else with its own."""
+    """The nodes of a file, with data sets for values and the attributes of `like`; its own if it has other names."""
     members: dict[str, set[bytes]] = {"/": set(), **{name: set() for name, node in like.items() if node.value is None}}
     for name in like:
         group, _, last = name.rpartition("/")
@@ -105,27 +103,17 @@ def _nodes_like(like: Mapping[str, Node], f: h5py.File) -> dict[str, Node]:
     if any(set(h5py.h5g.open(f.id, group.encode())) != names for group, names in members.items()):
         return all_nodes(f)
     return {
-        name: Node(None if value is None else h5py.h5d.open(f.id, name.encode()), attrs)
+        name: Node(None if value is None else h5py.Dataset(h5py.h5d.open(f.id, name.encode())), attrs)
         for name, (value, attrs) in like.items()
     }
-
-
-def _value(f: h5py.File, name: str) -> np.ndarray:
-    """A data set as an array; h5py's objects for it would take several times as long."""
-    data = h5py.h5d.open(f.id, name.encode())
-    value = np.empty(data.shape, data.dtype)
-    if value.size:
-        data.read(h5py.h5s.ALL, h5py.h5s.ALL, value)
-    return value
 
 
 def _whole(path: str | os.PathLike, head: Mapping[str, Node], first: str | os.PathLike) -> dict[str, Node]:
     """All of a file, verified, whose head was taken to be as that of the `first`."""
     with explained(path), h5py.File(path, "r", locking=False) as f:
-        nodes = {name: Node(None if value is None else _value(f, name), attrs) for name, (value, attrs) in head.items()}
+        nodes = loaded(_nodes_like(head, f))
         if not intact(f, nodes):
-            own = all_nodes(f)
-            verify(path, f, own)
+            verify(path, f, all_nodes(f))
             # It is as it was written, so its attributes are others: which matters, or not, as where nothing ran.
             _must_belong_together([_head(first), _head(path)], [str(first), str(path)], None)
         return nodes
@@ -243,13 +231,8 @@ class _Plan:
             return
         code = np.array([self.reasons[reason] for reason in strings(nodes["reasons"])], "<i4")
         for path in self.nodes:
-            if (
-                axis_of_rows(path) == 0
-                and not path.startswith("axes/")
-                and path in nodes
-                and nodes[path].value is not None
-            ):
-                value = nodes[path].value
+            value = nodes[path].value if path in nodes else None
+            if value is not None and axis_of_rows(path) == 0 and not path.startswith("axes/"):
                 yield path, code[value] if path.endswith("/reason") else value
         for name, rows in self.tables.items():
             if f"axes/{name}/index" in nodes:
