@@ -15,7 +15,7 @@ run: $(READY)
 	@sed -n 's|^run: *\([^ #]*\).*|Report: results/\1/report.html|p' $(lastword config.yaml $(CONFIG))
 
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

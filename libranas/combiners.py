@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
-from scipy.stats import rankdata
+import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
 
 from libranas import gaussian_process
 from libranas.arch import Arch
@@ -175,7 +174,7 @@ class Fractions:
     def normal(self, values: Sequence[float]) -> np.ndarray:
         """Normal scores of the fractions; beyond the reference as its ends."""
         edge = 0.5 / len(self.sorted)
-        return ndtri(np.clip(self(values), edge, 1 - edge))
+        return scipy.special.ndtri(np.clip(self(values), edge, 1 - edge))
 
 
 def _te_nas(known: Calibration, seed: int) -> Predictor:
@@ -392,8 +391,6 @@ FOLDS = 5
 
 def _stack(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
     """Members weighted by non-negative least squares on predictions for architectures that they were not fitted on."""
-    from scipy.optimize import nnls
-
     n = len(target_C)
     fold_C = np.random.default_rng(seed).permutation(n) % FOLDS
     held_out = np.empty((n, len(STACKED)))
@@ -403,7 +400,7 @@ def _stack(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
             fitted = member([g[rest] for g in groups], target_C[rest], seed)
             held_out[out, i] = fitted([g[out] for g in groups])
     # about 0.5, the mean of the targets: a member that says nothing costs nothing
-    weight = nnls(held_out - 0.5, target_C - 0.5)[0]
+    weight = scipy.optimize.nnls(held_out - 0.5, target_C - 0.5)[0]
     if not weight.any():
         weight = np.ones(len(STACKED))
     members = [member(groups, target_C, seed) for member in STACKED]
@@ -411,7 +408,7 @@ def _stack(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
 
 
 def _target(accuracy_C: pd.Series) -> np.ndarray:
-    return (rankdata(accuracy_C.to_numpy(dtype=np.float64)) - 0.5) / len(accuracy_C)
+    return (accuracy_C.rank().to_numpy() - 0.5) / len(accuracy_C)
 
 
 def _learned(learner: Learner) -> Callable[[Calibration, int], Predictor]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 
 #: Prior of the log of each number: mean and standard deviation. Targets have variance 1.
 LINEAR, MATERN, LENGTH, NOISE = (np.log(0.3), 1.5), (np.log(0.3), 1.5), (0.0, 0.7), (np.log(0.2), 1.5)
@@ -88,6 +88,8 @@ def fit(groups: Sequence[np.ndarray], target_N: np.ndarray) -> GaussianProcess:
         return value, np.array(gradient) + step / spread
 
     bounds = list(zip(prior - 6 * spread, prior + 6 * spread, strict=True))
-    theta = minimize(objective, prior, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}).x
+    theta = scipy.optimize.minimize(
+        objective, prior, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
+    ).x
     weight = cho_solve(cho_factor(covariance(theta)[0], lower=True), t)
     return GaussianProcess(tuple(groups), theta, weight, mean, scale)

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation
 
 from libranas import store
 from libranas.errors import LibranasError
@@ -147,7 +146,8 @@ def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, in
             "The curve of gradient statistics has no finite value, so no layer window can be read from it.",
             "Look at the proxy lswag_lambda in the report: its failures carry the reason.",
         )
-    median, mad = float(np.nanmedian(mean_B)), float(median_abs_deviation(mean_B, nan_policy="omit"))
+    median = float(np.nanmedian(mean_B))
+    mad = float(np.nanmedian(np.abs(mean_B - median)))
     if rule in ("all", "fixed"):
         lo, hi = (0, last) if rule == "all" else (fixed or (0, -1))
         if not 0 <= lo <= hi <= last:

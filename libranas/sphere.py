@@ -8,7 +8,7 @@ NeurIPS 2022). Outside of the image the sphere is black.
 import functools
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
 
 #: Half the side of the image in the plane that touches the unit sphere at the pole, in radii. The equator is at 2, so
 #: the corners, at 2.1, just reach beyond it. The value is that of the generator that Cohen et al. released.
@@ -29,7 +29,7 @@ def grid(bandwidth: int) -> np.ndarray:
 
 def random_rotation(seed: int) -> np.ndarray:
     """Rotation matrix (3, 3), uniform over all rotations: a normal 4-vector is a uniform quaternion."""
-    return Rotation.from_quat(np.random.default_rng(seed).standard_normal(4)).as_matrix()
+    return scipy.spatial.transform.Rotation.from_quat(np.random.default_rng(seed).standard_normal(4)).as_matrix()
 
 
 def project(image_SSC: np.ndarray, rotation: np.ndarray, bandwidth: int = 30) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats as scipy_stats
+import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
 
 from libranas.errors import LibranasError
 
@@ -54,7 +54,7 @@ def oriented(values: Sequence[float], orientation: int) -> np.ndarray:
 
 def ranks(values: Sequence[float]) -> np.ndarray:
     """Average ranks from 1 (lowest) to A (highest), non-finite values last."""
-    return scipy_stats.rankdata(rank_last(values))
+    return scipy.stats.rankdata(rank_last(values))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
@@ -75,7 +75,7 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> float:
     x, y = rank_last(x), rank_last(y)
     if len(x) < 2 and len(x) == len(y):
         return float("nan")
-    return float(scipy_stats.kendalltau(x, y, variant="b").statistic)
+    return float(scipy.stats.kendalltau(x, y, variant="b").statistic)
 
 
 def partial_spearman(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
@@ -144,7 +144,7 @@ def _repeats(values: Sequence[float], name: str) -> np.ndarray:
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     """Mean of independent repeats (seeds) with Student's t interval; LibranasError below two values."""
     x = _repeats(values, "mean")
-    half = scipy_stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
     return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
 
 
@@ -158,6 +158,6 @@ def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Differ
     difference = float(a.mean() - b.mean())
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return Difference(difference, float("nan"), float("nan"), float("nan"))
-    test = scipy_stats.ttest_ind(a, b, equal_var=False)
+    test = scipy.stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(level)
     return Difference(difference, float(interval.low), float(interval.high), float(test.pvalue))

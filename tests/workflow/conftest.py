@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
@@ -106,9 +107,16 @@ def half_written(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
-    """The finished run that all tests share; do not change anything in it."""
-    run = Run(tmp_path_factory.mktemp("finished"))
-    run.succeed()
+    """The finished run that all tests share, in all processes; do not change anything in it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # this worker's lies in that of all
+    run, done = Run(folder / "finished"), folder / "finished.done"
+    with FileLock(folder / "finished.lock"):
+        if not done.exists():
+            run.folder.mkdir(exist_ok=True)
+            run.succeed()
+            done.touch()
     return run
 
 
