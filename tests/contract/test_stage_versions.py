@@ -172,7 +172,7 @@ def libra(folder: Path) -> dict:
         "mode": "corrected",
         "combiner": "blend",
         "calibration": 30,
-        "splits": 20,
+        "splits": 6,
         "window": 0.1,
         "duplicate": 0.98,
     }
