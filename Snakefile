@@ -60,4 +60,9 @@ onstart:
 
 
 onsuccess:
+    end()
     print(f"Report: {out('report.html')}")
+
+
+onerror:
+    end()

@@ -87,6 +87,7 @@ def _lock_free(pool: list[str], count: int, folder: Path, scope: str) -> list[st
             descriptor = os.open(path, os.O_RDONLY)  # a file of another user cannot be opened for creating
         except FileNotFoundError:
             descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+            os.fchmod(descriptor, 0o644)  # whatever the umask says: others must be able to open it
         try:
             lock(descriptor, f"GPU {gpu} is held.", "")
         except LibranasError:
@@ -153,7 +154,8 @@ def torchrun(arguments: Sequence[str], nodes: int, processes: int, gpus: int = 0
     ----------
     gpus, threads : of each node
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    each = f"OMP_NUM_THREADS={max(1, threads // processes)}"
+    command = ["env", each, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     if nodes == 1:
         return [*command, "--standalone", *arguments]
     if not (job := os.environ.get("SLURM_JOB_ID")):
@@ -166,14 +168,17 @@ def torchrun(arguments: Sequence[str], nodes: int, processes: int, gpus: int = 0
     told = _slurm("scontrol", "--oneliner", "show", "node", first).split()
     address = next((word.removeprefix("NodeAddr=") for word in told if word.startswith("NodeAddr=")), first)
     steps = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
-    steps += [f"--gpus-per-task={gpus}"] if gpus else []
+    steps += [f"--gres=gpu:{gpus}"] if gpus else []
     meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job, "--rdzv-endpoint", f"{address}:{29500 + int(job) % 1000}"]
     return [*steps, *command, "--nnodes", str(nodes), *meeting, *arguments]
 
 
 def run_to_its_end(command: Sequence[str]) -> int:
-    """Run a command in this process's place: SIGTERM and SIGUSR1 reach it too. Returns its exit code."""
-    with subprocess.Popen(command) as process:
+    """Run a command in this process's place: SIGTERM and SIGUSR1 reach it too. Returns its exit code.
+
+    It holds the locks on the GPUs as well: they stay if this process alone is killed.
+    """
+    with subprocess.Popen(command, pass_fds=_held) as process:
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda n, _: process.send_signal(n))
         return process.wait()

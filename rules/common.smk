@@ -2,6 +2,7 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 
 from snakemake.exceptions import WorkflowError
 
@@ -47,12 +48,27 @@ def grows(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def full_training_gpus():
+    """GPUs of the large training on each node."""
+    return 0 if config["device"] == "cpu" else config["full_training"]["processes"]
+
+
 def full_training_nodes():
-    """What the large training asks of SLURM: with several nodes one task on each, in which it starts its processes."""
-    settings = config["full_training"]
-    several = {"nodes": settings["nodes"], "tasks": settings["nodes"], "mpi": "srun"} if settings["nodes"] > 1 else {}
-    gpus = 0 if config["device"] == "cpu" else settings["nodes"] * settings["processes"]
-    return several | ({"gpu": gpus} if gpus else {})
+    """What the large training asks for: with several nodes of SLURM one task on each, in which it starts its processes.
+
+    Their GPUs are asked for by the node: a sum may be spread unevenly. No tasks are bound to GPUs, torchrun does that.
+    """
+    nodes, gpus = config["full_training"]["nodes"], full_training_gpus()
+    if nodes == 1:
+        return {"gpu": gpus} if gpus else {}
+    several = {"nodes": nodes, "tasks": nodes, "mpi": "srun"}
+    return several | ({"gres": f"gpu:{gpus}", "tasks_per_gpu": 0} if gpus else {})
+
+
+def end():
+    """Forget the SLURM jobs: Snakemake has waited for them or cancelled them."""
+    with suppress(FileNotFoundError):
+        os.remove(state("slurm.json"))
 
 
 def begin():
@@ -74,8 +90,8 @@ def begin():
             print(f"{count} SLURM jobs of a Snakemake that was killed are cancelled; they go on from where they were.")
         if name:
             write_json(kept, {"name": name})
-        elif os.path.exists(kept):
-            os.remove(kept)
+        else:
+            end()
         write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
     except OSError as error:
         raise WorkflowError(str(disk_error(error, state("lock")))) from None

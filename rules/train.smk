@@ -92,6 +92,9 @@ if FULL:  # docs/cluster.md
             out("logs/full_training.log"),
         benchmark:
             out("times/full_training.tsv")
+        # not in an image: it starts its processes with srun, which images lack
+        container:
+            None
         threads: FULL["threads"]
         resources:
             **full_training_nodes(),
@@ -100,6 +103,7 @@ if FULL:  # docs/cluster.md
         params:
             version=stage_version("train"),
             settings={k: v for k, v in FULL.items() if k != "threads"},
+            gpus=full_training_gpus(),
             seed=config["seed"],
             device=config["device"],
             folder=state("full_training"),

@@ -32,7 +32,7 @@ def stage(snakemake):
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     log = logging.getLogger("libranas")
     try:
-        take_gpus(snakemake.resources.get("gpu", 0) // snakemake.resources.get("nodes", 1))
+        take_gpus(snakemake.resources.get("gpu", 0))
         yield log
     except LibranasError as error:
         log.error("%s: %s", snakemake.rule, "\n".join([str(error), *getattr(error, "__notes__", [])]))

@@ -13,10 +13,8 @@ with stage(snakemake) as log:
     p, settings = snakemake.params, snakemake.params.settings
     arguments = ["-m", "libranas", "train", "--recipe", settings["recipe"], "--model", snakemake.input.network]
     arguments += ["--data", settings["data"], "--output", p.folder, "--seed", str(p.seed), "--device", p.device]
-    gpus = snakemake.resources.get("gpu", 0) // settings["nodes"]
-    command = torchrun(
-        [*arguments, *map(str, settings["options"])], settings["nodes"], settings["processes"], gpus, snakemake.threads
-    )
+    arguments += ["--restart-on-change", *map(str, settings["options"])]
+    command = torchrun(arguments, settings["nodes"], settings["processes"], p.gpus, snakemake.threads)
     log.info("%s", " ".join(command))
     if code := run_to_its_end(command):
         raise LibranasError(

@@ -57,6 +57,9 @@ def add(commands) -> None:
     parser.add_argument("--licence", help="of the weights, for the model card, such as apache-2.0")
     parser.add_argument("--scores", type=Path, metavar="FILE.json", help="of `libranas score --output`, for the card")
     parser.add_argument(
+        "--restart-on-change", action="store_true", help="begin anew where checkpoints are of another run (or recipe)"
+    )
+    parser.add_argument(
         "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
     )
 
@@ -163,6 +166,7 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         bad_images=arguments.bad_images,
         tensorboard=arguments.tensorboard,
         accept=tuple(arguments.accept),
+        restart_on_change=arguments.restart_on_change,
     )
     training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
     history = training.fit(

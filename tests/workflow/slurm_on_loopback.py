@@ -1,8 +1,8 @@
-"""A real SLURM of three nodes on loopback: munge, slurmctld and three slurmd of Debian's packages, two fake GPUs.
+"""A real SLURM of three nodes on loopback: munge, slurmctld and three slurmd of Debian's packages, fake GPUs.
 
-Everything lives in one folder and on 127.0.0.1; no service of the machine is touched. Node n1 has both GPUs (character
-devices that nothing reads), n2 has none and is taken first by jobs without a GPU, and n3 is there to die: partition
-`frail` has it and n1.
+Everything lives in one folder and on 127.0.0.1; no service of the machine is touched. Node n1 has two GPUs (character
+devices that nothing reads), the only ones of partition `gpu`; n2 has one, and jobs without a GPU go there first; n3 is
+there to die: partition `frail` has it and n1.
 """
 
 import os
@@ -60,7 +60,8 @@ JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 GresTypes=gpu
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=200000 Gres=gpu:2 Weight=2
-NodeName=n[2-3] NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]},{ports[3]} CPUs=8 RealMemory=200000 Weight=1
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=200000 Gres=gpu:1 Weight=1
+NodeName=n3 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8 RealMemory=200000 Weight=1
 PartitionName=cpu Nodes=n[1-2] Default=YES MaxTime=14400 DefaultTime=5 State=UP
 PartitionName=frail Nodes=n1,n3 MaxTime=14400 DefaultTime=5 State=UP
 PartitionName=gpu Nodes=n1 MaxTime=14400 DefaultTime=5 State=UP
@@ -183,7 +184,8 @@ def start() -> Slurm:
         os.mknod(folder / f"gpu{number}", 0o600 | 0o020000, os.makedev(1, 7 + number))
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, ports=free_ports(4)))
-    (folder / "gres.conf").write_text(f"NodeName=n1 Name=gpu File={folder}/gpu[0-1]\n")
+    gres = f"NodeName=n1 Name=gpu File={folder}/gpu[0-1]\nNodeName=n2 Name=gpu File={folder}/gpu0\n"
+    (folder / "gres.conf").write_text(gres)
     for name in ("srun", "squeue", "scontrol"):
         client = folder / "bin" / name
         client.write_text(CLIENT.format(folder=folder, path=shutil.which(name)))

@@ -60,7 +60,7 @@ class Driver:
     slurm: Slurm
     run: Run
     resources: dict = field(default_factory=dict)
-    overlays: tuple[Path, ...] = ()
+    overlays: tuple[Path | str, ...] = ()
     attempt: int = 0
     process: subprocess.Popen | None = None
 
@@ -204,13 +204,15 @@ def driver_killed(driver: Driver) -> Outcome:
 
 
 FULL = {"recipe": "smoke", "data": "digits", "nodes": 2, "threads": 1, "options": ["--micro-batch", 16]}
+#: A GPU on each node is asked for and given; PyTorch finds none behind it and takes the CPU.
+ACROSS = {"device": "auto", "full_training": FULL}
 
 
 def across_nodes(driver: Driver) -> Outcome:
     """torchrun on two nodes, with gloo: the winner's large training, which here has two epochs."""
     driver.resources = {"full_training": {"slurm_partition": "cpu", "mem_mb": 4000}}
-    (changes := driver.run.folder / "changes.yaml").write_text(yaml.safe_dump({"full_training": FULL}))
-    driver.overlays = (changes,)
+    (changes := driver.run.folder / "changes.yaml").write_text(yaml.safe_dump(ACROSS))
+    driver.overlays = (changes, "--rerun-triggers", "mtime")  # the device is no reason to do the rest again
     driver.start("full_training")
     driver.finish()
     (job,) = driver.jobs
@@ -316,7 +318,7 @@ def test_a_job_of_a_dead_node_goes_on_at_another(outcome, finished):
 
 def test_a_training_across_nodes_is_that_of_one_process(outcome, finished, tmp_path):
     job, results = outcome(across_nodes).more, outcome(across_nodes).driver.run.results
-    assert job["NumNodes"] == "2" and job["NodeList"] == "n[1-2]"
+    assert job["NumNodes"] == "2" and job["NodeList"] == "n[1-2]" and job["TresPerNode"] == "gres/gpu:1"
     across = read_json(results / "full_training/result.json")
     assert across["processes"] == 2
     assert (results / "full_training/export/model.safetensors").exists()
