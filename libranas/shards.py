@@ -2,7 +2,7 @@
 
 #: What an automatic number of shards aims at: architectures a job, and the most jobs of that size. A job costs some ten
 #: seconds before its first network and half a minute of waiting, which a hundred networks of seconds each outweigh;
-#: Snakemake plans two to four hundred jobs a second. benchmarks/throughput.py and benchmarks/scale.py show both.
+#: Snakemake plans some two hundred jobs a second. benchmarks/throughput.py and benchmarks/scale.py show both.
 AIMS = ((100, 500), (400, 2500))
 
 

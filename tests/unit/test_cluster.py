@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -92,6 +93,37 @@ def test_gpus_are_those_of_nvidia_smi(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert cluster.visible_gpus() == ["0", "1"]
+
+
+def test_a_lock_is_open_to_others_and_outlives_its_holder_in_what_it_started(tmp_path):
+    """The umask hides the file from nobody; killed alone, a process leaves its GPU to its child."""
+    code = (
+        "import os, sys, pathlib; os.umask(0o077)\n"
+        "from libranas.cluster import run_to_its_end, take_gpus\n"
+        "take_gpus(1, pathlib.Path(sys.argv[1]))\n"
+        "run_to_its_end(['sh', '-c', 'echo $$; exec sleep 600'])"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "7"}
+    environment.pop("SLURM_JOB_ID", None)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.kill()
+    assert (tmp_path / "machine-7").stat().st_mode & 0o777 == 0o644
+    assert cluster._lock_free(["7"], 1, tmp_path, "machine") == []
+    os.kill(child, signal.SIGKILL)
+    for _ in range(500):  # it is nobody's child here: its end is not waited for, but seen
+        if cluster._lock_free(["7"], 1, tmp_path, "machine"):
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the lock outlived all of its holders")
+
+
+def test_processes_of_one_node_share_its_cores():
+    command = cluster.torchrun(["-m", "libranas"], nodes=1, processes=4, threads=9)
+    assert command[:2] == ["env", "OMP_NUM_THREADS=2"]
+    assert command[command.index("--nproc-per-node") + 1] == "4" and command[-2:] == ["-m", "libranas"]
 
 
 def test_left_over_jobs_are_cancelled_and_waited_for(tmp_path, monkeypatch):

@@ -337,4 +337,5 @@ def test_a_killed_snakemake_leaves_no_job_behind(outcome, finished):
     assert outcome(driver_killed).more["orphan"]["JobState"] == "CANCELLED"
     assert "1 SLURM jobs of a Snakemake that was killed are cancelled" in outcome(driver_killed).driver.output
     assert states(outcome(driver_killed)) == ["COMPLETED"]
+    assert not (outcome(driver_killed).driver.run.results / "state/slurm.json").exists()
     resumed(outcome(driver_killed), finished)
