@@ -246,6 +246,9 @@ def test_all_problems_are_named_at_once():
     assert "sede" in what and "sample.count" in what
 
 
+FULL = {"recipe": "smoke", "data": "digits"}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
@@ -257,6 +260,7 @@ def test_all_problems_are_named_at_once():
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
+        ("full_training", {**FULL, "options": ["--seeds", 3]}, "full_training.options: it is one training"),
         ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
@@ -265,6 +269,10 @@ def test_all_problems_are_named_at_once():
 )
 def test_what_is_wrong_together(key, value, sentence):
     assert f"* {sentence}" in problem(changed(key, value))
+
+
+def test_a_large_training_needs_the_small_ones():
+    assert "* full_training: needs train" in problem(changed("train", None, changed("full_training", FULL)))
 
 
 def test_the_searches_of_the_schema_are_those_of_the_code():
