@@ -164,6 +164,9 @@ class AppendLog:
 
     def close(self) -> None:
         try:
+            if not self._file.closed:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(self._file.fileno(), fcntl.LOCK_UN)  # forked processes may have the file open still
             self._file.close()
         except OSError as error:  # a full disk can surface only here
             raise disk_error(error, self.path) from error

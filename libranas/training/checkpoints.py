@@ -1,53 +1,54 @@
 """Checkpoints of a training: written atomically, checked when read, the newest good one counts."""
 
-import json
+import itertools
 import logging
-import re
 from pathlib import Path
 
 import torch
 
 from libranas.errors import LibranasError
-from libranas.files import atomic_path, write_json
+from libranas.files import atomic_path
 from libranas.provenance import file_sha256
 
 log = logging.getLogger("libranas")
 
+#: Digits of the SHA-256 in a name.
+_DIGITS = 16
+
 
 class Checkpoints:
-    """The files ``step-NUMBER.pt`` and ``step-NUMBER.json`` of a folder; the newest `keep` stay.
+    """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest `keep` steps stay.
 
-    The JSON file is written last and has the SHA-256 of the other, so a pair is complete or not there, and a damaged
-    one is noticed. Tensors and plain values only: they are read with ``weights_only=True``.
+    HASH begins the SHA-256 of the content, so a damaged file is noticed, and a second checkpoint of a step is another
+    file than the first: neither is touched before the other is complete. Tensors and plain values only: they are read
+    with ``weights_only=True``.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = Path(folder), max(2, keep)
 
-    def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, newest first."""
-        found = (re.fullmatch(r"step-(\d+)\.json", path.name) for path in self.folder.glob("step-*.json"))
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+    def paths(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        found = self.folder.glob(f"step-?????????-{'?' * _DIGITS}.pt")
+        return sorted(found, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
-    def path(self, step: int) -> Path:
-        return self.folder / f"step-{step:09d}.pt"
-
-    def save(self, step: int, state: dict) -> None:
-        """Write the state after `step` updates, and remove the oldest ones."""
-        path = self.path(step)
-        with atomic_path(path) as temporary:
+    def save(self, step: int, state: dict) -> Path:
+        """Write the state after `step` updates, and remove the oldest ones and what a kill left half-written."""
+        with atomic_path(self.folder / "new.pt") as temporary:
             torch.save(state, temporary)
-        write_json(path.with_suffix(".json"), {"step": step, "sha256": file_sha256(path)})
-        for old in self.steps()[self.keep :]:
-            self.path(old).with_suffix(".json").unlink(missing_ok=True)
-            self.path(old).unlink(missing_ok=True)
+        new = self.folder / "new.pt"
+        path = new.rename(self.folder / f"step-{step:09d}-{file_sha256(new)[:_DIGITS]}.pt")
+        by_step = itertools.groupby([path, *(other for other in self.paths() if other != path)], _step)
+        kept = {next(paths) for _, paths in itertools.islice(by_step, self.keep)}
+        for other in [*self.folder.glob("step-*"), *self.folder.glob(".new.*")]:
+            if other not in kept:
+                other.unlink(missing_ok=True)
+        return path
 
-    def load(self, step: int) -> dict:
-        """The state after `step` updates; ValueError says what is wrong with the file."""
-        path = self.path(step)
+    def load(self, path: Path) -> dict:
+        """The state in a file; ValueError says what is wrong with it."""
         try:
-            expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
-            if file_sha256(path) != expected:
+            if file_sha256(path)[:_DIGITS] != path.stem.rsplit("-", 1)[1]:
                 raise ValueError("its content is not what was written (SHA-256 differs)")
             return torch.load(path, map_location="cpu", weights_only=True)
         except ValueError:
@@ -55,8 +56,8 @@ class Checkpoints:
         except Exception as error:  # a damaged file raises nearly anything
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
-    def newest(self) -> tuple[int, dict] | None:
-        """The newest checkpoint that can be read, as step and state; None without any file.
+    def newest(self) -> tuple[Path, dict] | None:
+        """The newest checkpoint that can be read, as path and state; None without any file.
 
         Raises
         ------
@@ -64,14 +65,12 @@ class Checkpoints:
             If there are files and none of them can be read.
         """
         problems = []
-        for step in self.steps():
+        for path in self.paths():
             try:
-                state = self.load(step)
+                return path, self.load(path)
             except ValueError as error:
-                problems.append(f"{self.path(step)}: {error}")
-                log.warning("Checkpoint %s cannot be read: %s. Falling back to the one before.", self.path(step), error)
-                continue
-            return step, state
+                problems.append(f"{path}: {error}")
+                log.warning("Checkpoint %s cannot be read: %s. Falling back to the one before.", path, error)
         if problems:
             raise LibranasError(
                 "No checkpoint can be read: " + "; ".join(problems) + ".",
@@ -81,5 +80,9 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints."""
-        for path in [*self.folder.glob("step-*.json"), *self.folder.glob("step-*.pt")]:
+        for path in self.folder.glob("step-*"):
             path.unlink(missing_ok=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])

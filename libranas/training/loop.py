@@ -331,12 +331,9 @@ class Training:
         with _random_state_kept(), stop_when_asked(), self._bar():
             try:
                 self._resume()
-                while True:
-                    try:
-                        self._run(on_epoch)
-                        return self.history
-                    except _Diverged as diverged:
-                        self._after_divergence(diverged)
+                while diverged := self._run(on_epoch):
+                    self._after_divergence(diverged)
+                return self.history
             finally:
                 self._close_metrics()
 
@@ -351,7 +348,16 @@ class Training:
         ):
             yield
 
-    def _run(self, on_epoch: Callable[[dict], None]) -> None:
+    def _run(self, on_epoch: Callable[[dict], None]) -> _Diverged | None:
+        """Train to the end, or until the loss is not finite. That is returned, without the traceback, which would keep
+        the reading processes alive."""
+        try:
+            self._train(on_epoch)
+        except _Diverged as diverged:
+            return diverged.with_traceback(None)
+        return None
+
+    def _train(self, on_epoch: Callable[[dict], None]) -> None:
         updates, self.saved, self.told = self.plan.updates, time.monotonic(), time.monotonic()
         while len(self.history) < self.recipe.epochs:
             epoch = len(self.history)
@@ -501,28 +507,30 @@ class Training:
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        step = self.world.first_does(self._newest)
-        if step is None:
+        name = self.world.first_does(self._newest)
+        if name is None:
             self._open_metrics()
             if self.recipe.nan_restarts:
                 self._save()  # something to go back to
         else:
-            self._go_back_to(step)
+            self._go_back_to(name)
             log.info("Going on after update %d of %d.", self.step, self.total)
 
-    def _newest(self) -> int | None:
+    def _newest(self) -> str | None:
+        """Name of the checkpoint to go on from."""
         found = self.checkpoints.newest()
         if found and not self._same(found[1]["identity"]):
             self.checkpoints.clear()
             found = None
-        return found and found[0]
+        return found and found[0].name
 
-    def _go_back_to(self, step: int) -> None:
+    def _go_back_to(self, name: str) -> None:
+        path = self.checkpoints.folder / name
         try:
-            state = self.checkpoints.load(step)
+            state = self.checkpoints.load(path)
         except ValueError as error:
             raise LibranasError(
-                f"Process {self.world.rank} cannot read {self.checkpoints.path(step)}: {error}.",
+                f"Process {self.world.rank} cannot read {path}: {error}.",
                 "All machines must see the same folder.",
             ) from None
         self.network(False).load_state_dict(state["model"])
@@ -562,15 +570,14 @@ class Training:
         return not differences
 
     def _after_divergence(self, diverged: _Diverged) -> None:
-        good = self.world.first_does(lambda: next(iter(self.checkpoints.steps()), None))
+        good = self.world.first_does(lambda: next((path.name for path in self.checkpoints.paths()), None))
         what = (
             f"The training loss is not finite at update {diverged.step + 1} of {self.total} "
             f"(learning rate {diverged.rate:.3g})."
         )
         if self.restarts >= self.recipe.nan_restarts or good is None:
-            kept = (
-                "There is no checkpoint yet" if good is None else f"The last good one is {self.checkpoints.path(good)}"
-            )
+            folder = self.checkpoints.folder
+            kept = "There is no checkpoint yet" if good is None else f"The last good one is {folder / good}"
             raise LibranasError(
                 what,
                 f"{kept}. Lower `lr` of the recipe (now {self.recipe.lr:g}), warm up longer, or let it restart at a "
@@ -579,7 +586,7 @@ class Training:
         restarts, rate = self.restarts + 1, self.rate * self.recipe.nan_lr_factor
         self._go_back_to(good)
         self.restarts, self.rate = restarts, rate
-        log.warning("%s Going on after update %d, at %g times the planned rate.", what, good, rate)
+        log.warning("%s Going on after update %d, at %g times the planned rate.", what, self.step, rate)
 
     # Metrics ------------------------------------------------------------------------------------------
 

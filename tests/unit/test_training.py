@@ -10,7 +10,7 @@ import timm
 import torch
 import yaml
 from PIL import Image
-from training_runs import LOOK, RANDOM, equal, images, network, training, weights
+from training_runs import LOOK, RANDOM, equal, images, network, steps, training, weights
 
 from libranas.errors import LibranasError
 from libranas.recipe import ImageSet
@@ -360,9 +360,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(LibranasError) as error:
         run.fit()
     assert "The training loss is not finite at update 8 of 15 (learning rate" in str(error.value)
-    assert "The last good one is" in str(error.value) and "step-000000007.pt" in str(error.value)
-    assert run.checkpoints.steps()[0] == 7
-    assert all(torch.isfinite(t).all() for t in run.checkpoints.load(7)["model"].values())
+    assert "The last good one is" in str(error.value) and "step-000000007-" in str(error.value)
+    assert steps(run.checkpoints)[0] == 7
+    assert all(torch.isfinite(t).all() for t in run.checkpoints.newest()[1]["model"].values())
 
 
 def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path):
@@ -378,7 +378,14 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path):
     run._update = update_then_poison
     with pytest.raises(LibranasError, match="not finite at update 4 of 15"):
         run.fit()
-    assert run.checkpoints.steps()[0] == 3
+    assert steps(run.checkpoints)[0] == 3
+
+
+def test_it_restarts_beside_its_reading_processes(tmp_path):
+    """They are forked from the process that has metrics.jsonl locked."""
+    recipe = replace(PLAIN, epochs=3, nan_restarts=1)
+    run = poisoned(training(tmp_path, recipe, log_steps=1, workers=1, data=images(160)), 3)
+    assert len(run.fit()) == 3 and run.restarts == 1
 
 
 def test_it_restarts_at_a_lower_rate_where_the_recipe_says_so(tmp_path, caplog):

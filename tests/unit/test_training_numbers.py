@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_runs import free_port, images, network, training
+from training_runs import free_port, images, network, steps, training
 
 from libranas import cli
 from libranas.files import read_json
@@ -353,7 +353,7 @@ def test_under_torchrun_a_signal_ends_it_and_the_same_command_goes_on(folder, tm
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=900)
     assert "Stopped by SIGTERM, after update" in output
-    newest = Checkpoints(tmp_path / "checkpoints").steps()[0]
+    newest = steps(Checkpoints(tmp_path / "checkpoints"))[0]
     assert f"after update {newest} of 120" in output and process.returncode != 0
     process = start()
     output, _ = process.communicate(timeout=900)

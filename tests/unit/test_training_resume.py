@@ -6,11 +6,13 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import RANDOM, STOPPED, Processes, equal, images, training, weights
+from training_runs import RANDOM, STOPPED, Processes, equal, images, steps, training, weights
 
 from libranas.errors import LibranasError
 from libranas.files import read_json
@@ -167,22 +169,19 @@ def interrupted(folder, epochs=2, **how):
         training(folder, RECIPE, **how).fit(stop)
 
 
-@pytest.mark.parametrize("damage", ["cut", "byte", "empty", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "byte", "empty"])
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, damage, caplog):
     whole = training(tmp_path / "whole", RECIPE)
     history = whole.fit()
     folder = tmp_path / "damaged"
     interrupted(folder)
     checkpoints = Checkpoints(folder / "checkpoints")
-    newest, before = checkpoints.steps()
-    path = checkpoints.path(newest)
+    path = checkpoints.paths()[0]
+    _, before = steps(checkpoints)
     content = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    else:
-        middle = len(content) // 2
-        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        path.write_bytes({"cut": content[:middle], "byte": flipped, "empty": b""}[damage])
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes({"cut": content[:middle], "byte": flipped, "empty": b""}[damage])
     with caplog.at_level(logging.INFO):
         continued = training(folder, RECIPE)
         assert continued.fit() == history
@@ -206,18 +205,47 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
             return os.mkdir, (str(tmp_path / "evil"),)
 
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"step": Evil()})
+    path = checkpoints.save(1, {"step": Evil()})
     with pytest.raises(ValueError, match="Weights only load failed"):
-        checkpoints.load(1)
+        checkpoints.load(path)
     assert not (tmp_path / "evil").exists()
 
 
 def test_old_checkpoints_are_removed(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
+    (tmp_path / ".new.123.tmp.pt").touch()  # left behind by a kill
     for step in range(5):
-        checkpoints.save(step, {"step": step})
-    assert checkpoints.steps() == [4, 3] and len(list(tmp_path.iterdir())) == 4
-    assert checkpoints.newest() == (4, {"step": 4})
+        path = checkpoints.save(step, {"step": step})
+    assert steps(checkpoints) == [4, 3] and len(list(tmp_path.iterdir())) == 2
+    assert checkpoints.newest() == (path, {"step": 4})
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_killed_within_the_second_checkpoint_of_a_step(tmp_path, monkeypatch, call):
+    """Before any change of the folder; it is the only step there is."""
+    checkpoints, calls = Checkpoints(tmp_path), [0]
+    checkpoints.save(5, {"history": 0})
+
+    def killing(change):
+        def killed(*arguments, **how):
+            if calls[0] == call:
+                raise KeyboardInterrupt
+            calls[0] += 1
+            return change(*arguments, **how)
+
+        return killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killing(os.replace))
+        patched.setattr(torch, "save", killing(torch.save))
+        for name in ("rename", "unlink"):
+            patched.setattr(Path, name, killing(getattr(Path, name)))
+        with suppress(KeyboardInterrupt):
+            checkpoints.save(5, {"history": 1})
+    found = Checkpoints(tmp_path).newest()[1]["history"]
+    assert found in {0, calls[0] >= 4}  # the first until written, moved, cleaned up and renamed; then either
+    checkpoints.save(5, {"history": 1})
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoints.newest()[0].name]
 
 
 def test_a_finished_run_is_not_done_again(tmp_path):

@@ -15,6 +15,7 @@ import torch
 from libranas.files import write_json
 from libranas.progress import Stopped
 from libranas.train import save_weights
+from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
 from libranas.training.examples import ArrayImages, Look
 from libranas.training.loop import Settings, Training
@@ -69,6 +70,10 @@ def training(folder: Path, recipe: TrainingRecipe | None = None, world=None, mod
 
 def weights(run: Training) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in run.network().state_dict().items()}
+
+
+def steps(checkpoints: Checkpoints) -> list[int]:
+    return [int(path.name.split("-")[1]) for path in checkpoints.paths()]
 
 
 def equal(a: dict, b: dict) -> bool:

@@ -29,9 +29,9 @@ def lines(path: Path) -> int:
 def epochs(path: Path) -> int:
     """Epochs of the newest checkpoint of a training; files are replaced atomically, and old ones removed."""
     checkpoints = Checkpoints(path / "checkpoints")
-    while steps := checkpoints.steps():
-        with suppress(ValueError):
-            return len(checkpoints.load(steps[0])["history"])
+    while any(checkpoints.folder.glob("step-*")):
+        with suppress(ValueError, OSError):  # removed while it is looked at
+            return len(checkpoints.load(checkpoints.paths()[0])["history"])
     return 0
 
 
