@@ -57,7 +57,12 @@ def add(commands) -> None:
     parser.add_argument("--licence", help="of the weights, for the model card, such as apache-2.0")
     parser.add_argument("--scores", type=Path, metavar="FILE.json", help="of `libranas score --output`, for the card")
     parser.add_argument(
-        "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="go on although this field of the recipe changed; "
+        "it acts from there on (any but those that change the order of the images or the optimizer)",
     )
 
 
