@@ -176,7 +176,8 @@ FORMATS = {
 def push(folder: Path, repository: str, private: bool = True) -> str:
     """Upload an exported folder to the Hugging Face hub (``USER/NAME``, made if it is not there); returns its address.
 
-    Nothing else in this package talks to the network. The account is that of ``hf auth login``.
+    Besides this, only the weights of a teacher (``libranas train``) come over the network. The account is that of
+    ``hf auth login``.
     """
     from huggingface_hub import HfApi
 

@@ -60,7 +60,12 @@ def add(commands) -> None:
         "--restart-on-change", action="store_true", help="begin anew where checkpoints are of another run (or recipe)"
     )
     parser.add_argument(
-        "--accept", action="append", default=[], metavar="FIELD", help="go on although this field of the recipe changed"
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="go on although this field of the recipe changed; "
+        "it acts from there on (any but those that change the order of the images or the optimizer)",
     )
 
 

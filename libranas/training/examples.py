@@ -13,6 +13,7 @@ import random
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -154,31 +155,32 @@ def seed_everything(seed: int, device: torch.device | None = None) -> None:
 
 
 class BadImages:
-    """Images that could not be read: a file of JSON lines, which every process and worker appends to.
+    """Images that could not be read: files of JSON lines in a folder, one a process, which its workers append to too.
 
-    A line is written in one piece, so that they do not mix; the file outlives a kill.
+    A line is written in one piece, so that they do not mix; between machines that would not hold, so each process has
+    its own file, and all are read together. They outlive a kill.
     """
 
-    def __init__(self, path: Path | None, limit: int):
-        self.path, self.limit = path, limit
+    def __init__(self, folder: Path | None, limit: int, rank: int = 0):
+        self.folder, self.limit, self.rank = folder, limit, rank
 
     def add(self, images: Images, index: int, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        if self.path is None or not self.limit:
+        if self.folder is None or not self.limit:
             raise LibranasError(
                 f"The image {images.name(index)} cannot be read: {reason}.",
                 "Mend or remove it, or allow some bad images.",
             ) from error
         line = json.dumps({"image": images.name(index), "reason": reason.splitlines()[0][:300]}) + "\n"
-        with open(self.path, "ab", buffering=0) as file:
+        with open(self.folder / f"bad_images-{self.rank}.jsonl", "ab", buffering=0) as file:
             file.write(line.encode())
 
     def found(self) -> dict[str, str]:
         """Name to reason."""
-        if self.path is None or not self.path.exists():
-            return {}
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return {entry["image"]: entry["reason"] for entry in map(json.loads, lines)}
+        paths = sorted(self.folder.glob("bad_images-*.jsonl")) if self.folder else []
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
+        whole = (json.loads(line) for line in lines if line.endswith("\n"))  # others may be at it
+        return {entry["image"]: entry["reason"] for entry in whole}
 
     def check(self) -> int:
         """Their number; LibranasError if they are more than the limit."""
@@ -234,11 +236,11 @@ class _Evaluation(Dataset):
         return self.transform(image), index
 
 
-def _collate(examples: list) -> tuple[torch.Tensor, torch.Tensor]:
+def _collate(look: Look, examples: list) -> tuple[torch.Tensor, torch.Tensor]:
     """uint8 (B, C, S, S) and int64 (B,), labels or indices, without the images that could not be read."""
     good = [example for example in examples if example is not None]
     if not good:
-        return torch.empty(0, 1, 1, 1, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, look.channels, look.size, look.size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     return torch.stack([image for image, _ in good]), torch.tensor([number for _, number in good])
 
 
@@ -316,7 +318,7 @@ def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **
     loader = DataLoader(
         dataset,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=partial(_collate, look),
         pin_memory=device.type == "cuda",
         worker_init_fn=_deaf,
         multiprocessing_context="fork" if workers else None,  # images in memory are shared, and open files

@@ -7,6 +7,7 @@ the seed and the update instead of random states, and a run may even go on with 
 
 import copy
 import logging
+import math
 import random
 import signal
 import sys
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
@@ -57,6 +59,17 @@ log = logging.getLogger("libranas")
 _DISTILLATION = {"logit": LogitDistillationTask, "feature": FeatureDistillationTask, "token": TokenDistillationTask}
 
 
+#: Fields of a recipe that a run can go on with although they changed: they act from the next update on. Others decide
+#: what the checkpoint's numbers mean: the place in the epoch, the state of the optimizer.
+ACCEPTABLE = (
+    *("epochs", "lr", "lr_batch", "lr_scaling", "schedule", "min_lr", "warmup_lr", "warmup_epochs", "warmup_prefix"),
+    *("betas", "eps", "weight_decay", "clip_grad", "loss", "bce_threshold", "label_smoothing"),
+    *("mixup", "cutmix", "mix_prob", "mix_switch", "crop", "crop_padding", "scale", "ratio", "hflip", "color_jitter"),
+    *("auto_augment", "erasing", "interpolation", "crop_pct", "drop_path", "precision", "evaluate_every"),
+    *("distillation_weight", "temperature", "nan_restarts", "nan_lr_factor"),
+)
+
+
 class _Diverged(Exception):
     def __init__(self, step: int, rate: float):
         self.step, self.rate = step, rate
@@ -68,7 +81,7 @@ class Settings:
 
     Attributes
     ----------
-    folder : of checkpoints, ``metrics.jsonl`` and ``bad_images.jsonl``; on a cluster, one that all machines see
+    folder : of checkpoints, ``metrics.jsonl`` and ``bad_images-RANK.jsonl``; on a cluster, one that all machines see
     key : what else the run depends on (network, data); compared on resuming
     micro_batch : images at a time on a device; None: a process's share of the batch. Smaller ones are accumulated.
         Results depend on it, not on the number of processes.
@@ -78,7 +91,7 @@ class Settings:
     log_steps : updates between two lines of ``metrics.jsonl``
     bad_images : how many may be unreadable
     tensorboard : write the metrics for TensorBoard too
-    accept : names of fields that may differ from those of the checkpoint
+    accept : names of fields, of :data:`ACCEPTABLE`, that may differ from those of the checkpoint
     restart_on_change : begin anew where they differ, instead of an error
     """
 
@@ -172,6 +185,11 @@ class Training:
         self.world = world or World()
         self.recipe, self.settings, self.look, self.val = fitted(recipe, len(train)), settings, look, val
         self.device, self.classes = self.world.device, len(train.classes)
+        if wrong := [name for name in settings.accept if name not in ACCEPTABLE]:
+            raise LibranasError(
+                f"A changed {wrong[0]} cannot be accepted: a checkpoint is of no use with another one.",
+                f"Use another folder. What can be accepted: {', '.join(ACCEPTABLE)}.",
+            )
         if self.recipe != recipe:
             log.info("The batch is %d images: there are %d to train on.", self.recipe.batch_size, len(train))
         self.plan, self.parts = self._plan(len(train))
@@ -184,7 +202,7 @@ class Training:
             "network and data": settings.key,
         }
         self.checkpoints = Checkpoints(settings.folder / "checkpoints", settings.keep)
-        self.bad = BadImages(settings.folder / "bad_images.jsonl", settings.bad_images)
+        self.bad = BadImages(settings.folder, settings.bad_images, self.world.rank)
         self.batches = Batches(self.plan, self.parts)
         self.loader = training_loader(train, self.recipe, look, self.batches, self.device, settings.workers, self.bad)
         self._build(model)
@@ -216,6 +234,9 @@ class Training:
             model.set_grad_checkpointing()
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(device=device, memory_format=self.layout)
+        with _random_state_kept():
+            seed_everything(stream_seed(settings.seed, "task"), device)  # a projection has initial weights
+            self.task = self._task()
         self.optimizer = self._optimizer()
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer,
@@ -239,7 +260,6 @@ class Training:
                 label_smoothing=recipe.label_smoothing,
                 num_classes=self.classes,
             )
-        self.task = self._task()
         unused = self.world.size > 1 and self._has_unused_parameters()
         if recipe.ema is not None:
             self.task.setup_ema(recipe.ema, recipe.ema_warmup)
@@ -269,7 +289,7 @@ class Training:
         if info.has_eps:
             arguments["eps"] = recipe.eps
         return create_optimizer_v2(
-            self.model,
+            self.task.get_trainable_module(),  # with what distillation adds to the network
             opt=recipe.optimizer,
             lr=recipe.effective_lr(),
             weight_decay=recipe.weight_decay,
@@ -288,17 +308,53 @@ class Training:
         )
         if recipe.teacher is None:
             return ClassificationTask(self.model, loss, device=self.device, verbose=False)
-        task = _DISTILLATION[recipe.distillation](
+        name, kind = type(self.model).__name__, recipe.distillation
+        needed = {"token": ("set_distilled_training",), "feature": ("forward_features", "forward_head")}.get(kind, ())
+        if lacking := [need for need in ("pretrained_cfg", *needed) if not hasattr(self.model, need)]:
+            raise LibranasError(
+                f"recipe: {kind} distillation is not possible for {name}, which has no {lacking[0]}.",
+                "Train a network of timm or of a search space, with `distillation` logit; or without a teacher.",
+            )
+        task = _DISTILLATION[kind](
             self.model,
-            teacher_model=recipe.teacher,
+            teacher_model=self._teacher(),
             criterion=loss,
             distill_loss_weight=recipe.distillation_weight,
             task_loss_weight=1 - recipe.distillation_weight,
-            **({} if recipe.distillation == "feature" else {"temperature": recipe.temperature}),
+            **({} if kind == "feature" else {"temperature": recipe.temperature}),
             device=self.device,
             verbose=False,
         )
+        # What images are normalised with here; timm takes what is usual for the network.
+        for name, values in (("student_mean", self.look.mean), ("student_std", self.look.std)):
+            setattr(task, name, torch.tensor(values, device=self.device).view(1, -1, 1, 1))
         return task
+
+    def _teacher(self) -> nn.Module:
+        """The teacher with its own head, for images of this size."""
+        name, look = self.recipe.teacher, self.look
+        try:
+            teacher = timm.create_model(name, pretrained=True, in_chans=look.channels)
+            if look.size != teacher.pretrained_cfg["input_size"][-1] and hasattr(teacher, "set_input_size"):
+                teacher.set_input_size(img_size=(look.size, look.size))
+            if len(teacher.pretrained_cfg["mean"]) != look.channels:
+                raise ValueError(f"it was trained on images of {len(teacher.pretrained_cfg['mean'])} channels")
+            with torch.inference_mode():
+                teacher.eval()(torch.zeros(1, look.channels, look.size, look.size))
+        except Exception as error:  # timm, the network and the hub have many of their own
+            raise LibranasError(
+                f"recipe: the teacher {name} cannot be made for images of {look.size} px: "
+                f"{type(error).__name__}: {error}.",
+                "Name a timm model with weights, such as regnety_160.deit_in1k, or local-dir:FOLDER of an exported "
+                "network. The weights are downloaded, unless they are there already.",
+            ) from error
+        if self.recipe.distillation != "feature" and teacher.num_classes != self.classes:
+            raise LibranasError(
+                f"recipe: the teacher {name} knows {teacher.num_classes} classes, the images have {self.classes}.",
+                "Take a teacher that was trained on these classes (local-dir:FOLDER of an exported network), or "
+                "`distillation` feature, which needs no classes.",
+            )
+        return teacher.to(self.device)
 
     def _has_unused_parameters(self) -> bool:
         """Whether a parameter gets no gradient, which distributed training has to be told."""
@@ -435,7 +491,7 @@ class Training:
         self.sums.window.zero_()
         self.sums.steps = 0
         self.since, self.seen = time.monotonic(), 0
-        self.bad.check()
+        self.world.first_does(self.bad.check)
 
     def _rate(self) -> float:
         return max(group["lr"] for group in self.optimizer.param_groups)
@@ -476,9 +532,10 @@ class Training:
     # Checkpoints --------------------------------------------------------------------------------------
 
     def _check_finite(self) -> None:
-        (bad,) = self.world.largest(self.sums.bad.item())
-        if bad >= 0:
-            raise _Diverged(int(bad), self._rate())
+        bad = self.sums.bad.item()
+        (last,) = self.world.largest(-bad if bad >= 0 else -math.inf)  # the earliest of all processes
+        if last > -math.inf:
+            raise _Diverged(int(-last), self._rate())
 
     def _save(self) -> None:
         self._check_finite()
@@ -537,8 +594,17 @@ class Training:
         self.task.load_task_state(state["task"] or None)
         if self.recipe.ema is not None:
             self.network(True).load_state_dict(state["ema"])
+        own = [dict(group) for group in self.optimizer.param_groups]
+        if len(own) != len(state["optimizer"]["param_groups"]):
+            raise LibranasError(
+                f"{path} has other groups of parameters: with the weight decay 0 there is one group, else two.",
+                "Go on with the weight decay of then, or a small one instead of 0.",
+            )
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
+            group |= {name: fresh[name] for name in ("betas", "momentum", "eps", "weight_decay") if name in fresh}
+        if state["scaler"]:  # none of a run in another precision
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.rate, self.restarts = state["step"], state["rate"], state["restarts"]
         self.history, self.sums = state["history"], _Sums.on(self.device)
         sums = state["sums"]
@@ -551,21 +617,25 @@ class Training:
         self.sums.epoch += epoch
         self.sums.steps = state["sum_steps"]
         self.bar.reset()
-        self.bar.update(self.step * self.plan.batch)
+        self.bar.initial = self.bar.n = self.bar.last_print_n = self.step * self.plan.batch  # not of this run's speed
+        self.bar.refresh()
         self._open_metrics()
 
     def _same(self, identity: dict) -> bool:
         """Whether a checkpoint is of this run; an error that names the differences, unless they are accepted."""
-        differences = [
-            f"{name} was {identity.get(name)!r}, is {self.identity.get(name)!r}"
+        names = [
+            name
             for name in {**identity, **self.identity}
             if identity.get(name) != self.identity.get(name) and name not in self.settings.accept
         ]
+        differences = [f"{name} was {identity.get(name)!r}, is {self.identity.get(name)!r}" for name in names]
+        accept = "; or accept the change by its name" if set(names) <= set(ACCEPTABLE) else ""
+        if "epochs" in names:
+            accept += ". With another number of epochs the learning rate goes another way from here on"
         if differences and not self.settings.restart_on_change:
             raise LibranasError(
                 f"The checkpoints in {self.checkpoints.folder} are of another run: {'; '.join(differences)}.",
-                "Use another folder, or the settings of then; or accept the change by its name. With another number "
-                "of epochs the learning rate goes another way from here on.",
+                f"Use another folder, or the settings of then{accept}.",
             )
         return not differences
 

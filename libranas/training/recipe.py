@@ -43,8 +43,9 @@ class TrainingRecipe:
     crop_pct, interpolation : share of the resized image that evaluation looks at; of all resizing
     ema : decay of the averaged weights, which then are what is evaluated and exported; `ema_warmup` raises it slowly
     precision : ``float32``, ``bfloat16`` or ``float16`` (with loss scaling); float32 on a CPU that only emulates others
-    teacher, distillation : a timm model with weights; ``logit``, ``feature`` or ``token`` (timm's tasks), weighted with
-        `distillation_weight` against the loss on the labels, at `temperature`
+    teacher, distillation : a timm model with weights, for ``logit`` and ``token`` of the same classes; ``logit``,
+        ``feature`` or ``token`` (timm's tasks), weighted with `distillation_weight` against the loss on the labels, at
+        `temperature`
     nan_restarts, nan_lr_factor : how often a run that diverged goes on from its last good checkpoint, and by what the
         rate is multiplied then
     """

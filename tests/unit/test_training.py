@@ -10,13 +10,15 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from training_runs import LOOK, RANDOM, equal, images, network, steps, training, weights
 
 from libranas.errors import LibranasError
+from libranas.export import export_timm
 from libranas.recipe import ImageSet
 from libranas.spaces import AutoFormerSpace
 from libranas.training.distributed import World
-from libranas.training.examples import ArrayImages, Look, Plan, evaluation_transform, training_transform
+from libranas.training.examples import ArrayImages, BadImages, Look, Plan, evaluation_transform, training_transform
 from libranas.training.loop import computes_in
 from libranas.training.recipe import ABOUT, TrainingRecipe, make_recipe, read_recipe, shipped
 from libranas.training.workflow import train_and_test
@@ -248,18 +250,49 @@ def test_averaged_weights_are_what_is_evaluated(tmp_path):
     assert not equal(weights(run), run.network(False).state_dict())
 
 
+@pytest.fixture
+def teacher(tmp_path):
+    """An exported network of another width, for four classes, as the recipe names it."""
+    export_timm(network(embed_dim=32), tmp_path / "teacher", 16, list("abcd"), [0.4] * 3, [0.2] * 3, "")
+    return f"local-dir:{tmp_path / 'teacher'}"
+
+
 @pytest.mark.parametrize("kind", ["logit", "feature"])
-def test_distillation_from_a_teacher(tmp_path, monkeypatch, kind):
-    """The teacher's weights come from timm; here it is made without."""
-    create = timm.create_model
-    monkeypatch.setattr(
-        "timm.task.distillation.create_model", lambda model_name, pretrained, **a: create(model_name, img_size=16, **a)
-    )
+def test_distillation_from_a_teacher(tmp_path, teacher, kind):
     plain = training(tmp_path / "plain", PLAIN)
-    recipe = replace(PLAIN, teacher="vit_tiny_patch16_224", distillation=kind, distillation_weight=0.9)
-    taught = training(tmp_path / "taught", recipe)
+    recipe = replace(PLAIN, teacher=teacher, distillation=kind, distillation_weight=0.9)
+    taught, again = (training(tmp_path / name, recipe) for name in ("taught", "again"))
+    head = taught.task.teacher.model.head.weight
+    assert torch.equal(head, load_file(tmp_path / "teacher" / "model.safetensors")["head.weight"])
+    assert taught.task.student_mean.flatten().tolist() == list(LOOK.mean)
     assert plain.fit() != taught.fit() and not equal(weights(plain), weights(taught))
     assert weights(plain).keys() == weights(taught).keys()
+    assert again.fit() == taught.history and equal(weights(again), weights(taught))
+
+
+def test_the_projection_of_features_is_trained(tmp_path, teacher):
+    run = training(tmp_path, replace(PLAIN, teacher=teacher, distillation="feature"))
+    projection = run.task.get_trainable_module().projection.weight
+    before = projection.detach().clone()
+    run.fit()
+    assert not torch.equal(projection, before) and projection.grad is None
+
+
+def test_what_no_teacher_can_do_is_said(tmp_path, teacher):
+    export_timm(network(num_classes=7), tmp_path / "seven", 16, list("abcdefg"), [0.4] * 3, [0.2] * 3, "")
+    seven = replace(PLAIN, teacher=f"local-dir:{tmp_path / 'seven'}")
+    with pytest.raises(LibranasError, match="knows 7 classes, the images have 4"):
+        training(tmp_path, seven)
+    training(tmp_path, replace(seven, distillation="feature"))
+    with pytest.raises(LibranasError, match="the teacher no_such_model cannot be made"):
+        training(tmp_path, replace(PLAIN, teacher="no_such_model"))
+    with pytest.raises(
+        LibranasError, match="token distillation is not possible for VisionTransformer, which has no set"
+    ):
+        training(tmp_path, replace(PLAIN, teacher=teacher, distillation="token"))
+    mine = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
+    with pytest.raises(LibranasError, match="logit distillation is not possible for Sequential"):
+        training(tmp_path, replace(PLAIN, teacher=teacher), model=mine)
 
 
 @pytest.mark.parametrize("how", ["channels_last", "gradient_checkpointing"])
@@ -430,10 +463,24 @@ def test_bad_images_are_named_and_skipped_up_to_a_limit(tmp_path, workers):
     assert "image 3 is truncated" in run.bad.found()["3"]
     result = run.evaluate(Broken(30, {3, 4}))
     assert result.images == 28 and result.confusion_KK.sum() == 28
+    result = run.evaluate(Broken(30, set(range(16))))  # a whole batch
+    assert result.images == 14 and result.index_N.tolist() == list(range(16, 30))
     with pytest.raises(LibranasError, match=r"3 images cannot be read, 2 are allowed.(.|\n)*is truncated"):
         training(tmp_path / "many", PLAIN, data=Broken(80, {3, 4, 50}), bad_images=2, workers=workers).fit()
     with pytest.raises(LibranasError, match="cannot be read"):
         training(tmp_path / "none", PLAIN, data=Broken(80, {3}), workers=workers).fit()
+
+
+def test_bad_images_of_all_processes_are_counted_together(tmp_path):
+    data, error = images(8), OSError("truncated")
+    first, second = (BadImages(tmp_path, 2, rank) for rank in (0, 1))
+    for process, index in ((first, 1), (second, 2), (second, 1)):
+        process.add(data, index, error)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert set(first.found()) == set(second.found()) == {"1", "2"} and first.check() == 2
+    with open(tmp_path / "bad_images-1.jsonl", "a") as file:
+        file.write('{"image": "3", "rea')  # being written
+    assert second.check() == 2
 
 
 # -- networks of a space -------------------------------------------------------------------------------------

@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from libranas.errors import LibranasError
 from libranas.files import read_json
 from libranas.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
+from libranas.training.loop import _Sums
 from libranas.training.recipe import make_recipe
 
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
@@ -284,6 +288,42 @@ def test_every_other_change_is_named(tmp_path):
     assert anew.fit() == whole.fit() and equal(weights(anew), weights(whole))
 
 
+def test_what_is_accepted_takes_effect(tmp_path):
+    changes = {"lr": 1e-3, "weight_decay": 0.5, "betas": (0.5, 0.9), "eps": 1e-3, "precision": "bfloat16"}
+    for name, value in changes.items():
+        folder = tmp_path / name
+        interrupted(folder)
+        shutil.copytree(folder, tmp_path / "same")
+        unchanged, run = (
+            training(tmp_path / "same", RECIPE),
+            training(folder, replace(RECIPE, **{name: value}), accept=[name]),
+        )
+        if name == "precision":
+            assert run.fit()
+        else:
+            assert run.fit()[:2] == unchanged.fit()[:2] and not equal(weights(run), weights(unchanged))
+        shutil.rmtree(tmp_path / "same")
+    groups = run.optimizer.param_groups
+    interrupted(tmp_path / "none")
+    with pytest.raises(LibranasError, match="has other groups of parameters"):
+        training(tmp_path / "none", replace(RECIPE, weight_decay=0.0), accept=["weight_decay"]).fit()
+    assert len(groups) == 2
+
+
+@pytest.mark.parametrize("name", ["batch_size", "repeats", "images", "optimizer", "layer_decay", "seed", "epoch"])
+def test_what_no_checkpoint_is_of_use_with_cannot_be_accepted(tmp_path, name):
+    with pytest.raises(LibranasError, match=f"A changed {name} cannot be accepted(.|\n)*What can be accepted: epochs"):
+        training(tmp_path, RECIPE, accept=[name])
+
+
+def test_the_bar_does_not_count_what_was_done_before(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run, seen = training(tmp_path, RECIPE), []
+    run.fit(lambda record: seen.append(dict(run.bar.format_dict)))
+    assert [at["initial"] for at in seen] == [160] * 4 and [at["n"] for at in seen] == [240, 320, 400, 480]
+
+
 def test_two_runs_in_one_folder(tmp_path):
     def second(record):
         with pytest.raises(LibranasError, match="is being written by another process"):
@@ -306,6 +346,17 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
             assert a[key] == pytest.approx(b[key], abs=1e-5), key
     a, b = load_file(one / "final.safetensors"), load_file(two / "final.safetensors")
     assert max((a[k] - b[k]).abs().max() for k in a) < 1e-4
+
+
+def test_the_earliest_bad_update_of_all_processes_is_told(tmp_path, monkeypatch, capfd):
+    add = _Sums.add
+
+    def added(self, loss, step):
+        add(self, loss * (float("nan") if step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0), step)
+
+    monkeypatch.setattr(_Sums, "add", added)
+    assert Processes(tmp_path, 2, RECIPE, log_steps=100).wait() == [1, 1]
+    assert "not finite at update 6 of 30" in capfd.readouterr().err
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):

@@ -55,10 +55,8 @@ def images(count: int = 80, seed: int = 0) -> ArrayImages:
 def network(drop_path: float = 0.2, **arguments) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        size = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-        return timm.create_model(
-            "vit_tiny_patch16_224", num_classes=4, drop_path_rate=drop_path, **{**size, **arguments}
-        )
+        size = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 4}
+        return timm.create_model("vit_tiny_patch16_224", drop_path_rate=drop_path, **{**size, **arguments})
 
 
 def training(folder: Path, recipe: TrainingRecipe | None = None, world=None, model=None, data=None, **how) -> Training:
