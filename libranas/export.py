@@ -31,6 +31,8 @@ def export_timm(
     std,
     card: str,
     extra: Mapping[str, str] | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
 ) -> None:
     """Write `model` to `folder` as a timm ``local-dir``: config.json, model.safetensors, README.md.
 
@@ -45,6 +47,7 @@ def export_timm(
     mean, std : statistics the images were normalised with, by channel
     card : text of the model card
     extra : texts of further files, by name
+    crop_pct, interpolation : share of the resized image that was looked at in testing, and of resizing
     """
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}.new")
@@ -59,6 +62,8 @@ def export_timm(
             "input_size": (len(mean), image_size, image_size),
             "mean": tuple(mean),
             "std": tuple(std),
+            "crop_pct": crop_pct,
+            "interpolation": interpolation,
         },
     )
     for name, text in {"README.md": card, **(extra or {})}.items():

@@ -18,7 +18,7 @@ with stage(snakemake) as log:
 
     p, manifest, entry = snakemake.params, read_json(snakemake.input.manifest), read_json(snakemake.input.selected)
     summary, entry = read_json(snakemake.input.summary), entry["winner"]
-    winner = summary["roles"]["winner"]
+    winner, recipe = summary["roles"]["winner"], make_recipe(p.recipe)
     best, test = winner["best_seed"], winner["test_accuracy"]
     space, arch = space_of(snakemake, manifest), Arch.from_json(entry["architecture"])
     model = build(space, arch, seed=0)
@@ -39,12 +39,12 @@ with stage(snakemake) as log:
             "classes": manifest["classes"],
             "SHA-256": manifest["content_sha256"],
         },
-        {**make_recipe(p.recipe).to_dict(), "seed": p.seed},
+        {**recipe.to_dict(), "seed": p.seed},
         summary["facts"],
         scores_of(snakemake.input.histories, entry["id"]),
         p.licence,
     )
     extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
     of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
-    export_timm(model, Path(snakemake.output.folder), *of_data, card, extra)
+    export_timm(model, Path(snakemake.output.folder), *of_data, card, extra, recipe.crop_pct, recipe.test_interpolation)
     log.info("exported seed %d; it loads back bit-equal", best)

@@ -34,7 +34,8 @@ class Wanted(NamedTuple):
     seed: int = 0
     image_size: int | None = None
     channels: int | None = None
-    drop_path: float = 0.0
+    drop_path: float | None = None
+    fused: bool = False  # attention, for training
 
 
 def model_of(text: str, wanted: Wanted) -> tuple:
@@ -85,7 +86,8 @@ def _published_model(text: str, wanted: Wanted, task: tuple[int, int, int]):
         space = network_files.network_space(content, dict(key_value(pair, f"--model {path}:") for pair in pairs), *task)
     except LibranasError as error:
         raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
-    return build(space, network_files.one_network(content, space, f"--model {path}"), wanted.seed, wanted.drop_path)
+    arch = network_files.one_network(content, space, f"--model {path}")
+    return build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused)
 
 
 def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
@@ -103,13 +105,14 @@ def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, in
     if unknown := sorted(set(settings) - known):
         raise LibranasError(f"--model {family}: there is no key {unknown[0]}.", "See `space` in config/schema.yaml.")
     try:
-        return build(space, space.parse(string), wanted.seed, wanted.drop_path)
+        return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused)
     except ValueError:
         raise LibranasError(f"--model {text} is no member of {space}.", "Give other keys of the space.") from None
 
 
 def _timm_model(text: str, wanted: Wanted) -> tuple:
     import timm
+    from timm.layers import DropPath
 
     import libranas.nets  # noqa: F401 - registers our models with timm
 
@@ -125,10 +128,15 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
         given.setdefault("img_size", wanted.image_size)
     if wanted.channels:
         given.setdefault("in_chans", wanted.channels)
+    chosen = "drop_path_rate" in given
     if wanted.drop_path:
         given.setdefault("drop_path_rate", wanted.drop_path)
     try:
         model = timm.create_model(name, **{"pretrained": False, "num_classes": wanted.classes, **given})
+        if wanted.drop_path == 0 and not chosen:  # over the rate of a file or of timm's defaults
+            for module in model.modules():
+                if isinstance(module, DropPath):
+                    module.drop_prob = 0.0
     except Exception as error:  # any argument can be wrong in any way
         raise LibranasError(
             f"timm cannot make {text} with {wanted.classes} classes: {type(error).__name__}: {error}.",

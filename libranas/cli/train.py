@@ -146,7 +146,9 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
 
     classes = splits.train.classes
     wanted = Wanted(
-        *(len(classes), stream_seed(seed, "train", "init"), arguments.image_size, arguments.channels, recipe.drop_path)
+        *(len(classes), stream_seed(seed, "train", "init"), arguments.image_size, arguments.channels),
+        drop_path=recipe.drop_path,
+        fused=True,
     )
     model, size, channels = model_of(arguments.model, wanted)
     for images in splits[:3]:
@@ -194,7 +196,8 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         if hasattr(network, "pretrained_cfg"):
             counts = {name: len(getattr(splits, name)) for name in splits.rules}
             card = _card(arguments, result, counts)
-            export_timm(network, folder / "export", size, classes, mean, std, card)
+            tested = {"crop_pct": recipe.crop_pct, "interpolation": recipe.test_interpolation}
+            export_timm(network, folder / "export", size, classes, mean, std, card, **tested)
             log.info("%s: the network for timm, with its model card; it loads back bit-equal", folder / "export")
     return result
 
@@ -225,13 +228,21 @@ def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -
 
 
 def _load(model, path: Path) -> None:
-    """Weights of a safetensors file; those of a head for other classes are left out."""
+    """Weights of a safetensors file; those of a head for other classes are left out, positions for images
+    of another size are resampled."""
     from safetensors.torch import load_file
+    from timm.layers import resample_abs_pos_embed
 
     try:
         given, own = load_file(path), model.state_dict()
     except Exception as error:
         raise LibranasError(f"--weights {path} cannot be read: {error}.", "Name a .safetensors file.") from None
+    theirs, ours = given.get("pos_embed"), own.get("pos_embed")
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if grid and None not in (theirs, ours) and theirs.ndim == ours.ndim == 3 and theirs.shape != ours.shape:
+        prefix = ours.shape[1] - grid[0] * grid[1]  # of class and other tokens
+        given["pos_embed"] = resample_abs_pos_embed(theirs, grid, num_prefix_tokens=prefix)
+        log.info("The positions of %s are resampled to %d x %d patches.", path, *grid)
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     others = sorted(set(own) - set(fitting))
     if len(others) > 0.1 * len(own):

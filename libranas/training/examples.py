@@ -288,9 +288,8 @@ def _posterize(image: Image.Image, bits_to_keep: int, **_) -> Image.Image:
 
 
 def _fitted(recipe: TrainingRecipe, look: Look) -> list:
-    mode = "bilinear" if recipe.interpolation == "random" else recipe.interpolation
     return [
-        transforms.Resize(look.size, transforms.InterpolationMode(mode)),
+        transforms.Resize(look.size, transforms.InterpolationMode(recipe.test_interpolation)),
         transforms.CenterCrop(look.size),
     ]
 
@@ -300,7 +299,7 @@ def evaluation_transform(recipe: TrainingRecipe, look: Look):
     return transforms_imagenet_eval(
         look.size,
         crop_pct=recipe.crop_pct,
-        interpolation="bilinear" if recipe.interpolation == "random" else recipe.interpolation,
+        interpolation=recipe.test_interpolation,
         mean=look.mean,
         std=look.std,
         use_prefetcher=True,

@@ -116,6 +116,11 @@ class TrainingRecipe:
         """Whether images are mixed, so that targets are distributions and batches even."""
         return bool(self.mixup or self.cutmix)
 
+    @property
+    def test_interpolation(self) -> str:
+        """Of resizing in testing, where nothing is random."""
+        return "bilinear" if self.interpolation == "random" else self.interpolation
+
     def effective_lr(self) -> float:
         """The peak rate that is used, for this `batch_size`."""
         if self.lr_batch is None:

@@ -264,6 +264,11 @@ FULL = {"recipe": "smoke", "data": "digits"}
         ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
+        (
+            "full_training",
+            {"recipe": "smoke", "data": "folder:x", "options": ["--compile", "--seeds=3"]},
+            "full_training.options: --seeds",
+        ),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
     ],
 )

@@ -219,7 +219,9 @@ def exports(folder: Path) -> dict:
     card = model_card("title", {"n": 1}, {"a": 1}, {"d": 1}, {"r": 1}, machine, {"p": 1.0}, "mit")
     export_timm(build(SPACE, arch, seed=0), folder / "x", 8, list("0123456789"), (0.5,), (0.2,), card)
     config = json.loads((folder / "x/config.json").read_text())
-    return {"files": sorted(p.name for p in (folder / "x").iterdir()), "keys": sorted(config), "card": card}
+    looks = {key: config["pretrained_cfg"][key] for key in ("input_size", "mean", "std", "crop_pct", "interpolation")}
+    files = sorted(path.name for path in (folder / "x").iterdir())
+    return {"files": files, "keys": sorted(config), "card": card, "images": looks}
 
 
 def latencies(folder: Path) -> dict:
@@ -253,7 +255,15 @@ STAGES = {
     "report": report,
 }
 #: Relative tolerance of floating-point results; of the benchmark (accuracies) absolute.
-TOLERANCE = {"latency": 1e-9, "score": 1e-9, "layers": 1e-12, "libra": 1e-9, "train": 1e-3, "benchmark": 0.02}
+TOLERANCE = {
+    "latency": 1e-9,
+    "score": 1e-9,
+    "layers": 1e-12,
+    "libra": 1e-9,
+    "train": 1e-3,
+    "export": 1e-12,
+    "benchmark": 0.02,
+}
 
 
 # -- comparison ----------------------------------------------------------------------------------------------

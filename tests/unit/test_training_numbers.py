@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_runs import free_port, images, network, steps, training
 
 from libranas import cli
-from libranas.files import read_json
+from libranas.files import read_json, write_json
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
 from libranas.training.evaluation import Evaluation, evaluate, real_accuracy
@@ -313,6 +314,51 @@ def test_fine_tuning_begins_with_given_weights(folder, tmp_path, capsys):
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     assert train(folder, tmp_path / "x", "--weights", str(tmp_path / "foreign.safetensors")) == 2
     assert "has 0 of the model's" in capsys.readouterr().err
+
+
+def test_fine_tuning_at_another_size_keeps_the_positions():
+    from timm.layers import resample_abs_pos_embed
+
+    from libranas.cli.train import _load
+
+    small, large = network(), network(img_size=32)
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(small.state_dict(), Path(folder, "small.safetensors"))
+        _load(large, Path(folder, "small.safetensors"))
+    assert torch.equal(large.pos_embed, resample_abs_pos_embed(small.pos_embed, (4, 4)))
+    assert torch.equal(large.head.weight, small.head.weight)
+
+
+def test_networks_are_built_as_the_recipe_and_training_want_them(tmp_path):
+    """Stochastic depth 0 wins over the rate in a file, and attention is fused."""
+    from timm.layers import DropPath
+
+    from libranas.cli.models import Wanted, model_of
+    from libranas.export import export_timm
+
+    export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
+    config = read_json(tmp_path / "config.json")
+    config["model_args"]["drop_path_rate"] = 0.3
+    write_json(tmp_path / "config.json", config)
+
+    def rates(rate):
+        model, *_ = model_of(str(tmp_path), Wanted(4, drop_path=rate))
+        return max((m.drop_prob for m in model.modules() if isinstance(m, DropPath)), default=0.0)
+
+    assert [rates(rate) for rate in (None, 0.0, 0.1)] == pytest.approx([0.3, 0.0, 0.1])
+    (tmp_path / "net.yaml").write_text(
+        yaml.safe_dump({"RETRAIN": {"DEPTH": 1, "EMBED_DIM": 8, "MLP_RATIO": [2.0], "NUM_HEADS": [2]}})
+    )
+    file = f"{tmp_path / 'net.yaml'},embed_dim=[8],patch_size=4,head_dim=4,max_relative_position=1,mlp_ratio=[2.0]"
+    for fused in (True, False):
+        model, *_ = model_of(file, Wanted(4, image_size=8, fused=fused))
+        assert {m.fused_attn for m in model.modules() if hasattr(m, "fused_attn")} == {fused}
+
+
+def test_an_export_names_how_its_images_were_tested(folder, tmp_path):
+    assert train(folder, tmp_path, "--set", "crop_pct=0.8", "--set", "interpolation=random") == 0
+    config = read_json(tmp_path / "export/config.json")["pretrained_cfg"]
+    assert (config["crop_pct"], config["interpolation"]) == (0.8, "bilinear")
 
 
 def test_what_the_command_refuses(folder, tmp_path, capsys):
