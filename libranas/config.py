@@ -169,10 +169,11 @@ def _misfits(config: dict) -> list[str]:
         problems.append("train: there is nothing to train without a search; set it to null too")
     if config["full_training"] and not config["train"]:
         problems.append("full_training: needs train, which chooses and exports the winner; set it to null too")
+    options = (config["full_training"] or {}).get("options", [])
+    if "--seeds" in (str(option).partition("=")[0] for option in options):
+        problems.append("full_training.options: it is one training; several seeds are several runs, by `--seed`")
     if config["train"] and not {"epochs", "base"} & set(config["train"]["recipe"]):
         problems.append("train.recipe: 'epochs' is missing")
-    if "--seeds" in (str(option).partition("=")[0] for option in (config["full_training"] or {}).get("options", [])):
-        problems.append("full_training.options: --seeds is for `libranas train` by hand; this is one training")
     if config["search"] and config["search"]["parents"] > config["search"]["population"]:
         problems.append("search.parents: more than search.population")
     if config["search"] and config["search"]["method"] == "pruning":

@@ -260,14 +260,11 @@ FULL = {"recipe": "smoke", "data": "digits"}
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
+        ("full_training", {**FULL, "options": ["--seeds", 3]}, "full_training.options: it is one training"),
+        ("full_training", {**FULL, "options": ["--seeds=3"]}, "full_training.options: it is one training"),
         ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
-        (
-            "full_training",
-            {"recipe": "smoke", "data": "folder:x", "options": ["--compile", "--seeds=3"]},
-            "full_training.options: --seeds",
-        ),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),
     ],
 )
