@@ -313,8 +313,19 @@ def _deaf(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class _Deaf(DataLoader):
+    """Reading processes are deaf from their first moment: what is blocked while they are forked stays so in them."""
+
+    def __iter__(self):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **arguments) -> PrefetchLoader:
-    loader = DataLoader(
+    loader = _Deaf(
         dataset,
         num_workers=workers,
         collate_fn=partial(_collate, look),
