@@ -306,15 +306,9 @@ def evaluation_transform(recipe: TrainingRecipe, look: Look):
     )
 
 
-def _deaf(worker: int) -> None:
-    """Reading processes go on when a scheduler sends its signals to all: the batch at hand needs them, and their
-    parent ends them."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 class _Deaf(DataLoader):
-    """Reading processes are deaf from their first moment: what is blocked while they are forked stays so in them."""
+    """Its reading processes go on when a scheduler sends its signals to all: the batch at hand needs them, and their
+    parent ends them. What is blocked while they are forked stays so in them, from their first moment."""
 
     def __iter__(self):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -330,7 +324,6 @@ def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **
         num_workers=workers,
         collate_fn=partial(_collate, look),
         pin_memory=device.type == "cuda",
-        worker_init_fn=_deaf,
         multiprocessing_context="fork" if workers else None,  # images in memory are shared, and open files
         **arguments,
     )
