@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import libranas.nets  # noqa: F401 -- registers our networks with timm
 from libranas.data import decode
 from libranas.files import write_json
 from libranas.provenance import digest, facts
@@ -35,8 +36,28 @@ from libranas.training.results import outcome
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "training"
 SIZE = 48
-NETWORK = {"patch_size": 8, "embed_dim": 96, "depth": 6, "num_heads": 3}
-RECIPE = {"base": "small-images", "epochs": 60, "batch_size": 64, "warmup_epochs": 5, "crop_padding": 6}
+NETWORK = {
+    "model_name": "libranas_autoformer",
+    "patch_size": 8,
+    "embed_dim": 96,
+    "num_heads": [3] * 6,
+    "mlp_ratio": [4.0] * 6,
+    "head_dim": 32,
+    "max_relative_position": 5,
+    "init_std": 0.1,
+}
+RECIPE = {
+    "base": "small-images",
+    "epochs": 60,
+    "batch_size": 64,
+    "warmup_epochs": 5,
+    "crop_padding": 6,
+    "lr": 0.002,
+    "mix_prob": 0.0,
+    "erasing": 0.0,
+    "auto_augment": None,
+    "drop_path": 0.1,
+}
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
 PROBE_SIZES = (16, 32, 48)
 
@@ -56,9 +77,7 @@ def photographs(path: Path, size: int) -> dict[str, ArrayImages]:
 
 def train(images: dict, seed: int, recipe, network: dict, state: Path) -> tuple[Training, list[dict]]:
     torch.manual_seed(seed)
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=SIZE, num_classes=10, drop_path_rate=recipe.drop_path, **network
-    )
+    model = timm.create_model(img_size=SIZE, num_classes=10, drop_path_rate=recipe.drop_path, **network)
     look = Look(SIZE, 3, (0.5,) * 3, (0.25,) * 3)
     place = state / digest(recipe, network, SIZE, seed)
     settings = Settings(place, seed=seed, key=digest(network, SIZE), restart_on_change=True)

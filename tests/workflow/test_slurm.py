@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -22,12 +22,12 @@ import slurm_on_loopback
 import yaml
 from conftest import ROOT, TINY, Run, half_written
 from slurm_on_loopback import Slurm
-from test_kill_and_resume import STAGES, same_bytes, same_scores, same_training
+from test_kill_and_resume import STAGES, Stage, same_bytes, same_scores, same_training
 
 from libranas.files import read_json
 
-SCORE = STAGES["score"]
-SHARD = "scores/shards/1.h5"
+SCORE = replace(STAGES["score"], target="scores/shards/1.h5")
+TRAIN = STAGES["train"]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ class Driver:
     run: Run
     resources: dict = field(default_factory=dict)
     overlays: tuple[Path | str, ...] = ()
+    stage: Stage = SCORE
     attempt: int = 0
     process: subprocess.Popen | None = None
 
@@ -104,21 +105,21 @@ class Driver:
         return dict(sorted(self.slurm.jobs(name[1]).items())) if name else {}
 
     def frozen(self, least: int = 2, patience: float = 1200) -> tuple[int, int]:
-        """Freeze the script of the job at work on the shard once it has `least` records: id of the job, process."""
+        """Freeze the script of the job at work on the stage once it has `least` records: id of the job, process."""
         end = time.monotonic() + patience
-        while SCORE.count(self.records) < least:
+        while self.stage.count(self.records) < least:
             assert self.process.poll() is None and time.monotonic() < end, f"{self.output}\n{self.slurm.logs()}"
             time.sleep(0.002)
         (job,) = (i for i, job in self.jobs.items() if job["state"] == "RUNNING")
         (pid,) = self.slurm.scripts(job)
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.05)
-        assert SCORE.count(self.records) < SCORE.total, "the shard was over before it could be frozen"
+        assert self.stage.count(self.records) < self.stage.total, "the stage was over before it could be frozen"
         return job, pid
 
     @property
     def records(self) -> Path:
-        return self.run.results / SCORE.progress
+        return self.run.results / self.stage.progress
 
     @property
     def logs(self) -> str:
@@ -134,9 +135,10 @@ class Outcome:
     more: dict = field(default_factory=dict)
 
 
-def one_shard(driver: Driver) -> None:
-    SCORE.forget(driver.run)
-    driver.start(f"results/tiny/{SHARD}")
+def anew(driver: Driver) -> None:
+    """Ask for the results of the driver's stage, of which nothing is left."""
+    driver.stage.forget(driver.run)
+    driver.start(f"results/tiny/{driver.stage.target}")
 
 
 def whole(driver: Driver) -> Outcome:
@@ -147,7 +149,7 @@ def whole(driver: Driver) -> Outcome:
 
 
 def cancelled(driver: Driver) -> Outcome:
-    one_shard(driver)
+    anew(driver)
     job, _ = driver.frozen()
     kept = driver.records.read_bytes()
     driver.slurm.run("scancel", str(job))
@@ -156,7 +158,7 @@ def cancelled(driver: Driver) -> Outcome:
 
 
 def requeued(driver: Driver) -> Outcome:
-    one_shard(driver)
+    anew(driver)
     job, _ = driver.frozen()
     kept = driver.records.read_bytes()
     driver.slurm.run("scontrol", "requeue", str(job))
@@ -166,25 +168,27 @@ def requeued(driver: Driver) -> Outcome:
 
 def out_of_memory(driver: Driver) -> Outcome:
     driver.resources["score"]["mem_mb"] = "400 * attempt"
-    one_shard(driver)
+    anew(driver)
     driver.finish()
     return Outcome(driver, driver.jobs, more={job: driver.slurm.detail(job) for job in driver.jobs})
 
 
 def out_of_time(driver: Driver) -> Outcome:
-    """The time limit is drawn near while the script is frozen. With SIGTERM comes SIGCONT, which wakes it."""
-    one_shard(driver)
+    """The time limit is drawn near while a training is frozen. With SIGTERM comes SIGCONT, which wakes it."""
+    driver.stage = TRAIN
+    driver.resources = {"train": {"slurm_partition": "cpu", "gpu": 0}}
+    anew(driver)
     job, _ = driver.frozen()
-    kept = driver.records.read_bytes()
+    epochs = driver.stage.count(driver.records)
     hours, minutes, _ = map(int, driver.slurm.detail(job)["RunTime"].split(":"))
     driver.slurm.run("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
     driver.finish()
-    return Outcome(driver, driver.jobs, kept)
+    return Outcome(driver, driver.jobs, more={"epochs": epochs})
 
 
 def node_died(driver: Driver) -> Outcome:
     driver.resources["score"]["slurm_partition"] = "frail"
-    one_shard(driver)
+    anew(driver)
     job, _ = driver.frozen()
     kept = driver.records.read_bytes()
     node = driver.slurm.jobs()[job]["node"]
@@ -194,11 +198,11 @@ def node_died(driver: Driver) -> Outcome:
 
 
 def driver_killed(driver: Driver) -> Outcome:
-    one_shard(driver)
+    anew(driver)
     job, _ = driver.frozen()
     kept = driver.records.read_bytes()
     driver.kill()
-    driver.start(f"results/tiny/{SHARD}")
+    driver.start(f"results/tiny/{driver.stage.target}")
     driver.finish()
     return Outcome(driver, driver.jobs, kept, {"orphan": driver.slurm.detail(job)})
 
@@ -244,7 +248,7 @@ def outcome(slurm, finished, tmp_path_factory) -> Callable[[Callable], Outcome]:
 def resumed(outcome: Outcome, finished: Run) -> None:
     """The shard is that of an undisturbed run, and nothing that was done is done again."""
     run, records = outcome.driver.run, outcome.driver.records.read_bytes()
-    assert SCORE.same(run.results / SHARD, finished.results / SHARD)
+    assert SCORE.same(run.results / SCORE.target, finished.results / SCORE.target)
     complete = outcome.kept[: outcome.kept.rfind(b"\n") + 1]
     assert complete.count(b"\n") >= 2 and records.startswith(complete)
     assert SCORE.count(outcome.driver.records) == SCORE.total
@@ -298,15 +302,17 @@ def test_a_job_out_of_memory_gets_more(outcome, finished):
     assert states(outcome(out_of_memory))[-1] == "COMPLETED"
     memory = [detail["MinMemoryNode"] for detail in outcome(out_of_memory).more.values()]
     assert memory == ["400M", "800M", "1200M", "1600M"][: len(memory)]
-    assert SCORE.same(outcome(out_of_memory).driver.run.results / SHARD, finished.results / SHARD)
+    assert SCORE.same(outcome(out_of_memory).driver.run.results / SCORE.target, finished.results / SCORE.target)
 
 
-def test_before_the_time_limit_work_is_ended_and_kept(outcome, finished):
+def test_before_the_time_limit_a_training_writes_a_checkpoint_and_ends(outcome, finished):
+    driver, epochs = outcome(out_of_time).driver, outcome(out_of_time).more["epochs"]
     assert states(outcome(out_of_time)) == ["FAILED", "COMPLETED"]
-    assert re.search(
-        r"Stopped by SIGTERM, scoring: \d+ of \d+\.\n  -> Progress is kept", outcome(out_of_time).driver.logs
-    )
-    resumed(outcome(out_of_time), finished)
+    (updates,) = re.findall(r"Stopped by SIGTERM, after update (\d+) of 130\.\n  -> Progress is kept", driver.logs)
+    first = re.search(r"epoch (\d+) of 10", (driver.run.results / "logs/train/winner-0.log").read_text())
+    assert int(first[1]) == int(updates) // 13 + 1 > epochs
+    assert TRAIN.same(driver.run.results / TRAIN.target, finished.results / TRAIN.target)
+    assert half_written(driver.run.folder) == []
 
 
 def test_a_job_of_a_dead_node_goes_on_at_another(outcome, finished):
