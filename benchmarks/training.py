@@ -10,7 +10,8 @@
     network, images, transforms and batch, in turns in one process. A ratio is that of two neighbouring segments; the
     median counts. On a CPU also in CPU seconds, which other work on the machine disturbs less.
 ``timm``
-    timm's own train.py on the same images, if you have it: images a second as it prints them.
+    This package's loop and timm's own train.py, if you have it, in turns: the same timm model, class folders of images,
+    batch and transforms.
 ``parts``
     The reading of images alone (DeiT's augmentation at 224 px), the network alone, and both.
 ``processes``
@@ -228,45 +229,71 @@ def compare_loops(setting: Setting, world: World, workers: int, rounds: int) -> 
     return {"images_per_second": {k: quartiles(v) for k, v in speeds.items()}, "ours_over_bare": ratios}
 
 
-def timm_speed(script: Path, path: Path, device: torch.device, workers: int) -> dict:
-    """Images a second of timm's train.py, as it prints them after each update; the first ones do not count."""
+def timm_segment(script: Path, path: Path, model: str, batch: int, updates: int, device: torch.device, workers: int):
+    """Images a second that timm's train.py prints after each of some updates."""
     command = [
         sys.executable,
-        str(script),
+        script,
         "--data-dir",
-        str(path),
+        path,
         "--model",
-        "vit_small_patch16_224",
-        "--opt",
-        "adamw",
-    ]
-    command += [
+        model,
         "--batch-size",
-        "256",
+        batch,
         "--workers",
-        str(workers),
-        "--lr",
-        "1e-3",
-        "--epochs",
-        "1",
-        "--log-interval",
-        "1",
+        workers,
     ]
+    command += ["--opt", "adamw", "--lr", 1e-3, "--clip-grad", 1.0, "--epochs", 1, "--log-interval", 1]
     command += ["--device", device.type, *(["--amp", "--amp-dtype", "bfloat16"] if device.type == "cuda" else [])]
+    speeds, printed = [], []
     with tempfile.TemporaryDirectory() as place:
+        command = [*map(str, command), "--output", place]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
         process = subprocess.Popen(
-            [*command, "--output", place], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
-        speeds = []
         for line in process.stdout:
+            printed.append(line)
             if line.startswith("Train:") and (found := re.search(r"([\d.]+)/s", line)):
                 speeds.append(float(found[1]))
-            if len(speeds) == 120:
+            if len(speeds) == updates:
                 break
         process.kill()
-    if len(speeds) < 40:
-        raise SystemExit(f"{script} printed {len(speeds)} speeds; run it by hand: {' '.join(command)}")
-    return {"command": command[1:], "images_per_second": quartiles(speeds[20:])}
+        process.wait()
+    if len(speeds) < updates:
+        raise SystemExit(
+            f"{''.join(printed[-20:])}\n{' '.join(command)}\nended after {len(speeds)} of {updates} updates."
+        )
+    return speeds
+
+
+def compare_timm(script: Path, path: Path, world: World, workers: int, rounds: int) -> dict:
+    """timm's train.py and this package's loop in turns: one timm model, the same images, batch and transforms."""
+    gpu = world.device.type == "cuda"
+    name, batch, updates, warmup = (
+        ("vit_small_patch16_224", 256, 60, 20) if gpu else ("vit_tiny_patch16_224", 16, 12, 3)
+    )
+    # timm's defaults: random resized crops, a flip, some jitter of colours, no mixing
+    settings = {"epochs": 1, "batch_size": batch, "crop": "rrc", "hflip": True, "color_jitter": 0.4}
+    recipe = make_recipe({**settings, "clip_grad": 1.0, "precision": "bfloat16" if gpu else "float32"})
+    images, look = files(path, batch * updates), Look(224, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    speeds, ratios = {"ours": [], "timm": []}, []
+    for number in range(rounds):
+        for side in ("ours", "timm") if number % 2 else ("timm", "ours"):
+            if side == "ours":
+                model = timm.create_model(name, num_classes=len(images.classes))
+                times, _ = our_segment(model, images, recipe, look, world, workers)
+                speeds[side].append(batch / seconds(times, warmup)[0])
+            else:
+                printed = timm_segment(script, path, name, batch, updates, world.device, workers)
+                speeds[side].append(statistics.harmonic_mean(printed[warmup + 1 :]))
+        ratios.append(speeds["ours"][-1] / speeds["timm"][-1])
+        print(f"round {number + 1}: ours / timm {ratios[-1]:.3f}", flush=True)
+    return {
+        "model": name,
+        "images_per_second": {k: quartiles(v) for k, v in speeds.items()},
+        "ours_over_timm": quartiles(ratios),
+    }
 
 
 def parts(path: Path, world: World, workers: list[int], batch: int, batches: int) -> dict:
@@ -389,8 +416,8 @@ def main() -> None:
         found = compare_loops(Setting(world.device, None), world, arguments.workers, arguments.rounds)
         result["loop"] = {**found, "rounds": arguments.rounds, "conditions": conditions}
     if arguments.timm_train and arguments.images and wanted("timm"):
-        found = timm_speed(arguments.timm_train, arguments.images, world.device, arguments.workers)
-        result["timm"] = {**found, "conditions": conditions}
+        found = compare_timm(arguments.timm_train, arguments.images, world, arguments.workers, arguments.rounds)
+        result["timm"] = {**found, "rounds": arguments.rounds, "conditions": conditions}
     if arguments.images and wanted("parts"):
         size = {"batch": 256, "batches": 30} if gpu else {"batch": 8, "batches": 6}
         counts = sorted({1, arguments.workers // 2 or 1, arguments.workers or 1})
