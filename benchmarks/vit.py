@@ -7,7 +7,7 @@ Writes to ``benchmarks/vit/RUN``: ``inherited.csv`` (architectures, sizes, accur
 `benchmark.table` for the same space; ``trainings.jsonl`` (every training from scratch, with a key of all that it
 depends on); ``scores.csv`` (every proxy, higher = better) and ``scores.h5`` (raw, with costs and conditions:
 docs/store-format.md; without components); ``agreement.json`` (supernet against training, and the noise ceiling);
-``proxies.csv`` (each proxy against either accuracy); ``methods.csv`` (every combiner on trained accuracies);
+``proxies.csv`` (each proxy on either accuracy, and less #params); ``methods.csv`` (every combiner, trained accuracies);
 ``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of the work, and a run in a new
 place, with more networks or seeds perhaps, takes them up from there:
 
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pandas as pd
 from trained_search import configuration
+from vit_bench_101 import proxies_of
 
 from libranas import store
 from libranas.accuracy_table import mean_accuracies
-from libranas.ensemble import proxy_table
 from libranas.files import AppendLog, read_json, write_json, write_text
 
 HERE = Path(__file__).with_name("vit")
@@ -100,7 +100,7 @@ def main() -> None:
     judged = []
     for source, accuracy in accuracies.items():
         ids = accuracy.index
-        judged.append(proxy_table(table.loc[ids, proxies], accuracy, table.loc[ids, "params"]).assign(accuracy=source))
+        judged.append(proxies_of(run.name, source, table.loc[ids, proxies], accuracy))
     judged = pd.concat(judged)
     write_text(folder / "proxies.csv", judged.to_csv(index=False, float_format="%.4g"))
     for name in ("benchmark/agreement.json", "libra/methods.csv"):
@@ -112,7 +112,7 @@ def main() -> None:
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}
     write_json(folder / "conditions.json", {**kept, "images": images, "facts": agreement["facts"]})
 
-    print(judged.pivot(index="proxy", columns="accuracy", values="spearman").round(3).to_string())
+    print(judged.pivot(index="proxy", columns="task", values="spearman").round(3).to_string())
     print({key: agreement[key] for key in ("n", "spearman", "low", "high", "noise")})
 
 

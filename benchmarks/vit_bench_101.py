@@ -12,6 +12,7 @@ combiners with labels of another space, those that ``benchmarks/vit`` has includ
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ IMAGE_SIZE, CLASSES = 112, 10
 NAMES = [name for name in list_proxies() if name != "reg_swap"]
 #: Data set and training: plain, or distilled (kd). ``imagenet_super_acc`` is misaligned in the published files.
 TASKS = [f"{data}_{training}_acc" for data in ("c100", "flower", "chaoyang") for training in ("base", "kd")]
+#: The one task of a benchmark of our own.
+OWN = "trained"
 SPLITS, LABELS = 20, (0, 25, 50)
 
 
@@ -100,38 +103,49 @@ def own_ranks(sample: Sample) -> Sample:
 
 
 def own_benchmarks() -> tuple[dict[str, Sample], dict[str, pd.DataFrame]]:
-    """Networks of ``benchmarks/vit`` that were trained from scratch; their one accuracy stands for each task."""
+    """Networks of ``benchmarks/vit`` that were trained from scratch; they have one task each."""
     samples, accuracies = {}, {}
     for folder in sorted(path.parent for path in HERE.with_name("vit").glob("*/trained.csv")):
         table = pd.read_csv(folder / "trained.csv")
         table.index = [Arch.from_json(text).id for text in table["architecture"]]
         score_AP = pd.read_csv(folder / "scores.csv", index_col="id").loc[table.index]
         samples[folder.name] = Sample(score_AP, table["params"])
-        accuracies[folder.name] = pd.DataFrame(dict.fromkeys(TASKS, table["accuracy"]))
+        accuracies[folder.name] = pd.DataFrame({OWN: table["accuracy"]})
     return samples, accuracies
 
 
-def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame], targets: list[str]) -> pd.DataFrame:
-    """Combiners fitted on all networks of one space and judged on all of another, same task; features of one space
-    mean nothing in another and are left out."""
+def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Combiners fitted on all networks of one space and judged on all of another: on the same task, where both have it.
+
+    Features of one space mean nothing in another and are left out.
+    """
     rows = []
     names = [name for name, c in COMBINERS.items() if "features" not in c.columns and name != "blend_proxies"]
     shared = sorted(set.intersection(*(set(sample.score_AP) for sample in samples.values())))
     ranked = {name: own_ranks(Sample(s.score_AP[shared], s.params_A)) for name, s in samples.items()}
-    for source, target in ((s, t) for s in samples for t in targets if s != t):
+    for source, target in itertools.permutations(samples, 2):
         both = Sample(
             pd.concat([ranked[source].score_AP, ranked[target].score_AP]),
             pd.concat([ranked[source].params_A, ranked[target].params_A]),
         )
-        for task in TASKS:
-            known = Calibration(ranked[source], accuracies[source][task], both)
+        for theirs, task in itertools.product(accuracies[source], accuracies[target]):
+            if theirs != task and OWN not in (theirs, task):
+                continue
+            known = Calibration(ranked[source], accuracies[source][theirs], both)
             for method in names:
                 if COMBINERS[method].lacks(known):
                     continue
                 predicted = COMBINERS[method].fit(known, stream_seed(0, "across", method))(ranked[target])
                 truth = accuracies[target][task].to_numpy()
                 low, high = bootstrap_interval(spearman, predicted, truth, seed=stream_seed(0, "across", task))
-                facts = {"source": source, "target": target, "task": task, "method": method, "n": len(truth)}
+                facts = {
+                    "source": source,
+                    "source_task": theirs,
+                    "target": target,
+                    "task": task,
+                    "method": method,
+                    "n": len(truth),
+                }
                 rows.append(facts | {"spearman": spearman(predicted, truth), "low": low, "high": high})
     return pd.DataFrame(rows)
 
@@ -165,7 +179,7 @@ def main() -> None:
 
     proxies, within = pd.concat(proxies), pd.concat(within)
     ours, known = own_benchmarks()
-    crossed = across(samples | ours, accuracies | known, list(samples))
+    crossed = across(samples | ours, accuracies | known)
     groups = proxies[proxies["proxy"] != "params"].groupby("proxy")
     counted = pd.DataFrame(
         {
