@@ -15,7 +15,6 @@ place, with more networks or seeds perhaps, takes them up from there:
 """
 
 import argparse
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from vit_bench_101 import proxies_of
 
 from libranas import store
 from libranas.accuracy_table import mean_accuracies
-from libranas.files import AppendLog, read_json, write_json, write_text
+from libranas.files import AppendLog, read_json, read_log, write_json, write_text
 
 HERE = Path(__file__).with_name("vit")
 
@@ -36,17 +35,12 @@ def logs(run: Path, config: dict) -> list[Path]:
     return [run / f"state/benchmark/train-{shard}.jsonl" for shard in range(config["sample"]["shards"])]
 
 
-def records(path: Path) -> list[dict]:
-    """What a log holds, also while it is written."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
 def keep_trainings(run: Path, config: dict, kept: Path) -> int:
     """Adds the trainings of a run to those that are kept; how many there are then."""
     with AppendLog(kept) as log:
         seen = list(log.records)
         for path in filter(Path.exists, logs(run, config)):
-            for record in records(path):
+            for record in read_log(path):
                 if record not in seen:
                     seen.append(record)
                     log.append(record)
@@ -57,7 +51,7 @@ def restore_trainings(run: Path, config: dict, kept: Path) -> None:
     """Gives every shard of a run all the kept trainings: each uses those whose keys are its own."""
     for path in logs(run, config):
         with AppendLog(path) as log:
-            for record in records(kept):
+            for record in read_log(kept):
                 if record not in log.records:
                     log.append(record)
 

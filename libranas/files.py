@@ -106,6 +106,17 @@ def lock(descriptor: int, what: str, todo: str) -> None:
             raise
 
 
+def read_log(path: str | os.PathLike) -> list[dict]:
+    """The complete records of an :class:`AppendLog`, which another process may be writing; none if there is no file."""
+    try:
+        lines = Path(path).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise disk_error(error, Path(path)) from error
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
 class AppendLog:
     """An append-only file of JSON objects, one a line, that survives ``kill -9``.
 

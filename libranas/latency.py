@@ -6,7 +6,8 @@ depends on width, heads and MLP ratio. The table is read off whole networks: a s
 one, by the number of blocks between them. A block by itself would be wrong on a GPU, where the calls of the
 next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed blocks.
 
-Everything that is compared is timed in interleaved rounds, so that a machine that slows down slows all of it.
+All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
+that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
 """
 
 import time

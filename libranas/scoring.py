@@ -20,7 +20,8 @@ import torch
 from libranas import engine, layers, proxies, store
 from libranas.arch import Arch
 from libranas.combiners import Predictor, Sample
-from libranas.files import AppendLog, plain
+from libranas.errors import LibranasError
+from libranas.files import AppendLog, plain, read_log
 from libranas.layers import LayerWindow
 from libranas.nets import build
 from libranas.progress import may_stop, silent
@@ -68,6 +69,15 @@ class Scorer:
             "options": plain(dict(sorted(asdict(proxies.Options(**self.options)).items()))),
             "device": self.device,
         }
+
+    def keys(self, names: Iterable[str]) -> dict[str, str]:
+        """Proxy to a name for everything that its value depends on besides the network, versions included."""
+        libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
+        keys = {}
+        for name in names:
+            versions = [proxies.get(p).version for p in (*proxies.get(name).parts, name)]
+            keys[name] = digest(self.conditions, libraries, name, *versions)
+        return keys
 
     def card(self, arch: Arch, seed_index: int, names: Iterable[str]) -> ScoreCard:
         """All of `names` for one architecture and one of its initialisations."""
@@ -149,11 +159,7 @@ def score_shard(
         Outside the outputs that Snakemake declares, since it deletes those before a rerun.
     """
     names = proxies.with_parts(names)
-    libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
-    keys = {}
-    for name in names:
-        versions = [proxies.get(p).version for p in (*proxies.get(name).parts, name)]
-        keys[name] = digest(scorer.conditions, libraries, name, *versions)
+    keys = scorer.keys(names)
     cards: dict[tuple[str, int], ScoreCard] = {}
     with AppendLog(log_path) as log:
         for record in log.records:
@@ -189,6 +195,10 @@ class Fitness:
 
     Called with an architecture it returns ``(fitness, {proxy: score})``. Only the proxies that the combiner looks at
     are scored; where it looks at none, no network is built.
+
+    Parameters
+    ----------
+    known : canonical JSON of an architecture to its scores, where they are known already (:meth:`recall`)
     """
 
     scorer: Scorer
@@ -196,10 +206,27 @@ class Fitness:
     seeds: int
     window: LayerWindow
     psi: str
+    known: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def scores_key(self) -> str:
+        """Names everything the scores depend on besides the architecture; how they are combined is no part of it."""
+        return digest(self.scorer.keys(proxies.with_parts(self.predictor.proxies)), *self._arguments)
+
+    def recall(self, logs: Iterable[Path]) -> None:
+        """Take scores that this fitness would compute from the logs of searches, however these combined them.
+
+        Their records have keys that begin with :attr:`scores_key`.
+        """
+        for record in (record for log in logs for record in read_log(log)):
+            if record["key"].startswith(self.scores_key):
+                self.known[record["arch"]] = record["detail"]
 
     def scores(self, arch: Arch) -> dict[str, float]:
         """Proxy to score of what the combiner looks at: the work that can be shared out."""
-        return _scores(self.scorer, arch, *self._arguments) if self.predictor.proxies else {}
+        if not self.predictor.proxies:
+            return {}
+        return self.known.get(arch.json) or _scores(self.scorer, arch, *self._arguments)
 
     @property
     def _arguments(self) -> tuple:
@@ -241,12 +268,17 @@ def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
     pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness._arguments, devices))
 
     def each(_: Callable, archs: Sequence[Arch]) -> Iterator[tuple[float, dict]]:
+        scored = pool.map(_work, [arch for arch in archs if arch.json not in fitness.known])
         try:
-            for arch, scores in zip(archs, pool.map(_work, archs), strict=True):
+            for arch in archs:
+                scores = fitness.known.get(arch.json) or next(scored)
                 yield fitness.of(arch, scores), scores
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
             may_stop("while workers were scoring")  # the same signal ended them
-            raise
+            raise LibranasError(
+                f"One of {workers} worker processes was killed while it scored, most likely for want of memory.",
+                "What was scored is kept. Lower search.workers or give the rule `search` more memory, and run again.",
+            ) from error
 
     try:
         yield each

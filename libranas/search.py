@@ -78,7 +78,15 @@ class Searcher:
         return None
 
     def newcomer(self, seen: set[str], rng: np.random.Generator) -> Arch:
-        return next(Sampler(self.space, self.budget, rng, exclude=seen))
+        try:
+            return next(Sampler(self.space, self.budget, rng, exclude=seen))
+        except LibranasError as error:
+            if not seen:
+                raise
+            raise LibranasError(
+                f"The search ({self.name}) evaluated {len(seen)} networks and finds no other one within the budget.",
+                f"Set search.evaluations to {len(seen)} or less, or widen the budget or the space.",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -308,10 +316,11 @@ def _points_of(table: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
     return np.column_stack([-table["fitness"], *(table[name] for name in objectives)])
 
 
-#: Greatest difference in parameters between the winner and the random control.
+#: Greatest difference in parameters between the winner and the random control, where the space has such a network.
 EQUAL_SIZE = 0.02
-#: Networks that are measured for one role before none is taken to keep to the limit of latency.
-TRIES = 20
+#: Networks that are measured for one role before none is taken to keep to the limits of latency, after how many the
+#: table is corrected by them, and how many are looked at in it.
+TRIES, SOME, LOOKED_AT = 20, 5, 2000
 
 #: How the winner is taken from what was evaluated.
 WINNERS = ("fittest", "balanced")
@@ -329,9 +338,10 @@ def select(
 ) -> dict[str, dict]:
     """The winner and its controls, JSON-ready.
 
-    Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`); ``params_max``, the largest
-    network that the params-only search found; ``reference``, a member that the user names, if any, of any size and
-    latency. A control can be the winner itself; then ``same_as`` says so.
+    Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`), or the nearest in size that is
+    found, with ``params_difference``, what it has more or less as a share of the winner's parameters; ``params_max``,
+    the largest network that the params-only search found; ``reference``, a member that the user names, if any, of any
+    size and latency. A control can be the winner itself; then ``same_as`` says so.
 
     Parameters
     ----------
@@ -339,11 +349,12 @@ def select(
     winner : ``fittest``, or ``balanced``: of the front against `objectives` the best compromise
         (:func:`libranas.pareto.balanced`)
     measured : the latency of a network as :func:`libranas.latency.record` gives it. Where the budget limits latency, a
-        role is given to the first candidate whose measured median keeps to the limit; the ones before it are kept under
-        ``too_slow``
+        role is given to the first candidate whose measured median keeps to the limits; the ones before it are kept
+        under ``rejected``. From :data:`SOME` of them on the machine is taken to be slower or faster than when the table
+        was measured, by their median factor, and who would not keep to the limits by that is not measured
     """
     method = next(iter(histories))
-    limit = budget.latency[1] if measured and budget.latency else None
+    low, high = budget.latency if measured and budget.latency else (-np.inf, np.inf)
 
     def candidates(table: pd.DataFrame, rule: str) -> Iterator[Arch]:
         table = table[np.isfinite(table["fitness"])]
@@ -364,15 +375,21 @@ def select(
         return entry | ({"latency": measured(arch)} if measured else {})
 
     def taken(found: Iterator[Arch], role: str) -> tuple[Arch, dict]:
-        slow = []
-        for arch in islice(found, TRIES):
+        rejected, factors = [], []
+        for arch in islice(found, LOOKED_AT):
+            if len(rejected) >= SOME and not low <= np.median(factors) * budget.clock(arch) <= high:
+                continue
             entry = entry_of(arch)
-            if limit is None or entry["latency"]["median"] <= limit:
-                return arch, {**entry, **({"too_slow": slow} if slow else {})}
-            slow.append(entry)
+            if not measured or low <= entry["latency"]["median"] <= high:
+                return arch, {**entry, **({"rejected": rejected} if rejected else {})}
+            rejected.append(entry)
+            factors.append(entry["latency"]["median"] / budget.clock(arch))
+            if len(rejected) == TRIES:
+                break
+        times = [e["latency"]["median"] for e in rejected]
         raise LibranasError(
-            f"None of {len(slow)} candidates for {role} keeps to budget.latency {list(budget.latency)} when it is "
-            f"measured; the fastest took {min(e['latency']['median'] for e in slow):.3f} ms.",
+            f"No candidate for {role} keeps to budget.latency {list(budget.latency)} when it is measured; {len(times)} "
+            f"were, {min(times):.3f} to {max(times):.3f} ms, {np.median(factors):.3f} times what the table says.",
             "Let nothing else run while latencies are measured, delete latency/table.json of the run to measure the "
             "table again, or widen the budget.",
         )
@@ -384,7 +401,10 @@ def select(
 
     best, entry = taken(candidates(histories[method], winner), "winner")
     largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
-    _, control_entry = taken(controls(best, (largest,)), "random")
+    control, control_entry = taken(controls(best, (largest,)), "random")
+    difference = space.params(control) / space.params(best) - 1
+    if abs(difference) > EQUAL_SIZE:
+        control_entry["params_difference"] = difference
     roles = {"winner": entry, "random": control_entry, "params_max": largest_entry}
     if reference is not None:
         roles["reference"] = entry_of(reference)
@@ -399,6 +419,7 @@ def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed:
 
     The budget's other limits still hold; the window of parameters is the tolerance cut with the budget's. Drawn by
     rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away.
+    Where these do not reach it either, the member of the budget that came nearest in size.
     """
     size = space.params(like)
     low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
@@ -410,14 +431,23 @@ def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed:
     try:
         return next(Sampler(space, window, rng, exclude=excluded))
     except LibranasError:
-        if found := _walk(space, window, rng, excluded):
+        if found := _walk(space, budget, window, size, rng, excluded):
             return found
         raise
 
 
-def _walk(space: Space, window: Budget, rng: np.random.Generator, exclude: set[str]) -> Arch | None:
-    """A member within the window that is not excluded; None if no walk of some hundred mutations meets one."""
+def _walk(
+    space: Space, budget: Budget, window: Budget, size: int, rng: np.random.Generator, exclude: set[str]
+) -> Arch | None:
+    """The first member within the window that walks of some hundred mutations meet; else the nearest of the budget.
+
+    Parameters
+    ----------
+    size : parameters that are wanted
+    exclude : networks that do not count
+    """
     limits = window.limits(space)
+    nearest, gap = None, np.inf
 
     def away(arch: Arch) -> float:
         """How far outside of the windows, relative to them."""
@@ -430,6 +460,9 @@ def _walk(space: Space, window: Budget, rng: np.random.Generator, exclude: set[s
             child = space.mutate(arch, rng)
             if away(child) <= away(arch):
                 arch = child
-            if window.admits(space, arch) and network(space, arch) not in exclude:
-                return arch
-    return None
+            new = network(space, child) not in exclude
+            if new and window.admits(space, child):
+                return child
+            if new and abs(space.params(child) - size) < gap and budget.admits(space, child):
+                nearest, gap = child, abs(space.params(child) - size)
+    return nearest

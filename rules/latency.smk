@@ -11,7 +11,7 @@ rule latency:
     priority: 10
     threads: config["latency"]["threads"]
     resources:
-        mem_mb=grows(4000),
+        mem_mb=grows(6000),  # all blocks in memory together: 4 GB for the space of AutoFormer-S, 9 for base-paper
         runtime=grows(120),
     params:
         version=stage_version("latency"),

@@ -1,5 +1,6 @@
 """Run one search strategy with the fitness that LIBRA chose, under the budget."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from _stage import budget_of, fitness_of, space_of, stage, use_threads
@@ -24,9 +25,12 @@ if __name__ == "__main__":  # workers import this file too
         fitness, depends = fitness_of(snakemake, scorer, read_json(snakemake.input.choice))
         strategy = snakemake.wildcards.strategy
         searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
-        key = digest(p.version, scorer.conditions, evaluate is fitness, p.search["seeds"], depends)
-        with shared_out(fitness, snakemake.threads if evaluate is fitness else 1) as each:
-            history = search.run(searcher, evaluate, p.search["evaluations"], Path(p.progress), key, progress, each)
+        libraries = [version(name) for name in ("scikit-learn", "lightgbm")]
+        scored, path = evaluate is fitness, Path(p.progress)
+        key = (fitness.scores_key if scored else "") + digest(p.version, libraries, depends)
+        fitness.recall(sorted(path.parent.glob("*.jsonl")))
+        with shared_out(fitness, snakemake.threads if scored else 1) as each:
+            history = search.run(searcher, evaluate, p.search["evaluations"], path, key, progress, each)
         objectives = p.search["objectives"] if strategy == "nsga2" else ()
         table = search.history_table(history, space, budget=budget, objectives=objectives)
         write_text(snakemake.output.history, table.to_csv(index=False))

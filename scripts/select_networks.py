@@ -24,3 +24,8 @@ with stage(snakemake) as log:
     write_json(snakemake.output.selected, selected)
     for role, entry in selected.items():
         log.info("%s: %d parameters, %s", role, entry["params"], entry["architecture"])
+    if difference := selected["random"].get("params_difference"):
+        log.warning(
+            "No network of equal size was found for the random control; the nearest has %+.1f %% parameters.",
+            100 * difference,
+        )

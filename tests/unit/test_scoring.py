@@ -1,5 +1,6 @@
 """Scoring of architectures: what a score depends on, progress that survives, and the fitness of a search."""
 
+import multiprocessing
 import sys
 from dataclasses import fields, replace
 
@@ -8,12 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from libranas import layers, proxies, scoring, store
+from libranas import layers, proxies, scoring, search, store
+from libranas.arch import Arch
 from libranas.combiners import Predictor
+from libranas.errors import LibranasError
+from libranas.files import read_log
 from libranas.layers import LayerWindow
 from libranas.libra import ReferenceRanks
 from libranas.scoring import Fitness, Scorer, score_shard
-from libranas.spaces import AutoFormerSpace
+from libranas.spaces import AutoFormerSpace, Budget
 
 SPACE = AutoFormerSpace((8, 12), (2, 3), (1, 2), (1.5, 2.0), 4, 8, 4, 1, 4, max_relative_position=1)
 ARCHS = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
@@ -185,6 +189,45 @@ def test_workers_change_no_score(scorer):
     blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, window, "window")
     with scoring.shared_out(blind, 2) as each:
         assert each is map  # nothing to score
+
+
+def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_path, monkeypatch):
+    """Whatever combiner they were computed for; and not under other conditions, proxies or versions."""
+    predictor = Predictor(("snip",), lambda sample: sample.score_AP["snip"])
+    fitness, path = Fitness(scorer, predictor, 1, WINDOW, "window"), tmp_path / "evolution.jsonl"
+    search.run(search.RandomSearch(SPACE, Budget(), 1), fitness, 3, path, fitness.scores_key + "a combiner")
+    seen = {record["arch"]: record["detail"] for record in read_log(path)}
+
+    twice = Predictor(("snip",), lambda sample: 2 * sample.score_AP["snip"])
+    other = Fitness(scorer, twice, 1, WINDOW, "window")
+    other.recall([path, tmp_path / "missing.jsonl"])
+    monkeypatch.setattr(scoring, "_scores", lambda *_: 1 / 0)
+    for text, detail in seen.items():
+        assert other(Arch.from_json(text)) == (2 * detail["snip"], detail)
+    with scoring.shared_out(other, 2) as each:
+        assert list(each(other, list(map(Arch.from_json, seen)))) == [(2 * d["snip"], d) for d in seen.values()]
+    for differs in (
+        Fitness(scorer, Predictor(("plain",), lambda sample: sample.score_AP["plain"]), 1, WINDOW, "window"),
+        Fitness(scorer, predictor, 2, WINDOW, "window"),
+        Fitness(replace(scorer, seed=99), predictor, 1, WINDOW, "window"),
+    ):
+        differs.recall([path])
+        assert differs.known == {}
+    monkeypatch.setattr(scoring, "version", lambda name: "0")
+    upgraded = Fitness(replace(scorer), predictor, 1, WINDOW, "window")
+    upgraded.recall([path])
+    assert upgraded.known == {}
+
+
+def test_a_worker_that_is_killed_is_no_fault_of_the_software(scorer):
+    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
+    with scoring.shared_out(fitness, 2) as each:
+        results = each(fitness, ARCHS * 20)
+        next(results)
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises(LibranasError, match=r"want of memory.*\n.*search\.workers"):
+            list(results)
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_search(scorer):

@@ -127,7 +127,7 @@ class SearcherContract:
     def test_a_space_that_is_used_up_is_an_error_and_no_endless_loop(self, tmp_path, monkeypatch):
         monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 300)
         smallest = SPACE.params(SPACE.extremes()[0])
-        with pytest.raises(LibranasError, match="different architectures"):
+        with pytest.raises(LibranasError, match=r"evaluated \d+ networks .*\n.*search\.evaluations"):
             self.run(tmp_path / "log", 500, budget=Budget(params=(smallest, smallest + 600)))
 
 
@@ -303,8 +303,23 @@ def test_a_rare_size_is_reached_by_mutations(monkeypatch):
     near = search.equal_size(SPACE, Budget(), largest, 0.05, 1)
     assert near != largest and abs(SPACE.params(near) / SPACE.params(largest) - 1) <= 0.05
     assert near == search.equal_size(SPACE, Budget(), largest, 0.05, 1)
+
+
+def test_a_size_that_no_other_network_has_is_taken_as_nearly_as_there_is_one(monkeypatch):
+    monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
+    size = SPACE.params(largest := SPACE.extremes()[1])
+    near = search.equal_size(SPACE, Budget(), largest, 1e-9, 1)
+    assert near != largest and near == search.equal_size(SPACE, Budget(), largest, 1e-9, 1)
+    smaller = [SPACE.params(SPACE.mutate(largest, np.random.default_rng(i))) for i in range(300)]
+    assert SPACE.params(near) >= max(s for s in smaller if s < size)
     with pytest.raises(LibranasError, match="different architectures"):
-        search.equal_size(SPACE, Budget(), largest, 1e-9, 1)  # there is no other one
+        search.equal_size(SPACE, Budget(params=(size, size)), largest, 0.02, 1)  # there is no other one
+    table = table_of([largest], [1.0])
+    selected = search.select({"evolution": table, "params": table}, SPACE, Budget(), 1)
+    assert "params_difference" not in selected["random"]
+    monkeypatch.setattr(search, "EQUAL_SIZE", 1e-9)
+    selected = search.select({"evolution": table, "params": table}, SPACE, Budget(), 1)
+    assert selected["random"]["params_difference"] == selected["random"]["params"] / size - 1 < 0
 
 
 def test_the_winner_and_its_controls():
@@ -381,12 +396,30 @@ def test_roles_keep_to_the_latency_that_is_measured():
     best = max(kept, key=lambda a: fitness(a)[0])
     assert selected["winner"]["id"] == best.id
     fitter = {a.id for a in archs if fitness(a)[0] > fitness(best)[0]}
-    assert {e["id"] for e in selected["winner"].get("too_slow", [])} == fitter
+    assert {e["id"] for e in selected["winner"].get("rejected", [])} == fitter
     assert selected["params_max"]["params"] == max(map(SPACE.params, kept))
     with pytest.raises(LibranasError, match=r"keeps to budget\.latency"):
         search.select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
     unlimited = search.select({"evolution": ours, "params": sizes}, SPACE, Budget(), 1, measured=measured)
     assert unlimited["winner"]["id"] == max(archs, key=lambda a: fitness(a)[0]).id and unlimited["winner"]["latency"]
+
+
+def test_a_machine_that_became_slower_does_not_end_the_search():
+    """All of the fittest lie at the limit of the table, and measure two per cent more."""
+    budget = Budget(latency=(5, 20), clock=Slow())
+    archs = sorted(Sampler(SPACE, budget, np.random.default_rng(3)).take(200), key=SPACE.params)
+    table = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
+    factor = 20_000 / SPACE.params(archs[-search.TRIES - 5])  # more than TRIES of the fittest are too slow
+
+    def measured(arch):
+        return {"median": factor * 1.0001 * SPACE.params(arch) / 1000}
+
+    selected = search.select({"evolution": table, "params": table}, SPACE, budget, 1, measured=measured)
+    assert len(selected["winner"]["rejected"]) == search.SOME
+    assert selected["winner"]["id"] == [a for a in archs if measured(a)["median"] <= 20][-1].id
+    fast = {"median": 4.9}
+    with pytest.raises(LibranasError, match=r"\[5, 20\] when it is measured; .* 4\.900 to 4\.900 ms"):
+        search.select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
 
 
 def test_the_control_of_equal_size_keeps_to_the_latency():

@@ -5,11 +5,13 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, TINY, Run
 
 from libranas import store
+from libranas.files import read_log
 from libranas.provenance import STAGE_VERSIONS
 
 CONFIG = yaml.safe_load(TINY.read_text())
@@ -125,6 +127,23 @@ def test_an_added_proxy_is_computed_alone(copied):
     assert np.isfinite(after.proxies["az_trainability"].value_AS).all()
     for name, table in before.proxies.items():
         assert table.value_AS.tobytes() == after.proxies[name].value_AS.tobytes()
+
+
+def test_other_labels_score_no_candidate_again(copied):
+    """The scores in the logs are halved: a search that used them again has halves."""
+    target = "results/tiny/search/random.csv"
+    before = pd.read_csv(copied.folder / target)
+    for path in copied.results.glob("state/search/*.jsonl"):
+        records = read_log(path)
+        for record in records:
+            record["detail"] = {name: value / 2 for name, value in record["detail"].items()}
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    copied.succeed(target, changes={"libra": {"calibration": 11}})
+    after = pd.read_csv(copied.folder / target)
+    scores = [name for name in before if name.startswith("score_")]
+    assert scores and after["architecture"].equals(before["architecture"])
+    np.testing.assert_allclose(after[scores], before[scores] / 2)
+    assert not after["fitness"].equals(before["fitness"])
 
 
 def test_a_deleted_shard_is_rebuilt_alone(copied):
