@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 import torch
-from timm.layers import Attention, to_2tuple
+from timm.layers import Attention, maybe_add_mask, resolve_self_attn_mask, to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
@@ -33,7 +33,8 @@ TIMM_STD = 0.02
 class RelativePosition(nn.Module):
     """Tables of vertical and horizontal offsets, added together (Shaw et al., 2018, in two dimensions).
 
-    Row 0 belongs to every pair that involves the class token; row ``1 + max + clamp(offset)`` to the rest.
+    Row 0 belongs to every pair that involves a prefix token (class token, registers); row ``1 + max + clamp(offset)``
+    to the rest.
     """
 
     def __init__(self, head_dim: int, max_offset: int, device=None, dtype=None):
@@ -72,6 +73,7 @@ class AutoFormerAttention(Attention):
 
     head_width: int | None
     grid: tuple[int, int]
+    prefix: int
     max_offset: int | None
 
     def __init__(self, dim: int, num_heads: int, device=None, dtype=None, **kwargs):
@@ -81,7 +83,7 @@ class AutoFormerAttention(Attention):
             make = partial(RelativePosition, self.head_dim, self.max_offset, device=device, dtype=dtype)
             self.rel_pos_keys, self.rel_pos_values = make(), make()
             # Not persistent: it follows from the grid. On the meta device too, it must hold real numbers.
-            self.register_buffer("index_2NN", offset_index(self.grid, self.max_offset), persistent=False)
+            self.register_buffer("index_2NN", offset_index(self.grid, self.max_offset, self.prefix), persistent=False)
 
     def forward(self, x, attn_mask=None, is_causal=False):
         if self.rel_pos_keys is None:
@@ -89,27 +91,31 @@ class AutoFormerAttention(Attention):
         B, N, _ = x.shape
         qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         q_BHNd, k_BHNd, v_BHNd = qkv.unbind(0)
-        q_BHNd = q_BHNd * self.scale
+        q_BHNd, k_BHNd = self.q_norm(q_BHNd) * self.scale, self.k_norm(k_BHNd)
         attn_BHNN = q_BHNd @ k_BHNd.transpose(-2, -1) + self.rel_pos_keys.key_logits(q_BHNd, self.index_2NN)
+        attn_BHNN = maybe_add_mask(attn_BHNN, resolve_self_attn_mask(N, attn_BHNN, attn_mask, is_causal))
         attn_BHNN = self.attn_drop(attn_BHNN.softmax(dim=-1))
         out_BHNd = attn_BHNN @ v_BHNd + self.rel_pos_values.mixed_values(attn_BHNN, self.index_2NN)
-        return self.proj_drop(self.proj(out_BHNd.transpose(1, 2).reshape(B, N, self.attn_dim)))
+        return self.proj_drop(self.proj(self.norm(out_BHNd.transpose(1, 2).reshape(B, N, self.attn_dim))))
 
 
-def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
-    """Row of the vertical and horizontal table for each pair of tokens, class token first; (2, N, N)."""
+def offset_index(grid: tuple[int, int], max_offset: int, prefix: int = 1) -> torch.Tensor:
+    """Row of the vertical and horizontal table for each pair of tokens, the `prefix` tokens first; (2, N, N)."""
     with torch.device("cpu"):
         rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
         index = []
         for position in (rows.flatten(), columns.flatten()):
             offset = (position[None, :] - position[:, None]).clamp(-max_offset, max_offset) + max_offset + 1
-            index.append(nn.functional.pad(offset, (1, 0, 1, 0)))
+            index.append(nn.functional.pad(offset, (prefix, 0, prefix, 0)))
         return torch.stack(index)
 
 
-def attention_class(head_width: int | None, grid: tuple[int, int], max_offset: int | None) -> type[AutoFormerAttention]:
-    """The attention class of a network; `max_offset` None means no relative positions."""
-    attributes = {"head_width": head_width, "grid": grid, "max_offset": max_offset}
+def attention_class(
+    head_width: int | None, grid: tuple[int, int], prefix: int, max_offset: int | None
+) -> type[AutoFormerAttention]:
+    """The attention class of a network with `prefix` tokens before the patches; `max_offset` None means no relative
+    positions."""
+    attributes = {"head_width": head_width, "grid": grid, "prefix": prefix, "max_offset": max_offset}
     return type("AutoFormerAttention", (AutoFormerAttention,), attributes)
 
 
@@ -128,7 +134,13 @@ class AutoFormerViT(VisionTransformer):
         Standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
         hundreds; at widths of some tens such weights are far below 1 / sqrt(width) and training starts slowly.
     **kwargs
-        As for timm's VisionTransformer.
+        As for timm's VisionTransformer, except what makes up the space: depth, blocks, attention and normalisation.
+
+    Raises
+    ------
+    ValueError
+        If `num_heads` and `mlp_ratio` differ in length; for attention pooling (``global_pool`` "map" and "prr"); with
+        relative positions also for ``dynamic_img_size`` and ``patch_drop_rate``: attention has to know every place.
     """
 
     def __init__(
@@ -145,18 +157,32 @@ class AutoFormerViT(VisionTransformer):
     ):
         if len(num_heads) != len(mlp_ratio):
             raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
+        if kwargs.get("global_pool") in ("map", "prr"):
+            raise ValueError(
+                f"global_pool {kwargs['global_pool']!r} is not supported: attention pooling has one number of heads, "
+                "these networks one a block; choose avg, avgmax, max or token"
+            )
+        if relative_position and kwargs.get("dynamic_img_size"):
+            raise ValueError(
+                "dynamic_img_size is not supported with relative positions, whose offsets follow from the grid of "
+                "patches; call set_input_size(img_size=...) for another size, or set relative_position=False"
+            )
+        if relative_position and kwargs.get("patch_drop_rate"):
+            raise ValueError(
+                "patch_drop_rate is not supported with relative positions, since each image would keep patches of "
+                "other places; leave it at 0, or set relative_position=False"
+            )
         # timm's exports give the size as a pair
         grid = tuple(n // p for n, p in zip(to_2tuple(img_size), to_2tuple(patch_size), strict=True))
         self.init_std = init_std  # before the parent's constructor, which initialises the weights
         width = None if head_dim == "auto" else head_dim
-        attention = attention_class(width, grid, max_relative_position if relative_position else None)
-
-        def block(depth, num_heads, mlp_ratio, **common):
-            common["attn_layer"] = attention
-            return Block(num_heads=num_heads[depth], mlp_ratio=mlp_ratio[depth], depth=depth, **common)
-
         # The factory sets these in general; a fixed network has no use for other values.
         kwargs = {"global_pool": "avg", "fc_norm": False, "class_token": True, "qkv_bias": True, **kwargs}
+        prefix = int(kwargs["class_token"]) + kwargs.get("reg_tokens", 0)
+
+        def block(depth, num_heads, mlp_ratio, **common):
+            return Block(num_heads=num_heads[depth], mlp_ratio=mlp_ratio[depth], depth=depth, **common)
+
         super().__init__(
             img_size=img_size,
             patch_size=patch_size,
@@ -165,6 +191,7 @@ class AutoFormerViT(VisionTransformer):
             mlp_ratio=list(mlp_ratio),
             norm_layer=partial(nn.LayerNorm, eps=1e-5),
             block_fn=block,
+            attn_layer=attention_class(width, grid, prefix, max_relative_position if relative_position else None),
             **kwargs,
         )
 
@@ -184,7 +211,7 @@ class AutoFormerViT(VisionTransformer):
         super().set_input_size(img_size=img_size, patch_size=patch_size)
         for block in self.blocks:
             if block.attn.rel_pos_keys is not None:
-                index = offset_index(self.patch_embed.grid_size, block.attn.max_offset)
+                index = offset_index(self.patch_embed.grid_size, block.attn.max_offset, self.num_prefix_tokens)
                 block.attn.index_2NN = index.to(block.attn.index_2NN.device)
 
 

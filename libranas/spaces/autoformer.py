@@ -247,11 +247,14 @@ class AutoFormerSpace:
         return len(self.embed_dim) * sum(per_block**d for d in self.depth)
 
     def extremes(self) -> tuple[Arch, Arch]:
-        def uniform(pick):
-            depth = pick(self.depth)
-            return self.arch(pick(self.embed_dim), [pick(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth)
+        # Heads that share the width are wider, and so are their tables of relative positions, the fewer they are.
+        few, many = (max, min) if self.head_dim == "auto" else (min, max)
 
-        return uniform(min), uniform(max)
+        def uniform(pick, heads):
+            depth = pick(self.depth)
+            return self.arch(pick(self.embed_dim), [heads(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth)
+
+        return uniform(min, few), uniform(max, many)
 
     # -- closed forms ----------------------------------------------------------------------------------
 

@@ -287,11 +287,24 @@ def test_every_network_of_vit_bench_101_is_read(shared_dir):
     assert space.params(space.arch(192, [3] * 12, [4.0] * 12)) == space.params(space.arch(192, [4] * 12, [4.0] * 12))
 
 
-def test_extremes_bound_all_members():
-    smallest, largest = TINY.extremes()
-    for count in (TINY.params, TINY.macs):
-        values = [count(a) for a in members(TINY)]
+@quick
+@given(spaces())
+def test_extremes_bound_all_members(space):
+    """Fewer heads are fewer parameters where each has a fixed width, but more (wider tables) where they share it."""
+    smallest, largest = space.extremes()
+    for count in (space.params, space.macs):
+        values = [count(a) for a in members(space)]
         assert (count(smallest), count(largest)) == (min(values), max(values))
+
+
+def test_a_budget_at_the_edge_of_a_space_whose_heads_share_the_width_is_feasible():
+    space = published("tiny", head_dim="auto")
+    low, high = space.arch(192, [4] * 12, [3.0] * 12), space.arch(240, [3] * 14, [4.0] * 14)
+    assert (space.params(low), space.params(high)) == (4_899_496, 10_328_440)
+    for arch in (low, high):
+        Budget(params=(space.params(arch), space.params(arch))).check(space)
+    with pytest.raises(LibranasError, match="reaches 4899496 to 10328440 params"):
+        Budget(params=(1, space.params(low) - 1)).check(space)
 
 
 def test_size_counts_the_members():
