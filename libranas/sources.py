@@ -33,6 +33,8 @@ SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+#: Bytes of a .cls file, and classes that have numbers instead of names, which are believed.
+LONGEST_LABEL, MOST_CLASSES = 1000, 1_000_000
 LAYOUTS = {
     "folder": "a folder (or .tar, .tar.gz) with train/CLASS/*.jpg and, if they exist, val/CLASS/*.jpg and "
     "test/CLASS/*.jpg; or with CLASS/*.jpg directly",
@@ -47,7 +49,7 @@ LAYOUTS = {
     "imagenet": "a folder or .tar with train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG; the folder with train and val "
     "tars of such folders, WebDataset shards (*train*.tar, *val*.tar with KEY.jpg and KEY.cls) "
     "or ILSVRC2012_img_train.tar; or the folder with Hugging Face's parquet files",
-    "webdataset": "a folder of WebDataset shards whose names say train and, if they exist, val and test "
+    "webdataset": "a folder of WebDataset shards whose names say train and, if they exist, val (or valid) and test "
     "(data-train-0000.tar, with KEY.jpg and KEY.cls, a number or a name), perhaps with classes.txt, a name a line",
     "hugging_face": "the folder of a data set's parquet files (data/train-*.parquet), with the columns image and label",
 }
@@ -116,11 +118,26 @@ def _walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
     def unreadable(error: OSError):
         raise LibranasError(f"Cannot list {error.filename}: {error.strerror}.", "Make it readable.")
 
-    for here, _, names in os.walk(path, onerror=unreadable, followlinks=True):
+    for here, folders, names in os.walk(path, onerror=unreadable, followlinks=True):
         below = Path(here).relative_to(path).as_posix()
         yield below, None
         for name in names:
             yield f"{below}/{name}", Path(here, name).read_bytes
+        for name in [name for name in folders if _leads_back(path, Path(here, name))]:
+            folders.remove(name)
+            yield f"{below}/{name}", _no_file
+
+
+def _leads_back(top: Path, folder: Path) -> bool:
+    """Whether `folder` is a link to one that it lies in: following it would give images of other classes, for ever."""
+    if not folder.is_symlink():
+        return False
+    target, above = folder.resolve(), folder.parents[: len(folder.relative_to(top).parts)]
+    return any(parent.resolve().is_relative_to(target) for parent in above)
+
+
+#: What tarfile raises for damaged headers, and for those that state impossible sizes.
+_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
@@ -143,7 +160,7 @@ def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[
             end = archive.seek(0, os.SEEK_END)
             archive.flush()
             return list(_members(archive, 0, end, read_at, nested))
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (*_DAMAGE, zlib.error, gzip.BadGzipFile) as error:
         raise LibranasError(
             f"{path} is not a complete tar or tar.gz file: it is cut off or damaged ({error}).",
             f"Copy or download it again, or set `data.path` to {LAYOUTS['folder']}.",
@@ -167,6 +184,9 @@ def _members(
     archive.seek(start)
     with tarfile.open(fileobj=archive, mode="r:") as tar:
         for member in tar:
+            # Behind a size below zero tarfile goes back, and reads the same members for ever
+            if member.size < 0 or tar.offset <= member.offset:
+                raise tarfile.ReadError(f"{member.name} has an impossible size")
             last = member.offset_data + member.size
             if member.isdir():
                 yield member.name, None
@@ -187,7 +207,7 @@ def _read_at(path: Path, size: int, offset: int) -> bytes:
 
 
 def _no_file() -> bytes:
-    raise OSError("a link or special file in the archive, not an image")
+    raise OSError("a link or special file, whose content is not read")
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -517,7 +537,7 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
                 "Remove it. Other classes of ImageNet are read by `data.adapter: folder`.",
             )
         elif synset or label_file:
-            label = label_of[synset] if synset else _number(label_file(), text)
+            label = label_of[synset] if synset else _number(_label(label_file, text), text)
             _check_order(text, label, synsets)
             source.splits[split].append(Item(text, label, read))
         else:
@@ -536,8 +556,8 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
 def _named_split(parts: tuple[str, ...]) -> str | None:
     """The split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
     for name in reversed(parts[:-1]):
-        if found := re.findall(r"(?<![a-z])(train|val|test)(?:idation)?(?![a-z])", name.lower()):
-            return found[0]
+        if found := re.findall(rf"(?<![a-z])({'|'.join(SPLIT_FOLDERS)})(?![a-z])", name.lower()):
+            return SPLIT_FOLDERS[found[0]]
     return None
 
 
@@ -555,12 +575,28 @@ def _expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | No
             yield name, read
 
 
-def _number(content: bytes, image: str) -> int:
+def _label(read: Callable, image: str) -> str:
+    """What the .cls file of an image says."""
     try:
-        return int(content)
+        content = read()
+    except OSError as error:
+        raise LibranasError(
+            f"{image}: its .cls file cannot be read ({error.strerror or error}).", "Make the shards again."
+        ) from error
+    if len(content) > LONGEST_LABEL:
+        raise LibranasError(
+            f"{image}: its .cls file has {len(content):,} bytes; a class has up to {LONGEST_LABEL}.",
+            "Make the shards again, with the number or the name of the class in it.",
+        )
+    return content.decode("utf-8", "replace").strip()
+
+
+def _number(label: str, image: str) -> int:
+    try:
+        return int(label)
     except ValueError:
         raise LibranasError(
-            f"{image}: its .cls file has {content[:20]!r}, not a number.", "Make the shards again."
+            f"{image}: its .cls file has {label[:20]!r}, not a number.", "Make the shards again."
         ) from None
 
 
@@ -586,7 +622,7 @@ def webdataset(path: Path | None) -> Iterator[Source]:
             text, split, suffix = "/".join(parts), _named_split(parts), Path(parts[-1]).suffix.lower()
             label = files.get((*parts[:-1], parts[-1].split(".")[0] + ".cls"))
             if split and label and suffix in IMAGE_SUFFIXES:
-                found.append((split, text, label().decode("utf-8", "replace").strip(), read))
+                found.append((split, text, _label(label, text), read))
             elif suffix in IMAGE_SUFFIXES:
                 ignored.append(text)
         if not any(split == "train" for split, *_ in found):
@@ -598,14 +634,22 @@ def _named_or_numbered(path: Path, found: list[tuple], ignored: list[str]) -> So
     labels = {label for _, _, label, _ in found}
     listing = path / "classes.txt"
     if all(label.isdecimal() for label in labels):
-        classes = [str(number) for number in range(max(map(int, labels)) + 1)]
+        highest = max(map(int, labels))
         if listing.is_file():
-            names = listing.read_text(encoding="utf-8").split("\n")
-            classes, highest = [name.strip() for name in names if name.strip()], len(classes) - 1
+            names = listing.read_text(encoding="utf-8", errors="replace").split("\n")
+            classes = [name.strip() for name in names if name.strip()]
             if len(classes) <= highest:
                 raise LibranasError(
                     f"{listing} names {len(classes)} classes, but there is a label {highest}.", "Labels count from 0."
                 )
+        elif highest >= MOST_CLASSES:
+            image = next(text for _, text, label, _ in found if int(label) == highest)
+            raise LibranasError(
+                f"{image} has the label {highest}: more than {MOST_CLASSES:,} classes.",
+                "Labels count from 0, a number a class: make the shards again with such numbers, or with names.",
+            )
+        else:
+            classes = [str(number) for number in range(highest + 1)]
         label_of = {label: int(label) for label in labels}
     else:
         classes = sorted(labels)
@@ -620,9 +664,8 @@ def _named_or_numbered(path: Path, found: list[tuple], ignored: list[str]) -> So
 def hugging_face(path: Path | None) -> Iterator[Source]:
     """A data set in Hugging Face's parquet files, with the splits train and, if they exist, validation and test."""
     path = _given(path, "hugging_face")
-    names = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
     shards = [*path.glob("*.parquet"), *path.glob("*/*.parquet")]
-    there = [name for name in names if any(re.match(rf"{name}(?![a-z])", shard.name) for shard in shards)]
+    there = [name for name in SPLIT_FOLDERS if any(re.match(rf"{name}(?![a-z])", shard.name) for shard in shards)]
     if "train" not in there:
         raise _missing("hugging_face", f"{path} has no train-*.parquet")
     source = Source([], {})
@@ -635,7 +678,7 @@ def hugging_face(path: Path | None) -> Iterator[Source]:
                 f"{path}: labels of {name} are {label_N.min()} to {label_N.max()}, of {len(source.classes)} classes.",
                 "Unlabelled images (-1) cannot be used.",
             )
-        source.splits[names[name]] = _reader_items(reader, name, label_N)
+        source.splits[SPLIT_FOLDERS[name]] = _reader_items(reader, name, label_N)
     yield source
 
 

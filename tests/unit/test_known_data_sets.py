@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from PIL import Image
 from scipy.io import savemat
 from timm.data import ImageNetInfo
 
+from libranas import sources
 from libranas.data import load_split, prepare
 from libranas.errors import LibranasError
 from libranas.provenance import stream_seed
@@ -382,6 +384,43 @@ def test_shards_with_numbered_classes(tmp_path):
     refused("webdataset", tmp_path, "classes.txt names 2 classes, but there is a label 2")
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_each_name_of_the_validation_shards(tmp_path, name):
+    (tmp_path / "x-train-0.tar").write_bytes(samples({"a": b"0"}))
+    (tmp_path / f"x-{name}-0.tar").write_bytes(samples({"b": b"0"}))
+    with ADAPTERS["webdataset"](tmp_path) as source:
+        assert [item.source for item in source.splits["val"]] == [f"x-{name}-0.tar/b.jpg"]
+        assert not source.ignored
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (b"4000000000", "has the label 4000000000: more than 1,000,000 classes"),
+        (b"9" * 5000, "its .cls file has 5,000 bytes; a class has up to 1000"),
+    ],
+)
+def test_labels_of_impossibly_many_classes(tmp_path, label, said):
+    (tmp_path / "train.tar").write_bytes(samples({"a": b"0", "b": label}))
+    refused("webdataset", tmp_path, "train.tar/b.jpg", said)
+
+
+@pytest.mark.parametrize("adapter", ["webdataset", "imagenet"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_label_that_is_a_link_is_named(tmp_path, adapter, kind):
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        add(tar, "a.jpg", jpeg(0))
+        add(tar, "a.cls", type=kind, linkname="/etc/passwd")
+    refused(adapter, tmp_path, "train.tar/a.jpg: its .cls file cannot be read", "a link or special file")
+
+
+def test_a_label_that_is_a_broken_link_in_a_folder_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/a.jpg").write_bytes(jpeg(0))
+    (tmp_path / "train/a.cls").symlink_to("nowhere")
+    refused("webdataset", tmp_path, "train/a.jpg: its .cls file cannot be read (No such file")
+
+
 def test_shards_with_named_classes(tmp_path):
     (tmp_path / "train.tar").write_bytes(samples({"a": b"dog", "b": b"cat"}))
     (tmp_path / "test.tar").write_bytes(tar_of({"x/a.png": b"1", "x/a.cls": b"dog", "x/lonely.png": b"2"}))
@@ -445,18 +484,23 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-@pytest.mark.parametrize("adapter", ["folder", "imagenet"])
-def test_no_member_of_a_tar_leads_outside(tmp_path, mode, adapter, monkeypatch):
+@pytest.mark.parametrize("adapter", ["folder", "imagenet", "webdataset"])
+def test_no_member_of_a_tar_leads_outside(tmp_path, mode, adapter):
     """Nothing is extracted: a hostile tar writes no file, opens no other file, and its links are no images."""
-    classes = ["cat", "dog"] if adapter == "folder" else SYNSETS
+    classes = SYNSETS if adapter == "imagenet" else ["cat", "dog"]
     path = tmp_path / "in" / "hostile.tar"
     path.parent.mkdir()
     with tarfile.open(path, mode) as tar:
-        for split in ("train", "val", "test")[: 3 if adapter == "folder" else 2]:
+        for split in ("train", "val", "test")[: 2 if adapter == "imagenet" else 3]:
             for name in classes:
                 add(tar, f"{split}/{name}/{name}_0.jpg", jpeg(0))
+                if adapter == "webdataset":
+                    add(tar, f"{split}/{name}/{name}_0.cls", name.encode())
         for name, header in HOSTILE.items():
-            add(tar, name.replace("cat", classes[0]).format(0), b"" if header else jpeg(1), **header)
+            name = name.replace("cat", classes[0]).format(0)
+            add(tar, name, b"" if header else jpeg(1), **header)
+            if adapter == "webdataset" and name.endswith(".png"):
+                add(tar, name.replace(".png", ".cls"), classes[0].encode())
         add(tar, f"train/{classes[1]}/{classes[1]}_0.jpg", jpeg(2))  # once more: the last one counts, as tar has it
     before = sorted(tmp_path.rglob("*"))
     opened = []
@@ -476,3 +520,90 @@ def test_no_member_of_a_tar_leads_outside(tmp_path, mode, adapter, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
     touched = {str(name) for name in opened if isinstance(name, (str, os.PathLike))}
     assert not {name for name in touched if "outside" in name or "passwd" in name}
+
+
+#: Headers, as changes of a TarInfo, with sizes that no file has.
+IMPOSSIBLE = {
+    "short": {"size": -1},
+    "one block back": {"size": -512},
+    "two blocks back": {"size": -1024},
+    "before the archive": {"size": -(1 << 20)},
+    "a folder": {"size": -512, "type": tarfile.DIRTYPE},
+    "a kind that nobody knows": {"size": -512, "type": b"Q"},
+    "a header of names": {"size": -512, "type": tarfile.GNUTYPE_LONGNAME},
+    "a header of pax": {"size": -512, "type": tarfile.XHDTYPE},
+    "a header of terabytes": {"size": 1 << 60, "type": tarfile.XHDTYPE},
+    "a header beyond all files": {"size": 1 << 80, "type": tarfile.XHDTYPE},
+    "beyond all files": {"size": 1 << 80},
+}
+
+
+def impossible_tar(layout: int, header: dict, sparse: bool = False) -> bytes:
+    """A folder of classes, each image with its .cls, and then a member with an impossible size."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
+        for name in ("cat", "dog"):
+            add(tar, f"train/{name}/{name}_0.jpg", jpeg(0))
+            add(tar, f"train/{name}/{name}_0.cls", name.encode())
+        end = tar.offset
+    member = tarfile.TarInfo("train/cat/hostile.jpg")
+    for key, value in header.items():
+        setattr(member, key, value)
+    block = bytearray(member.tobuf(layout))
+    if sparse:  # such a header has a size beside that of the file
+        block[483:495] = b"00000001000\0"
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+    return buffer.getvalue()[:end] + block + bytes(10240)
+
+
+def refused_at_once(tmp_path: Path, adapter: str, mode: str, content: bytes) -> None:
+    members = sources._members(io.BytesIO(content), 0, len(content), lambda size, offset: b"", False)
+    with pytest.raises(sources._DAMAGE):  # before the adapters, which without the refusal would read for ever
+        list(itertools.islice(members, 1000))
+        pytest.fail("the members are read again and again")
+    path = tmp_path / ("train.tar.gz" if mode == "gz" else "train.tar")
+    path.write_bytes(gzip.compress(content) if mode == "gz" else content)
+    refused(adapter, path, path.name, "cut off or damaged")
+
+
+@pytest.mark.parametrize("mode", ["tar", "gz"])
+@pytest.mark.parametrize("adapter", ["folder", "imagenet", "webdataset"])
+@pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("header", IMPOSSIBLE)
+def test_a_member_with_an_impossible_size_is_refused(tmp_path, mode, adapter, layout, header):
+    refused_at_once(tmp_path, adapter, mode, impossible_tar(layout, IMPOSSIBLE[header]))
+
+
+def test_a_sparse_member_that_leads_back_is_refused(tmp_path):
+    header = {"size": -512, "type": tarfile.GNUTYPE_SPARSE}
+    refused_at_once(tmp_path, "folder", "tar", impossible_tar(tarfile.GNU_FORMAT, header, sparse=True))
+
+
+# Links in folders
+
+
+def test_links_to_folders_elsewhere_are_followed_and_links_back_are_not(tmp_path):
+    root, pool = tmp_path / "pets", tmp_path / "pool"
+    for place in (root / "cat", root / "dog", pool / "more", root / ".all" / "bird"):
+        place.mkdir(parents=True)
+        (place / f"{place.name}.jpg").write_bytes(jpeg(0))
+    (root / "cat/elsewhere").symlink_to(pool / "more")
+    (root / "dog/elsewhere").symlink_to(pool / "more")
+    (root / "bird").symlink_to(".all/bird")
+    for link, target in (
+        *((root / "cat/up", ".."), (root / "dog/up", ".."), (root / "cat/here", ".")),
+        *((root / "dog/above", "../.."), (pool / "more/back", root / "cat"), (root / "dog/link.jpg", root)),
+    ):
+        link.symlink_to(target)
+    assert len(list(itertools.islice(sources._walk(root), 100))) < 100  # where they are followed it never ends
+    with ADAPTERS["folder"](root) as source:
+        assert source.classes == ["bird", "cat", "dog"]
+        assert [item.source for item in source.splits["train"] if item.source != "dog/link.jpg"] == [
+            *("bird/bird.jpg", "cat/cat.jpg", "cat/elsewhere/more.jpg", "dog/dog.jpg"),
+            *("dog/elsewhere/back/cat.jpg", "dog/elsewhere/more.jpg"),
+        ]
+        assert source.ignored == [
+            *("cat/elsewhere/back", "cat/here", "cat/up", "dog/above"),
+            *("dog/elsewhere/back/elsewhere", "dog/elsewhere/back/here", "dog/elsewhere/back/up", "dog/up"),
+        ]
