@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "libra": 3,
     "search": 2,
     "train": 2,
-    "export": 2,
+    "export": 3,
     "report": 4,
 }
 

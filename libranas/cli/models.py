@@ -57,8 +57,7 @@ def model_of(text: str, wanted: Wanted) -> tuple:
             channels = wanted.channels or 3
             model = _member(text, match, wanted, (size, channels, wanted.classes))
         elif NETWORK_FILE.match(text):
-            size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
-            model = _published_model(text, wanted, (size, channels, wanted.classes))
+            model, size, channels = _published_model(text, wanted)
         else:
             raise LibranasError(
                 f"--model {text} is neither timm:NAME nor PATH.py:FUNC, nor a .yaml or .json file.",
@@ -75,19 +74,20 @@ def _is_export(text: str) -> bool:
     return os.path.isfile(Path(text).expanduser() / "config.json")  # no error for a text that is no path
 
 
-def _published_model(text: str, wanted: Wanted, task: tuple[int, int, int]):
+def _published_model(text: str, wanted: Wanted) -> tuple:
     """The one network of a file of another project."""
     from libranas import network_files
     from libranas.nets import build
 
     path, *pairs = split(text)
     content = network_files.read_file(Path(path).expanduser())
+    settings = dict(key_value(pair, f"--model {path}:") for pair in pairs)
     try:
-        space = network_files.network_space(content, dict(key_value(pair, f"--model {path}:") for pair in pairs), *task)
+        space = network_files.network_space(content, settings, wanted.image_size, wanted.channels, wanted.classes)
     except LibranasError as error:
         raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
     arch = network_files.one_network(content, space, f"--model {path}")
-    return build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused)
+    return build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused), space.image_size, space.channels
 
 
 def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):

@@ -50,8 +50,10 @@ def add(commands) -> None:
     )
     score.add_argument("--images", required=True, type=Path, metavar="DIR", help=LAYOUTS["folder"])
     score.add_argument("--batch", type=positive, default=64, metavar="B", help="images, class-balanced (default: 64)")
-    score.add_argument("--image-size", type=positive, metavar="S", help=f"default: timm's, otherwise {IMAGE_SIZE}")
-    score.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: timm's, otherwise 3)")
+    score.add_argument(
+        "--image-size", type=positive, metavar="S", help=f"default: the network's, otherwise {IMAGE_SIZE}"
+    )
+    score.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the network's, otherwise 3)")
     score.add_argument("--proxies", metavar="A,B,...", help="names of `libranas proxies` (default: all)")
     score.add_argument("--seed", type=int, default=0, help="of the choice of images and of all noise (default: 0)")
     score.add_argument("--init-seed", type=int, default=0, help="of the initial weights (default: 0)")

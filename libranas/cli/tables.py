@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from libranas.cli.common import IMAGE_SIZE, key_value, positive, text_table
+from libranas.cli.common import key_value, positive, text_table
 from libranas.errors import LibranasError
 from libranas.files import write_text
 
@@ -35,9 +35,9 @@ def add(commands) -> None:
         metavar="KEY=VALUE",
         help="a key of the config section `space` (preset=small); may be repeated (default: what the networks use)",
     )
-    networks.add_argument("--image-size", type=positive, default=IMAGE_SIZE, metavar="S", help="default: 224")
-    networks.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default: 3")
-    networks.add_argument("--classes", type=positive, default=1000, help="default: 1000")
+    networks.add_argument("--image-size", type=positive, metavar="S", help="default: the file's, otherwise 224")
+    networks.add_argument("--channels", type=int, choices=(1, 3), help="default: the file's, otherwise 3")
+    networks.add_argument("--classes", type=positive, help="default: the file's, otherwise 1000")
     networks.add_argument(
         "--to",
         choices=("text", "csv", "config", "yaml", "prenas"),
@@ -132,5 +132,5 @@ def _networks_text(files, arguments: argparse.Namespace, space, archs: list, tab
         genes = {gene: arch[gene] for gene in arch.genes}
         said = " ".join(f"{k} {','.join(f'{x:g}' for x in v) if isinstance(v, tuple) else v}" for k, v in genes.items())
         rows.append((name, f"{space.params(arch) / 1e6:.3f}", f"{space.macs(arch) / 1e9:.3f}", said))
-    size = f"{arguments.image_size} px, {arguments.classes} classes"
+    size = f"{space.image_size} px, {space.classes} classes"
     return text_table(("network", "M params", "GMACs", f"genes ({size})"), rows, right={1, 2})

@@ -24,6 +24,7 @@ from libranas import benchmark, data, engine, ensemble, layers, proxies, search,
 from libranas.export import export_timm, model_card
 from libranas.latency import Latency, measure
 from libranas.nets import build
+from libranas.network_files import yaml_text
 from libranas.provenance import STAGE_VERSIONS, stream_seed
 from libranas.recipe import ImageSet, Recipe
 from libranas.scorecard import Axis, ProxyScore, ScoreCard
@@ -217,11 +218,13 @@ def exports(folder: Path) -> dict:
     arch = next(Sampler(SPACE, Budget(), np.random.default_rng(0)))
     machine = {"gpu": [], "cpu": "", "cores": 1, "python": "", "packages": {}, "libranas": "", "commit": "", "time": ""}
     card = model_card("title", {"n": 1}, {"a": 1}, {"d": 1}, {"r": 1}, machine, {"p": 1.0}, "mit")
-    export_timm(build(SPACE, arch, seed=0), folder / "x", 8, list("0123456789"), (0.5,), (0.2,), card)
+    text = yaml_text(SPACE, arch)
+    more = {"autoformer.yaml": text}
+    export_timm(build(SPACE, arch, seed=0), folder / "x", 8, list("0123456789"), (0.5,), (0.2,), card, more)
     config = json.loads((folder / "x/config.json").read_text())
     looks = {key: config["pretrained_cfg"][key] for key in ("input_size", "mean", "std", "crop_pct", "interpolation")}
     files = sorted(path.name for path in (folder / "x").iterdir())
-    return {"files": files, "keys": sorted(config), "card": card, "images": looks}
+    return {"files": files, "keys": sorted(config), "card": card, "images": looks, "network": text}
 
 
 def latencies(folder: Path) -> dict:

@@ -20,6 +20,8 @@ from PIL import Image
 import libranas
 from libranas import cli, proxies
 from libranas.cli.common import key_value, literal
+from libranas.cli.models import Wanted, model_of
+from libranas.network_files import yaml_text
 from libranas.provenance import file_sha256
 from libranas.proxies.base import EVALUATION
 from libranas.scorecard import ScoreCard
@@ -387,10 +389,31 @@ def test_networks_of_a_file_are_counted_and_converted(converted, tmp_path):
     assert code == 0 and make_space(yaml.safe_load(section)["space"], 224, 3, 1000).depth == (2, 3)
 
 
+def test_a_network_of_this_project_is_read_with_its_task(converted, tmp_path):
+    space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+    arch = space.sample(np.random.default_rng(0))
+    content = yaml.safe_load(yaml_text(space, arch))
+    code, out, _ = converted(content)
+    assert code == 0 and "8 px, 10 classes" in out
+    assert out.splitlines()[1].split()[:2] == [arch.id, f"{space.params(arch) / 1e6:.3f}"]
+    code, out, _ = converted(content, "--to", "yaml", "--classes", "7")
+    assert code == 0 and yaml.safe_load(out) == content | {"LIBRANAS": content["LIBRANAS"] | {"classes": 7}}
+    code, out, _ = converted(content, "--to", "config")
+    assert code == 0 and make_space(yaml.safe_load(out)["space"], 8, 1, 10) == space
+    model, size, channels = model_of(str(tmp_path / "nets.yaml"), Wanted(classes=10))
+    assert (size, channels) == (8, 1) and sum(p.numel() for p in model.parameters()) == space.params(arch)
+    model, size, channels = model_of(str(tmp_path / "nets.yaml"), Wanted(10, image_size=16, channels=3))
+    assert (size, channels) == (16, 3) and model.pos_embed.shape[1] == 8 * 8 + 1
+
+
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
         ({"a": 1}, [], "nets.yaml: there is no network"),
+        ({1: 2, "RETRAIN": ENTRY}, [], "nets.yaml: the key 1 beside a network is no text"),
+        ({"RETRAIN": ENTRY | {"num_heads": [-3, 4]}}, [], "nets.yaml: no space: num_heads is [-3, 4]"),
+        ({"RETRAIN": ENTRY, "LIBRANAS": {"patch_size": 0}}, [], "the section LIBRANAS cannot be used (patch_size is 0"),
+        ({"RETRAIN": ENTRY, "SEARCH_SPACE": 5}, ["--to", "config"], "SEARCH_SPACE is not the space"),
         (TWO, ["--to", "yaml"], "there are 2 networks, and AutoFormer's files hold one"),
         (TWO, ["--to", "config"], "there is no section SEARCH_SPACE"),
         (TWO, ["--space", "preset=small"], "is not a member of the space"),

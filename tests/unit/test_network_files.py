@@ -1,6 +1,8 @@
 """Files of other projects: every format is read, written and read again; what is none is explained."""
 
+import datetime
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -151,6 +153,76 @@ def test_every_file_that_is_written_is_read_again():
     }  # fmt: skip
 
 
+def presets() -> list[tuple]:
+    clothing = yaml.safe_load((Path(__file__).parents[2] / "config/clothing.yaml").read_text())
+    return [
+        ({"family": "autoformer", "preset": "digits"}, (8, 1, 10)),
+        ({"family": "autoformer", "preset": "image32-patch4"}, (32, 3, 10)),
+        (clothing["space"], (clothing["data"]["image_size"], clothing["data"]["channels"], 10)),
+        ({"family": "autoformer", "preset": "vit-bench-101"}, (224, 3, 100)),
+        ({"family": "pit", "patch_size": 8, "stride": 3}, (32, 1, 10)),
+        ({"family": "pit", "patch_size": 4}, (224, 3, 1000)),
+    ]
+
+
+@pytest.mark.parametrize(("settings", "task"), presets())
+def test_a_network_read_back_is_the_network_that_was_written(settings, task):
+    space = make_space(settings, *task)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        arch = space.sample(rng)
+        content = yaml.safe_load(yaml_text(space, arch))
+        again = network_space(content, {})
+        assert again == space
+        read_back = one_network(content, again, "file")
+        assert (read_back.id, again.params(read_back)) == (arch.id, space.params(arch))
+        # What other projects read is as it was without our section, which says the rest
+        assert {name: content[name] for name in search_space(space)} == search_space(space)
+        assert set(content) - {"LIBRANAS"} == {*search_space(space), "RETRAIN"}
+        assert make_space(space_settings(content), *task) == space
+        # What is asked for counts more than what the file says
+        changed = network_space(content, {"patch_size": 16}, 48, 3, 7)
+        assert (changed.patch_size, changed.image_size, changed.channels, changed.classes) == (16, 48, 3, 7)
+
+
+def test_our_section_says_only_what_is_not_as_published():
+    space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+    content = yaml.safe_load(yaml_text(space, space.extremes()[1]))
+    assert content["LIBRANAS"] == {
+        **{"head_dim": 16, "image_size": 8, "patch_size": 2, "channels": 1, "classes": 10},
+        **{"max_relative_position": 3, "init_std": 0.1},
+    }
+    preset = network_space(content, {"preset": "digits"})
+    assert preset == space and network_space(content, {"preset": "tiny"}, 224).head_dim == 64
+    for published in (TF_TAS, PIT):
+        content = yaml.safe_load(published)
+        space = network_space(content, {})
+        assert "LIBRANAS" not in yaml_text(space, one_network(content, space, "file"))
+        assert space == network_space(content, {}, 224, 3, 1000)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (3, "cannot be used"),
+        (["head_dim"], "cannot be used"),
+        ({"heads": 3}, "there is no key 'heads'"),
+        ({1: 3}, "there is no key 1"),
+        ({"embed_dim": [3]}, "there is no key 'embed_dim'"),
+        ({"head_dim": [16]}, r"head_dim is \[16\], expected whole numbers"),
+        ({"head_dim": "wide"}, "head_dim is 'wide'"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"patch_size": 2.5}, "patch_size is 2.5"),
+        ({"relative_position": 1}, "expected true or false"),
+        ({"init_std": -0.1}, "init_std is -0.1, expected numbers above 0"),
+        ({"channels": True}, "channels is True"),
+    ],
+)
+def test_a_section_of_ours_that_cannot_be_used(section, said):
+    with pytest.raises(LibranasError, match=rf"the section LIBRANAS .*{said}(.|\n)*head_dim, image_size"):
+        network_space(yaml.safe_load(TF_TAS) | {"LIBRANAS": section}, {})
+
+
 def test_vit_bench_101_becomes_a_table_of_the_workflow(shared_dir, tmp_path):
     for name, settings in (("autoformer_tiny_set1", {"preset": "vit-bench-101"}), ("pit", {})):
         content = read_file(shared_dir / "data" / "vit_bench_101" / f"{name}.json")
@@ -198,9 +270,47 @@ def test_genes_that_are_no_numbers(heads):
         read([{"embed_dim": 192, "depth": 1, "num_heads": heads, "mlp_ratio": [3.0]}])
 
 
+def one_block(**changes) -> dict:
+    return {"RETRAIN": {"MLP_RATIO": [4.0], "NUM_HEADS": [3], "DEPTH": 1, "EMBED_DIM": 192} | changes}
+
+
+@pytest.mark.parametrize(
+    ("gene", "value"),
+    [
+        *(("EMBED_DIM", n) for n in (0, -192, 192.5, True, 10**10)),
+        *(("NUM_HEADS", [n]) for n in (0, -3, 2.5, float("inf"), float("nan"))),
+        *(("MLP_RATIO", [n]) for n in (0, -1.0, float("nan"), float("inf"))),
+    ],
+)
+def test_numbers_that_no_network_can_have(gene, value):
+    with pytest.raises(LibranasError, match=rf"no space: {gene.lower()} is .*, expected (whole )?numbers above 0"):
+        read(one_block(**{gene: value}))
+
+
+def test_settings_that_no_network_can_have():
+    entry = {"base_dim": [16], "mlp_ratio": [2], "depth": [1, 4, 2], "num_heads": [2, 2, 2]}
+    for settings in ({"patch_size": 0}, {"num_heads": [2, -2]}, {"mlp_ratio": [float("nan")]}):
+        with pytest.raises(LibranasError, match=r"no space: .* above 0"):
+            read([entry], family="pit", **settings)
+    with pytest.raises(LibranasError, match=r"no space: patch_size is 0"):
+        read(one_block(), preset="tiny", patch_size=0)
+
+
+@pytest.mark.parametrize("key", [1, 2.5, None, True, datetime.date(2024, 1, 1)])
+def test_keys_that_are_no_text(key):
+    with pytest.raises(LibranasError, match=r"the key .* beside a network is no text"):
+        read({key: 2, **one_block()})
+    with pytest.raises(LibranasError, match=r"is no network"):
+        read(one_block(**{"SCORE": {(1, 2): 3}}))
+    table, _ = read({"date": datetime.date(2024, 1, 1), **one_block()})
+    assert len(table) == 1
+
+
 @pytest.mark.parametrize(
     "section",
     [
+        5,
+        {"MLP_RATIO": [3.0], "NUM_HEADS": [-3], "DEPTH": [12], "EMBED_DIM": [192]},
         {"MLP_RATIO": [3.0], "NUM_HEADS": [3], "DEPTH": [12]},
         {"MLP_RATIO": {320: [[4.0]]}, "NUM_HEADS": {320: [[7]]}, "DEPTH": {320: [13]}, "EMBED_DIM": [320]},
         {"MLP_RATIO": [3.0], "NUM_HEADS": 3, "DEPTH": [12], "EMBED_DIM": [192]},
@@ -217,7 +327,7 @@ def test_search_spaces_of_another_kind(section):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(LibranasError, match=r"absent.yaml cannot be read as YAML or JSON \(No such file"):
         read_file(tmp_path / "absent.yaml")
-    for name, text in (("a.json", "{"), ("b.yaml", "a: ]"), ("c.yaml", b"\xff\xfe\x00")):
+    for name, text in (("a.json", "{"), ("b.yaml", "a: ]"), ("c.yaml", b"\xff\xfe\x00"), ("d.yaml", "[" * 5000)):
         path = tmp_path / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(LibranasError, match=rf"{name} cannot be read as YAML or JSON"):
