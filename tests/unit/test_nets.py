@@ -1,5 +1,8 @@
 """Built networks: plain timm models, with relative positions equal to a dense brute force."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import timm
@@ -328,6 +331,19 @@ def test_it_compiles_without_a_graph_break(space, images):
     net.zero_grad()
     net(images).sum().backward()
     torch.testing.assert_close(found, [p.grad for p in net.parameters()])
+    torch._dynamo.reset()
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile's default backend needs a C++ compiler"
+)
+def test_the_default_backend_compiles_it():
+    """Code that inductor writes itself, of one block: each of its kernels is a run of the compiler. Gradients are
+    compared above, where nothing is compiled to machine code."""
+    space = AutoFormerSpace((12,), (1,), (2,), (2.0,), 4, 8, 4, 3, 5, max_relative_position=1)
+    net, images = build(space, space.arch(12, (2,), (2.0,)), seed=1).eval(), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(net)(images), net(images))
     torch._dynamo.reset()
 
 
