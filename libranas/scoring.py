@@ -268,8 +268,8 @@ def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
     pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness._arguments, devices))
 
     def each(_: Callable, archs: Sequence[Arch]) -> Iterator[tuple[float, dict]]:
-        scored = pool.map(_work, [arch for arch in archs if arch.json not in fitness.known])
         try:
+            scored = pool.map(_work, [arch for arch in archs if arch.json not in fitness.known])
             for arch in archs:
                 scores = fitness.known.get(arch.json) or next(scored)
                 yield fitness.of(arch, scores), scores
