@@ -4,9 +4,9 @@
     python benchmarks/clothing_training.py clothing_small_224.tar --try lr=0.002 # one seed, validation images only
 
 What is fixed below was chosen on the 341 validation images, by trainings that ``training/clothing-tried.jsonl`` lists
-(others were stopped early), before the 372 test images were looked at. The probe is scikit-learn's logistic regression on standardised pixels, its
-penalty and the size of its images chosen on the validation images too; both are fitted on the training images alone.
-Killed, the same command goes on. Writes ``benchmarks/training/clothing.json``.
+(others were stopped early), before the 372 test images were looked at. The probe is scikit-learn's logistic regression
+on standardised pixels, its penalty and the size of its images chosen on the validation images too; both are fitted on
+the training images alone. Killed, the same command goes on. Writes ``benchmarks/training/clothing.json``.
 """
 
 import argparse
