@@ -107,14 +107,30 @@ def lock(descriptor: int, what: str, todo: str) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """The complete records of an :class:`AppendLog`, which another process may be writing; none if there is no file."""
+    """The complete records of a log of JSON lines, which another process may be writing; none if there is no file."""
     try:
-        lines = Path(path).read_bytes().splitlines(keepends=True)
+        return _records(Path(path))[0]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise disk_error(error, Path(path)) from error
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def _records(path: Path) -> tuple[list[dict], int]:
+    """The complete records of a log, and how many bytes they take."""
+    records, good = [], 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break  # torn by a kill in the middle of a write, or being written
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise LibranasError(
+                f"{path}, line {number}: not a JSON record; the file was damaged.",
+                "Delete this file and run again; its work is then repeated.",
+            ) from None
+        good += len(line)
+    return records, good
 
 
 class AppendLog:
@@ -127,7 +143,6 @@ class AppendLog:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self.records: list[dict] = []
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
@@ -136,19 +151,7 @@ class AppendLog:
                 f"{self.path} is being written by another process, perhaps one that a killed run left behind.",
                 "Wait until it has ended, or end it (`ps` shows its script below .snakemake/scripts); then run again.",
             )
-            raw = self.path.read_bytes()
-            good = 0
-            for number, line in enumerate(raw.splitlines(keepends=True), start=1):
-                if not line.endswith(b"\n"):
-                    break  # torn by a kill in the middle of a write
-                try:
-                    self.records.append(json.loads(line))
-                except ValueError:
-                    raise LibranasError(
-                        f"{self.path}, line {number}: not a JSON record; the file was damaged.",
-                        "Delete this file and run again; its work is then repeated.",
-                    ) from None
-                good += len(line)
+            self.records, good = _records(self.path)
             self._file.truncate(good)
         except OSError as error:
             raise disk_error(error, self.path) from error

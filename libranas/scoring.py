@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -218,7 +219,7 @@ class Fitness:
 
         Their records have keys that begin with :attr:`scores_key`.
         """
-        for record in (record for log in logs for record in read_log(log)):
+        for record in chain.from_iterable(map(read_log, logs)):
             if record["key"].startswith(self.scores_key):
                 self.known[record["arch"]] = record["detail"]
 

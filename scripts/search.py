@@ -27,8 +27,10 @@ if __name__ == "__main__":  # workers import this file too
         searcher, evaluate = search.strategy(strategy, space, budget, p.seed, p.search, fitness)
         libraries = [version(name) for name in ("scikit-learn", "lightgbm")]
         scored, path = evaluate is fitness, Path(p.progress)
-        key = (fitness.scores_key if scored else "") + digest(p.version, libraries, depends)
-        fitness.recall(sorted(path.parent.glob("*.jsonl")))
+        key = digest(p.version, libraries, depends)
+        if scored:
+            key = fitness.scores_key + key
+            fitness.recall(sorted(path.parent.glob("*.jsonl")))
         with shared_out(fitness, snakemake.threads if scored else 1) as each:
             history = search.run(searcher, evaluate, p.search["evaluations"], path, key, progress, each)
         objectives = p.search["objectives"] if strategy == "nsga2" else ()

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from libranas.errors import LibranasError
+from libranas.files import read_log
 from libranas.progress import SIGNALS
 from libranas.provenance import digest, stream_seed
 from libranas.training.recipe import TrainingRecipe
@@ -178,9 +179,7 @@ class BadImages:
     def found(self) -> dict[str, str]:
         """Name to reason."""
         paths = sorted(self.folder.glob("bad_images-*.jsonl")) if self.folder else []
-        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
-        whole = (json.loads(line) for line in lines if line.endswith("\n"))  # others may be at it
-        return {entry["image"]: entry["reason"] for entry in whole}
+        return {entry["image"]: entry["reason"] for path in paths for entry in read_log(path)}
 
     def check(self) -> int:
         """Their number; LibranasError if they are more than the limit."""
