@@ -11,6 +11,7 @@ rule train:
         out("logs/train/{role}-{seed}.log"),
     benchmark:
         out("times/train/{role}-{seed}.tsv")
+    # of the CPU; on a GPU, those beyond the first read images for it: --set-threads train=5
     threads: 1
     resources:
         mem_mb=grows(3000),

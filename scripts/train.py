@@ -35,6 +35,7 @@ with stage(snakemake) as log:
             r["val_accuracy"],
         ),
         world,
+        workers=snakemake.threads - 1 if world.device.type == "cuda" else 0,
     )
     if world.first:
         save_weights(Path(snakemake.output.weights), model)

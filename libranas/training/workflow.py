@@ -26,6 +26,7 @@ def train_and_test(
     key: str,
     on_epoch: Callable[[dict], None] = lambda record: None,
     world: World | None = None,
+    workers: int = 0,
 ) -> tuple[nn.Module, dict]:
     """Train a network of the space and measure its test accuracy once, after the last epoch.
 
@@ -34,6 +35,7 @@ def train_and_test(
     sets : training, validation and test images
     seeds : master seed and index of this training; the order of images is the same for all networks of an index
     folder : where checkpoints are kept; made for another `key`, they are not used
+    workers : processes that read images; 0: the training reads them itself
 
     Returns
     -------
@@ -46,7 +48,7 @@ def train_and_test(
     size, first = sets[0].images_NCHW.shape[-1], sets[0]
     look = Look(size, first.images_NCHW.shape[1], first.mean_C, first.std_C)
     model = build(space, arch, stream_seed(master, "train", "init", arch.id, index), recipe.drop_path, fused=True)
-    settings = Settings(folder, stream_seed(master, "train", index), key, restart_on_change=True)
+    settings = Settings(folder, stream_seed(master, "train", index), key, workers=workers, restart_on_change=True)
     training = Training(model, train, val, look, recipe, settings, world)
     history = training.fit(on_epoch)
     result = training.evaluate(test)
