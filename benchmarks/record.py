@@ -82,7 +82,7 @@ def agreement_text(folder: Path) -> str:
     return (
         f"On {a['n']} architectures of the default space its Spearman with training from scratch is "
         f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree "
-        f"with {a['between_seeds']:.2f}."
+        f"with {a['between_seeds']['spearman']:.2f}."
     )
 
 

@@ -6,12 +6,14 @@
 For every seed anew: the labelled architectures that the combiner is fitted on, the searches with the same number of
 evaluations, the networks that they find, and a training of each. Networks of one seed see the same order of images.
 Writes ``benchmarks/search/trained-RUN.csv`` (a row a seed and network: size, fitness, test accuracy) and
-``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
+``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, how fitness and test accuracy go
+together, conditions). Killed, it goes on.
 """
 
 import argparse
 import multiprocessing
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,11 @@ from libranas.config import checked
 from libranas.ensemble import fitted
 from libranas.files import read_json, write_json, write_text
 from libranas.layers import WindowChoice
-from libranas.provenance import digest, facts, stream_seed
+from libranas.provenance import digest, facts, stage_version, stream_seed
 from libranas.recipe import ImageSet
 from libranas.scoring import Fitness, Scorer
 from libranas.spaces import Budget, make_space
-from libranas.stats import mean_interval
+from libranas.stats import bootstrap_interval, mean_interval, spearman
 from libranas.training.recipe import make_recipe
 from libranas.training.workflow import train_and_test
 
@@ -69,7 +71,10 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     )
     window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
     fitness = Fitness(scorer, predictor, settings["seeds"], window, config["layers"]["psi"])
-    key = digest(scorer.conditions, calibration, sample.score_AP.to_csv(), accuracy.to_csv(), settings["seeds"])
+    libraries = [version(name) for name in ("torch", "timm", "scikit-learn", "lightgbm")]
+    versions = [*map(stage_version, ("score", "layers", "libra", "search", "train")), *libraries]
+    combiner = config["libra"]["combiner"], calibration, sample.score_AP.to_csv(), accuracy.to_csv()
+    key = digest(versions, scorer.conditions, *combiner, settings, window, config["layers"]["psi"])
 
     def found(name: str) -> Arch:
         searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
@@ -83,7 +88,7 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():
         path = state / f"trained-{seed}-{arch.id}.json"
-        trained = digest(space, arch.id, recipe, manifest["content_sha256"], seed)
+        trained = digest(versions, space, arch.id, recipe, manifest["content_sha256"], seed)
         if not path.exists() or read_json(path)["key"] != trained:
             _, metrics = train_and_test(space, arch, sets, recipe, (seed, 0), path.with_suffix(""), trained)
             write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
@@ -98,10 +103,26 @@ def summary(table: pd.DataFrame) -> dict:
     accuracy = table.pivot(index="seed", columns="network", values="test_accuracy")
     ours = accuracy["evolution"]
     differences = {name: mean_interval(ours - accuracy[name]) for name in accuracy if name != "evolution"}
+    once = table.drop_duplicates(["seed", "id"])
+    by_seed = [rows[["fitness", "test_accuracy"]].to_numpy() for _, rows in once.groupby("seed")]
+
+    def pooled(drawn) -> float:
+        return spearman(*np.concatenate([by_seed[i] for i in drawn]).T)
+
+    # Networks of a seed share a combiner: seeds are what is drawn again.
+    low, high = bootstrap_interval(pooled, np.arange(len(by_seed)), seed=0)
     return {
         "test_accuracy": {name: mean_interval(accuracy[name])._asdict() for name in accuracy},
         "evolution_minus": {name: estimate._asdict() for name, estimate in differences.items()},
         "params": table.groupby("network")["params"].mean().to_dict(),
+        "fitness": table.groupby("network")["fitness"].mean().to_dict(),
+        "fitness_and_accuracy": {
+            "trainings": len(once),
+            "spearman": pooled(range(len(by_seed))),
+            "low": low,
+            "high": high,
+            "within_a_seed": float(np.nanmean([spearman(*rows.T) for rows in by_seed])),
+        },
     }
 
 

@@ -5,8 +5,9 @@
 Writes to ``benchmarks/vit/RUN``: ``inherited.csv`` (architectures, sizes, accuracies with the supernet's weights) and
 ``trained.csv`` (the same for those that were trained: the mean, and each seed), either of which serves as
 `benchmark.table` for the same space; ``trainings.jsonl`` (every training from scratch, with a key of all that it
-depends on); ``scores.csv`` (every proxy, higher = better) and ``scores.h5`` (raw, with costs and conditions:
-docs/store-format.md; without components); ``agreement.json`` (supernet against training, and the noise ceiling);
+depends on); ``scores.csv`` (every proxy, higher = better; those ending in ``_window`` are of the label-free layers
+that ``window.json`` names) and ``scores.h5`` (raw, with costs and conditions: docs/store-format.md; without
+components); ``agreement.json`` (supernet against training, and the noise ceiling);
 ``proxies.csv`` (each proxy on either accuracy, and less #params); ``methods.csv`` (every combiner, trained accuracies);
 ``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of the work, and a run in a new
 place, with more networks or seeds perhaps, takes them up from there:
@@ -23,9 +24,10 @@ import pandas as pd
 from trained_search import configuration
 from vit_bench_101 import proxies_of
 
-from libranas import store
-from libranas.accuracy_table import mean_accuracies
+from libranas import layers, store
+from libranas.accuracy_table import mean_accuracies, read_accuracies
 from libranas.files import AppendLog, read_json, read_log, write_json, write_text
+from libranas.layers import WindowChoice
 
 HERE = Path(__file__).with_name("vit")
 
@@ -35,16 +37,23 @@ def logs(run: Path, config: dict) -> list[Path]:
     return [run / f"state/benchmark/train-{shard}.jsonl" for shard in range(config["sample"]["shards"])]
 
 
+def name(record: dict) -> tuple:
+    """Which training a record is of."""
+    return record["key"], record["arch"], record["seed"]
+
+
 def keep_trainings(run: Path, config: dict, kept: Path) -> int:
     """Adds the trainings of a run to those that are kept; how many there are then."""
     with AppendLog(kept) as log:
-        seen = list(log.records)
+        known = {name(record): record for record in log.records}
         for path in filter(Path.exists, logs(run, config)):
             for record in read_log(path):
-                if record not in seen:
-                    seen.append(record)
+                if name(record) not in known:
+                    known[name(record)] = record
                     log.append(record)
-    return len(seen)
+                elif known[name(record)] != record:
+                    raise SystemExit(f"{path}: {record}, but {kept} has {known[name(record)]}. Keep one of them.")
+    return len(known)
 
 
 def restore_trainings(run: Path, config: dict, kept: Path) -> None:
@@ -52,7 +61,7 @@ def restore_trainings(run: Path, config: dict, kept: Path) -> None:
     for path in logs(run, config):
         with AppendLog(path) as log:
             for record in read_log(kept):
-                if record not in log.records:
+                if name(record) not in map(name, log.records):
                     log.append(record)
 
 
@@ -72,13 +81,14 @@ def main() -> None:
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
 
     scores = store.read(run / "scores/scores.h5")
-    bare = {name: replace(proxy, components={}) for name, proxy in scores.proxies.items()}
+    bare = {proxy: replace(values, components={}) for proxy, values in scores.proxies.items()}
     store.write(folder / "scores.h5", replace(scores, proxies=bare, axes={}))
-    table = pd.read_csv(run / "layers/table.csv", index_col="id")
-    proxies = sorted(config["score"]["proxies"])
-    write_text(folder / "scores.csv", table[proxies].to_csv(float_format="%.5g"))
+    window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
+    table = layers.parts(scores, window, config["layers"]["psi"]).rename_axis("id")
+    sizes, score_AP = table[["params", "macs"]], table.drop(columns="macs")
+    write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.5g"))
 
-    trained = pd.read_csv(run / "benchmark/train.csv")
+    trained = read_accuracies(run / "benchmark/train.csv")
     by_seed = trained.pivot(index="id", columns="seed", values="accuracy").add_prefix("seed_")
     accuracies = {
         "inherited": mean_accuracies(run / "benchmark/supernet.csv"),
@@ -86,7 +96,7 @@ def main() -> None:
     }
     archs = pd.Series({arch.id: arch.json for arch in scores.archs}, name="architecture")
     for source, accuracy in accuracies.items():
-        networks = table[["params", "macs"]].assign(accuracy=accuracy).dropna()
+        networks = sizes.assign(accuracy=accuracy).dropna()
         networks.insert(0, "architecture", archs)
         networks = networks.join(by_seed) if source == "trained" else networks
         write_text(folder / f"{source}.csv", networks.to_csv(index=False, float_format="%.6g"))
@@ -94,13 +104,13 @@ def main() -> None:
     judged = []
     for source, accuracy in accuracies.items():
         ids = accuracy.index
-        judged.append(proxies_of(run.name, source, table.loc[ids, proxies], accuracy))
+        judged.append(proxies_of(run.name, source, score_AP.loc[ids], accuracy))
     judged = pd.concat(judged)
     write_text(folder / "proxies.csv", judged.to_csv(index=False, float_format="%.4g"))
-    for name in ("benchmark/agreement.json", "libra/methods.csv"):
-        shutil.copy(run / name, folder / Path(name).name)
+    for path in ("benchmark/agreement.json", "libra/methods.csv", "layers/window.json"):
+        shutil.copy(run / path, folder / Path(path).name)
     agreement = read_json(run / "benchmark/agreement.json")
-    kept = {key: config[key] for key in ("data", "space", "budget", "seed", "sample", "benchmark")}
+    kept = {key: config[key] for key in ("data", "space", "budget", "seed", "sample", "score", "layers", "benchmark")}
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"}
     manifest = read_json(run / "data/manifest.json")
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}

@@ -1,4 +1,4 @@
-"""Accuracies from a table: a published benchmark, or the user's own measurements."""
+"""Tables of accuracies: those of the stage benchmark; a published benchmark, or the user's own measurements."""
 
 from pathlib import Path
 
@@ -9,9 +9,15 @@ from libranas.errors import LibranasError
 from libranas.spaces import Space
 
 
+def read_accuracies(*paths: str | Path) -> pd.DataFrame:
+    """Trainings in CSV files of the stage benchmark, joined: columns ``id``, ``seed``, ``accuracy``."""
+    # Pandas takes an id for a number where a file has no other and it has no letter, or an e only.
+    return pd.concat([pd.read_csv(path, dtype={"id": str}) for path in paths], ignore_index=True)
+
+
 def mean_accuracies(path: str | Path) -> pd.Series:
     """Accuracy of each architecture (by id), the mean over its trainings, from a CSV file of the stage benchmark."""
-    return pd.read_csv(path).groupby("id")["accuracy"].mean()
+    return read_accuracies(path).groupby("id")["accuracy"].mean()
 
 
 def read_table(

@@ -1,6 +1,7 @@
 """Things put side by side: the winner and its controls over the seeds; two sources of accuracies."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -92,15 +93,14 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
     Returns
     -------
     dict: Spearman with 95 % bootstrap interval, Kendall, n, and each source's Spearman with #params; where the
-    first has several seeds, also ``between_seeds``, the Spearman of its first two seeds, and ``noise``, see
+    first has several seeds, also ``between_seeds``, see :func:`between_seeds`, and ``noise``, see
     :func:`noise_ceiling`.
     """
     a, b = (table.groupby("id")["accuracy"].mean() for table in (one, other))
     ids = a.index.intersection(b.index)
     a, b, size = a[ids], b[ids], params[ids]
     low, high = bootstrap_interval(spearman, a, b, seed=stream_seed(seed, "agreement"))
-    by_seed = one.pivot(index="id", columns="seed", values="accuracy").dropna(axis=1, how="all")
-    repeated = by_seed.iloc[:, :2].dropna() if by_seed.shape[1] > 1 else None
+    repeated = one["id"].duplicated().any()
     return {
         "n": len(ids),
         "spearman": spearman(a, b),
@@ -109,17 +109,13 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
         "kendall": kendall(a, b),
         "first_with_params": spearman(a, size),
         "other_with_params": spearman(b, size),
-        "between_seeds": None if repeated is None else spearman(repeated[0], repeated[1]),
-        "noise": None if repeated is None else noise_ceiling(one, seed),
+        "between_seeds": between_seeds(one, seed) if repeated else None,
+        "noise": noise_ceiling(one, seed) if repeated else None,
     }
 
 
-def noise_ceiling(table: pd.DataFrame, seed: int) -> dict:
-    """How well any predictor could rank architectures by the accuracy of one training, given the noise of its seed.
-
-    An accuracy is taken as that of the architecture plus independent normal noise of one size. With reliability
-    r = 1 - noise variance / variance over architectures, a predictor of the architecture's own accuracy has the
-    correlation sqrt(r) with that of one training (Spearman 1904), and the rank correlation 6/pi asin(sqrt(r) / 2).
+def between_seeds(table: pd.DataFrame, seed: int) -> dict:
+    """Rank agreement of two trainings of the same architectures with other seeds.
 
     Parameters
     ----------
@@ -127,29 +123,65 @@ def noise_ceiling(table: pd.DataFrame, seed: int) -> dict:
 
     Returns
     -------
-    dict: ``noise_std`` (within architectures, pooled), ``spread_std`` (over architectures, one training each),
-    ``ceiling`` (Spearman) with 95 % bootstrap interval ``low``, ``high`` over architectures, ``architectures``,
-    ``repeated`` (those with several seeds) and ``trainings``. Accuracies in the unit of the table.
+    dict: ``spearman``, the mean over the pairs of seeds, each weighted with its number of architectures, with 95 %
+    bootstrap interval ``low``, ``high`` over architectures; ``n`` architectures, ``pairs``
+    """
+    by_seed = table.pivot(index="id", columns="seed", values="accuracy").dropna(thresh=2)
+
+    def mean(accuracy_AR: np.ndarray) -> float:
+        both = [~np.isnan(accuracy_AR[:, pair]).any(1) for pair in pairs]
+        rho = [spearman(*accuracy_AR[known][:, pair].T) for known, pair in zip(both, pairs, strict=True)]
+        return float(np.average(rho, weights=[known.sum() for known in both]))
+
+    pairs = [
+        list(p)
+        for p in combinations(range(by_seed.shape[1]), 2)
+        if by_seed.iloc[:, list(p)].notna().all(axis=1).sum() > 2
+    ]
+    accuracy_AR = by_seed.to_numpy()
+    low, high = bootstrap_interval(mean, accuracy_AR, seed=stream_seed(seed, "between seeds"))
+    return {"spearman": mean(accuracy_AR), "low": low, "high": high, "n": len(by_seed), "pairs": len(pairs)}
+
+
+def noise_ceiling(table: pd.DataFrame, seed: int) -> dict:
+    """How well any predictor could rank architectures by their mean accuracies in a table, given the noise of seeds.
+
+    The accuracy of a training is taken as that of the architecture plus independent normal noise of one size. With
+    reliability r = 1 - mean noise variance of the means / their variance, a predictor of the architectures' own
+    accuracies has the correlation sqrt(r) with the means (Spearman 1904), and the rank correlation
+    6/pi asin(sqrt(r) / 2). What the choice of validation images adds to all trainings of an architecture alike is not
+    seen, so that the true ceiling is rather lower.
+
+    Parameters
+    ----------
+    table : ``id``, ``seed``, ``accuracy``; some architectures with several seeds
+
+    Returns
+    -------
+    dict: ``noise_std`` (of one training, pooled within architectures), ``network_std`` (of the architectures' own
+    accuracies), ``ceiling`` (Spearman) with 95 % bootstrap interval ``low``, ``high`` over architectures,
+    ``architectures``, ``repeated`` (those with several seeds) and ``trainings``. Accuracies in the unit of the table.
     """
     groups = table.groupby("id")["accuracy"]
-    squares = groups.var(ddof=0).to_numpy() * groups.size().to_numpy()
-    extra = groups.size().to_numpy() - 1
-    first = table.sort_values("seed").groupby("id")["accuracy"].first().to_numpy()
+    means, counts = groups.mean().to_numpy(), groups.size().to_numpy()
+    squares = groups.var(ddof=0).to_numpy() * counts
 
-    def ceiling(first_A, squares_A, extra_A) -> float:
-        if not extra_A.any() or np.ptp(first_A) == 0:
+    def ceiling(mean_A, squares_A, count_A) -> float:
+        if (count_A == 1).all() or np.ptp(mean_A) == 0:
             return float("nan")
-        reliability = max(0.0, 1 - squares_A.sum() / extra_A.sum() / first_A.var(ddof=1))
+        noise = squares_A.sum() / (count_A - 1).sum() * (1 / count_A).mean()
+        reliability = max(0.0, 1 - noise / mean_A.var(ddof=1))
         return float(6 / np.pi * np.arcsin(np.sqrt(reliability) / 2))
 
-    low, high = bootstrap_interval(ceiling, first, squares, extra, seed=stream_seed(seed, "noise"))
+    low, high = bootstrap_interval(ceiling, means, squares, counts, seed=stream_seed(seed, "noise"))
+    noise = squares.sum() / (counts - 1).sum()
     return {
-        "noise_std": float(np.sqrt(squares.sum() / extra.sum())),
-        "spread_std": float(first.std(ddof=1)),
-        "ceiling": ceiling(first, squares, extra),
+        "noise_std": float(np.sqrt(noise)),
+        "network_std": float(np.sqrt(max(0.0, means.var(ddof=1) - noise * (1 / counts).mean()))),
+        "ceiling": ceiling(means, squares, counts),
         "low": low,
         "high": high,
-        "architectures": len(first),
-        "repeated": int((extra > 0).sum()),
+        "architectures": len(means),
+        "repeated": int((counts > 1).sum()),
         "trainings": len(table),
     }

@@ -27,6 +27,7 @@ STAGE_VERSIONS = {
     "score": 3,
     "layers": 1,
     "benchmark": 1,
+    "agreement": 1,
     "libra": 3,
     "search": 2,
     "train": 2,

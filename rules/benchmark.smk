@@ -119,7 +119,7 @@ rule agreement:
         mem_mb=grows(1000),
         runtime=grows(10),
     params:
-        version=stage_version("benchmark"),
+        version=stage_version("agreement"),
         seed=config["seed"],
     script:
         "../scripts/agreement.py"

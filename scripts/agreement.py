@@ -4,11 +4,12 @@ import pandas as pd
 from _stage import stage
 
 with stage(snakemake) as log:
+    from libranas.accuracy_table import read_accuracies
     from libranas.compare import agreement
     from libranas.files import write_json
     from libranas.provenance import facts
 
-    train, supernet = (pd.read_csv(snakemake.input[k]) for k in ("train", "supernet"))
+    train, supernet = (read_accuracies(snakemake.input[k]) for k in ("train", "supernet"))
     params = pd.read_csv(snakemake.input.archs, index_col="id")["params"]
     result = agreement(train, supernet, params, snakemake.params.seed)
     write_json(snakemake.output.agreement, {**result, "facts": facts()})

@@ -1,5 +1,6 @@
 """Train a supernet and take its inherited-weight accuracies."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,8 @@ with stage(snakemake) as log:
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
     space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
     train, val = images_of(snakemake.input.images, manifest, "train", "val")
-    key = digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device)
+    libraries = version("torch"), version("timm")
+    key = digest(p.version, *libraries, manifest["content_sha256"], space, recipe, p.seed, device)
     say = lambda r: log.info("supernet: epoch %d of %d, loss %.3f", r["epoch"] + 1, recipe.epochs, r["loss"])  # noqa: E731
     supernet, history = train_supernet(space, train, recipe, p.seed, Path(p.checkpoint), key, device, say)
     table = inherit(supernet, archs_of(snakemake.input.archs, count=p.labelled), val, progress)

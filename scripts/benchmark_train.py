@@ -1,5 +1,6 @@
 """Train one shard of the benchmark's architectures from scratch, for a short time."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from _stage import archs_of, images_of, space_of, stage, use_threads
@@ -27,7 +28,7 @@ with stage(snakemake) as log:
         [max(p.seeds, p.repeated["seeds"] if arch.id in often else 0) for arch in archs],
         p.seed,
         Path(p.progress),
-        digest(p.version, manifest["content_sha256"], space, recipe, p.seed, device),
+        digest(p.version, version("torch"), version("timm"), manifest["content_sha256"], space, recipe, p.seed, device),
         device,
         progress,
     )

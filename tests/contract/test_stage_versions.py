@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 
-from libranas import benchmark, data, engine, ensemble, layers, proxies, search, store
+from libranas import benchmark, compare, data, engine, ensemble, layers, proxies, search, store
 from libranas.export import export_timm, model_card
 from libranas.latency import Latency, measure
 from libranas.nets import build
@@ -162,6 +162,15 @@ def label(folder: Path) -> dict:
     }
 
 
+def agreement(folder: Path) -> dict:
+    rng = np.random.default_rng(0)
+    accuracy_A, ids = rng.normal(0.5, 0.1, 20), [f"a{i:02d}" for i in range(20)]
+    rows = [(ids[i], s, accuracy_A[i] + rng.normal(0, 0.05)) for i in range(20) for s in range(3 if i < 8 else 1)]
+    trained = pd.DataFrame(rows, columns=["id", "seed", "accuracy"])
+    inherited = pd.DataFrame({"id": ids, "seed": 0, "accuracy": accuracy_A + rng.normal(0, 0.1, 20)})
+    return compare.agreement(trained, inherited, pd.Series(accuracy_A, ids), seed=1)
+
+
 def libra(folder: Path) -> dict:
     rng = np.random.default_rng(0)
     accuracy = rng.normal(size=60)
@@ -251,6 +260,7 @@ STAGES = {
     "score": score,
     "layers": read_layers,
     "benchmark": label,
+    "agreement": agreement,
     "libra": libra,
     "search": run_search,
     "train": final_training,
@@ -262,6 +272,7 @@ TOLERANCE = {
     "latency": 1e-9,
     "score": 1e-9,
     "layers": 1e-12,
+    "agreement": 1e-12,
     "libra": 1e-9,
     "train": 1e-3,
     "export": 1e-12,

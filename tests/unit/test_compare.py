@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas.compare import agreement, noise_ceiling
+from libranas.compare import agreement, between_seeds, noise_ceiling
 from libranas.stats import spearman
 
 
@@ -21,12 +21,37 @@ def trainings(rng, n=2000, repeated=2000, seeds=3, spread=2.0, noise=1.0):
 def test_noise_ceiling_is_what_the_true_accuracies_reach(spread, noise):
     table, truth = trainings(np.random.default_rng(0), spread=spread, noise=noise)
     found = noise_ceiling(table, 0)
-    first = table[table["seed"] == 0].set_index("id")["accuracy"]
-    assert found["ceiling"] == pytest.approx(spearman(truth, first[truth.index]), abs=0.03)
+    means = table.groupby("id")["accuracy"].mean()
+    assert found["ceiling"] == pytest.approx(spearman(truth, means[truth.index]), abs=0.03)
     assert found["noise_std"] == pytest.approx(noise, rel=0.05)
-    assert found["spread_std"] == pytest.approx(np.hypot(spread, noise), rel=0.05)
+    assert found["network_std"] == pytest.approx(spread, rel=0.05)
     assert found["low"] < found["ceiling"] < found["high"]
     assert (found["architectures"], found["repeated"], found["trainings"]) == (2000, 2000, 6000)
+
+
+def test_noise_ceiling_of_unequal_numbers_of_trainings():
+    table, truth = trainings(np.random.default_rng(4), repeated=400, seeds=8)
+    means = table.groupby("id")["accuracy"].mean()
+    found = noise_ceiling(table, 0)
+    assert found["ceiling"] == pytest.approx(spearman(truth, means[truth.index]), abs=0.02)
+    once = noise_ceiling(trainings(np.random.default_rng(4), repeated=20, seeds=8)[0], 0)
+    assert once["ceiling"] < found["ceiling"]
+
+
+def test_seeds_agree_over_all_their_pairs():
+    table, _ = trainings(np.random.default_rng(5), n=60, repeated=60, seeds=2)
+    wide = table.pivot(index="id", columns="seed", values="accuracy")
+    found = between_seeds(table, 0)
+    assert found["spearman"] == spearman(wide[0], wide[1]) and (found["n"], found["pairs"]) == (60, 1)
+    assert found["low"] < found["spearman"] < found["high"]
+
+    more, _ = trainings(np.random.default_rng(5), n=60, repeated=12, seeds=4)
+    more = more[~((more["id"] == "a0003") & (more["seed"] == 3))]
+    wide = more.pivot(index="id", columns="seed", values="accuracy").iloc[:12]
+    expected = [spearman(*wide[[a, b]].dropna().to_numpy().T) for a in range(4) for b in range(a + 1, 4)]
+    found = between_seeds(more, 0)
+    assert (found["n"], found["pairs"]) == (12, 6)
+    assert found["spearman"] == pytest.approx(np.average(expected, weights=[12, 12, 11, 12, 11, 11]))
 
 
 def test_noise_ceiling_of_few_repeats_and_of_nothing_but_noise():
@@ -45,5 +70,4 @@ def test_agreement_with_some_repeats():
     assert found["n"] == 60 and found["other_with_params"] == 1 and found["noise"]["repeated"] == 10
     single = agreement(table[table["seed"] == 0], other, truth, 0)
     assert single["between_seeds"] is None and single["noise"] is None
-    both = table[table["seed"] < 2].pivot(index="id", columns="seed", values="accuracy").dropna()
-    assert found["between_seeds"] == spearman(both[0], both[1]) and len(both) == 10
+    assert found["between_seeds"] == between_seeds(table, 0) and found["between_seeds"]["n"] == 10
