@@ -53,6 +53,7 @@ rule all:
 
 
 check_targets()
+check_space()
 
 
 onstart:
@@ -61,7 +62,8 @@ onstart:
 
 onsuccess:
     end()
-    print(f"Report: {out('report.html')}")
+    if os.path.exists(out("report.html")):
+        print(f"Report: {out('report.html')}")
 
 
 onerror:

@@ -79,10 +79,11 @@ def results_text(folder: Path) -> str:
 def agreement_text(folder: Path) -> str:
     """How well supernet and training agree, in a sentence."""
     a = json.loads((folder / "agreement.json").read_text())
+    seeds = a["between_seeds"]
     return (
         f"On {a['n']} architectures of the default space its Spearman with training from scratch is "
         f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree "
-        f"with {a['between_seeds']['spearman']:.2f}."
+        f"with {seeds['spearman']:.2f} ({seeds['low']:.2f} to {seeds['high']:.2f})."
     )
 
 

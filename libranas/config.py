@@ -31,7 +31,7 @@ def checked(config: dict, schema_path: str | Path) -> dict:
     if problems:
         raise LibranasError(
             "The configuration is not usable:\n" + "\n".join(f"  * {p}" for p in problems),
-            "Correct config.yaml, the --configfile or the --config option; config/schema.yaml describes every key.",
+            "Correct config.yaml, the --configfile or the --config option; config/schema.yaml lists every key.",
         )
     if config["sample"]["shards"] == "auto":
         config["sample"]["shards"] = shards_for(config["sample"]["count"])
@@ -120,7 +120,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         kinds = [wanted] if isinstance(wanted, str) else wanted
         return f"{key}: expected {' or '.join(_KINDS[k] for k in kinds)}, got {found!r}"
     if rule == "enum":
-        return f"{key}: expected one of {', '.join(map(str, wanted))}, got {found!r}"
+        return f"{key}: expected one of {', '.join('null' if w is None else str(w) for w in wanted)}, got {found!r}"
     if rule == "anyOf":
         kinds = [", ".join(map(str, s["enum"])) if "enum" in s else _KINDS[s["type"]] for s in wanted]
         return f"{key}: expected {' or '.join(kinds)}, got {found!r}"
@@ -161,8 +161,15 @@ def _misfits(config: dict) -> list[str]:
         problems.append("benchmark.table: needed for benchmark.method table")
     if method == "supernet" and config["space"]["family"] != "autoformer":
         problems.append("benchmark.method: only networks of the space autoformer share their weights in a supernet")
-    if config["data"]["adapter"] != "digits" and not config["data"]["path"]:
-        problems.append(f"data.path: needed for data.adapter {config['data']['adapter']}")
+    adapter, space = config["data"]["adapter"], config["space"]
+    if adapter != "digits" and not config["data"]["path"]:
+        problems.append(f"data.path: needed for data.adapter {adapter}")
+    own = {key for key, value in space.items() if value is not None} - {"family", "preset"}
+    if adapter != "digits" and space["family"] == "autoformer" and space.get("preset") == "digits" and not own:
+        problems.append(
+            f"space.preset: digits is for images of 8 x 8, not for data.adapter {adapter}; name another preset, or "
+            "choices. A file that is to lie on top of another preset needs that one named before it"
+        )
     if config["layers"]["rule"] == "fixed" and config["layers"]["fixed"] is None:
         problems.append("layers.fixed: needed for layers.rule fixed")
     if config["train"] and not config["search"]:

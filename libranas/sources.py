@@ -753,6 +753,17 @@ ADAPTERS = {
 }
 
 
+@contextmanager
+def opened(kind: str, path: Path | None, called: str) -> Iterator[Source]:
+    """A source where there is no configuration: what its errors say of ``data.path`` is said of what it is `called`."""
+    try:
+        with ADAPTERS[kind](path) as source:
+            yield source
+    except LibranasError as error:
+        what = error.what.replace(f" (data.adapter is '{kind}')", "").replace("data.path", called)
+        raise LibranasError(what, re.sub("`data.path`( in the config)?", f"`{called}`", error.todo)) from error
+
+
 def read_npz(path: str | os.PathLike, keys: Sequence[str], todo: str) -> list[np.ndarray]:
     """Arrays of an .npz file, never unpickled; whatever is wrong with the file is named in the error."""
     if not Path(path).is_file():
@@ -761,4 +772,6 @@ def read_npz(path: str | os.PathLike, keys: Sequence[str], todo: str) -> list[np
         with np.load(path, allow_pickle=False) as arrays:
             return [arrays[key] for key in keys]
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise LibranasError(f"{path} is not an .npz file with {', '.join(keys)} ({error}).", todo) from error
+        # numpy takes what is no archive for a pickle, and recommends to load it unsafely
+        reason = "it is no zip archive" if isinstance(error, ValueError) and "pickle" in str(error) else error
+        raise LibranasError(f"{path} is not an .npz file with {', '.join(keys)} ({reason}).", todo) from error

@@ -99,9 +99,28 @@ def begin():
         raise WorkflowError(str(error)) from None
 
 
+def check_space():
+    """Refuse a search space that cannot be, before the images are prepared. Jobs need not ask again."""
+    if workflow.is_main_process:
+        from libranas.spaces import make_space
+
+        try:
+            make_space(config["space"], config["data"]["image_size"], config["data"]["channels"], classes=2)
+        except LibranasError as error:
+            raise WorkflowError(str(error)) from None
+
+
+#: Targets that there are only with a section of the configuration, which is null unless asked for.
+NEEDED = {"full_training": "full_training", "published": "published.tables", "search": "search", "train": "train"}
+
+
 def check_targets():
-    """Explain a file of this run that no rule makes; Snakemake would only say that none does."""
+    """Explain a target that no rule makes; Snakemake would only say that none does."""
     for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
+        if target in NEEDED and all(r.name != target for r in workflow.rules):
+            raise WorkflowError(
+                f"There is no {target} in this run.\n  -> Set `{NEEDED[target]}` in the config; config/schema.yaml says to what."
+            )
         if target.startswith(f"{RUN}/") and not any(r.is_producer(target) for r in workflow.rules):
             choices = "; ".join(f"{name}: {', '.join(values)}" for name, values in WILDCARDS.items())
             raise WorkflowError(

@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 import shutil
 import textwrap
 import typing
@@ -32,7 +31,7 @@ from libranas.errors import LibranasError
 from libranas.files import write_json
 from libranas.provenance import facts
 from libranas.scorecard import ScoreCard
-from libranas.sources import ADAPTERS, LAYOUTS, Item, Source
+from libranas.sources import LAYOUTS, Item, Source, opened
 
 
 def add(commands) -> None:
@@ -177,12 +176,8 @@ def _open_images(path: Path) -> Iterator[Source]:
     path = path.expanduser()
     if not path.exists():
         raise LibranasError(f"--images {path} does not exist.", f"Name {LAYOUTS['folder']}.")
-    try:
-        with ADAPTERS["folder"](path) as source:
-            yield source
-    except LibranasError as error:
-        what = error.what.replace(" (data.adapter is 'folder')", "")
-        raise LibranasError(what, re.sub("`data.path`( in the config)?", "`--images`", error.todo)) from error
+    with opened("folder", path, "--images") as source:
+        yield source
 
 
 def _chosen(source: Source, path: Path, batch: int, seed: int) -> list[Item]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from libranas.data import open_image, pinned_splits
 from libranas.errors import LibranasError
-from libranas.sources import ADAPTERS, Item
+from libranas.sources import ADAPTERS, Item, opened
 
 
 class ItemImages:
@@ -62,7 +62,7 @@ def open_splits(
             f"KIND is one of {', '.join(ADAPTERS)} (docs/data-sets.md).",
         )
     shares = {"val": val_share, "test": test_share}
-    with ADAPTERS[kind](Path(path).expanduser() if path else None) as source:
+    with opened(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
         if len(source.classes) < 2:
             raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
         left_out = [split for split, share in shares.items() if not share and split not in source.splits]

@@ -612,6 +612,8 @@ def test_bad_npz_files_are_named(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", sources.LAYOUTS["cifar10"])
+    path.write_bytes(b"no archive")
+    assert "pickle" not in refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", "it is no zip archive")
     np.savez(path, **{key: value for key, value in arrays.items() if key != "is_test"})
     refused(tmp_path, cifar_settings(path), "c.npz", "is_test")
     for wrong in ({"offset": arrays["offset"][:-1]}, {"blob": arrays["blob"][:-9]}, {"label": arrays["label"][1:]}):

@@ -354,6 +354,8 @@ def test_settings_that_do_not_make_a_space():
         make_space({"family": "resnet"}, 8, 1, 2)
     with pytest.raises(LibranasError, match=r"num_heads 3 does not divide space.embed_dim 8, but .*head_dim is auto"):
         AutoFormerSpace((8,), (1,), (2, 3), (1.0,), head_dim="auto")
+    with pytest.raises(LibranasError, match=r"mlp_ratio 0.1: an MLP of blocks 8 wide has no unit"):
+        AutoFormerSpace((8,), (1,), (1,), (0.1, 2.0))
     with pytest.raises(LibranasError, match=r"patch_size 3 does not divide data.image_size 8"):
         AutoFormerSpace((8,), (1,), (1,), (1.0,), image_size=8, patch_size=3)
 

@@ -35,7 +35,7 @@ def complaint(run: Run, target: str, changes: dict | None = None) -> str:
 )
 def test_a_wrong_configuration(fresh, changes, sentence):
     message = complaint(fresh, MANIFEST, changes)
-    assert sentence in message and "config/schema.yaml describes every key" in message
+    assert sentence in message and "config/schema.yaml lists every key" in message
     assert not (fresh.folder / "results").exists()
 
 
@@ -43,6 +43,17 @@ def test_a_target_that_names_nothing(fresh):
     message = complaint(fresh, "results/tiny/scores/shards/99.h5")
     assert "No stage of this run makes results/tiny/scores/shards/99.h5" in message
     assert "shard: 0, 1;" in message
+
+
+def test_a_space_that_cannot_be_is_refused_before_the_images_are_prepared(fresh):
+    message = complaint(fresh, MANIFEST, {"space": {"patch_size": 3}})
+    assert "space.patch_size 3 does not divide data.image_size 8" in message
+    assert not (fresh.folder / "results").exists()
+
+
+def test_a_target_that_needs_a_section(fresh):
+    message = complaint(fresh, "full_training")
+    assert "There is no full_training in this run" in message and "Set `full_training` in the config" in message
 
 
 def test_missing_data(fresh):
