@@ -111,11 +111,12 @@ class AutoFormerSpace:
                 f"space.patch_size {self.patch_size} does not divide data.image_size {self.image_size}.",
                 "Choose a patch size that divides the image size.",
             )
-        if min(self.embed_dim) * min(self.mlp_ratio) < 1:
-            raise LibranasError(
-                f"space.mlp_ratio {min(self.mlp_ratio)}: an MLP of blocks {min(self.embed_dim)} wide has no unit then.",
-                "Choose larger ratios or widths; published ratios are 2 to 4.",
-            )
+        for width, ratio in product(self.embed_dim, self.mlp_ratio):
+            if width * ratio < 1:
+                raise LibranasError(
+                    f"space.mlp_ratio {ratio}: an MLP of blocks {width} wide has no unit then.",
+                    "Choose larger ratios or widths; published ratios are 2 to 4.",
+                )
         if self.head_dim == "auto":
             for width, heads in product(self.embed_dim, self.num_heads):
                 if width % heads:
