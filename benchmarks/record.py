@@ -64,9 +64,10 @@ def results_text(folder: Path) -> str:
         "",
         summary["verdict"],
         "",
-        f"LIBRA chose {', '.join(choice['proxies'])} from {choice['n']} labels; on {held['n']} other architectures "
-        f"the combination has Spearman {held['spearman']:.2f} (95 % bootstrap interval {held['low']:.2f} to "
-        f"{held['high']:.2f}). Every method with {methods['n_calibration'].iloc[0]} labels, mean Spearman over "
+        f"From {choice['n']} networks with a known accuracy (*labels*) LIBRA chose {', '.join(choice['proxies'])}; "
+        f"together they rank {held['n']} other networks with a Spearman correlation of {held['spearman']:.2f} (95 % "
+        f"bootstrap interval {held['low']:.2f} to {held['high']:.2f}). Mean Spearman of every method with "
+        f"{methods['n_calibration'].iloc[0]} labels over "
         f"{methods['splits'].iloc[0]} random splits: {best}.",
         "",
         f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, "
@@ -144,4 +145,6 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or Path(sys.argv[1]).name not in FILES:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]))
