@@ -71,10 +71,12 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     )
     window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
     fitness = Fitness(scorer, predictor, settings["seeds"], window, config["layers"]["psi"])
-    libraries = [version(name) for name in ("torch", "timm", "scikit-learn", "lightgbm")]
-    versions = [*map(stage_version, ("score", "layers", "libra", "search", "train")), *libraries]
+    networks_of = version("torch"), version("timm")
+    learners = version("scikit-learn"), version("lightgbm")
+    versions = *map(stage_version, ("score", "layers", "libra", "search")), *networks_of, *learners
+    how = {name: value for name, value in settings.items() if name not in ("evaluations", "workers")}
     combiner = config["libra"]["combiner"], calibration, sample.score_AP.to_csv(), accuracy.to_csv()
-    key = digest(versions, scorer.conditions, *combiner, settings, window, config["layers"]["psi"])
+    key = digest(versions, scorer.conditions, *combiner, how, window, config["layers"]["psi"])
 
     def found(name: str) -> Arch:
         searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
@@ -88,7 +90,7 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():
         path = state / f"trained-{seed}-{arch.id}.json"
-        trained = digest(versions, space, arch.id, recipe, manifest["content_sha256"], seed)
+        trained = digest(stage_version("train"), networks_of, space, arch.id, recipe, manifest["content_sha256"], seed)
         if not path.exists() or read_json(path)["key"] != trained:
             _, metrics = train_and_test(space, arch, sets, recipe, (seed, 0), path.with_suffix(""), trained)
             write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
@@ -99,7 +101,8 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
 
 
 def summary(table: pd.DataFrame) -> dict:
-    """Mean test accuracy of every kind of network, and how much more that of evolution is, paired by seed."""
+    """Mean test accuracy of every kind of network, how much more that of evolution is, paired by seed, and how well
+    fitness ranks all that were trained."""
     accuracy = table.pivot(index="seed", columns="network", values="test_accuracy")
     ours = accuracy["evolution"]
     differences = {name: mean_interval(ours - accuracy[name]) for name in accuracy if name != "evolution"}

@@ -386,10 +386,13 @@ def projection(path: Path | None, world: World, workers: int, peak_tflops: float
     macs = space.macs(space.arch(*(AUTOFORMER_S[k] for k in ("embed_dim", "num_heads", "mlp_ratio"))))
     flop = 6 * macs  # of an image: a multiplication and an addition, forward and twice that backward
     result: dict = {"macs": macs, "network": {}}
+
+    def share(speed: float) -> float | None:
+        return speed * flop / (peak_tflops * 1e12) if peak_tflops else None
+
     for way in ("eager", "compiled"):
         speed = network_alone(autoformer_s(1000), 256, 50, 20, world.device, way == "compiled")
-        share = speed * flop / (peak_tflops * 1e12) if peak_tflops else None
-        result["network"][way] = {"images_per_second": speed, "share_of_peak": share}
+        result["network"][way] = {"images_per_second": speed, "share_of_peak": share(speed)}
         print("the network alone", way, result["network"][way], flush=True)
     for name, images in kinds.items():
         torch.cuda.reset_peak_memory_stats()
@@ -400,7 +403,7 @@ def projection(path: Path | None, world: World, workers: int, peak_tflops: float
         result[name] = {
             "images_per_second": speed,
             "peak_bytes": peak_memory(world.device),
-            "share_of_peak": speed * flop / (peak_tflops * 1e12) if peak_tflops else None,
+            "share_of_peak": share(speed),
             "hours_on_one": hours,
             "hours_on_eight_if_perfect": {epochs: value / 8 for epochs, value in hours.items()},
         }

@@ -2,15 +2,15 @@
 
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml
 
-Writes to ``benchmarks/vit/RUN``: ``inherited.csv`` (architectures, sizes, accuracies with the supernet's weights) and
-``trained.csv`` (the same for those that were trained: the mean, and each seed), either of which serves as
+Writes to ``benchmarks/vit/RUN``: ``inherited.csv`` (architectures, sizes, accuracies with the supernet's weights)
+and ``trained.csv`` (the same for those that were trained: the mean, and each seed), either of which serves as
 `benchmark.table` for the same space; ``trainings.jsonl`` (every training from scratch, with a key of all that it
 depends on); ``scores.csv`` (every proxy, higher = better; those ending in ``_window`` are of the label-free layers
 that ``window.json`` names) and ``scores.h5`` (raw, with costs and conditions: docs/store-format.md; without
-components); ``agreement.json`` (supernet against training, and the noise ceiling);
-``proxies.csv`` (each proxy on either accuracy, and less #params); ``methods.csv`` (every combiner, trained accuracies);
-``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of the work, and a run in a new
-place, with more networks or seeds perhaps, takes them up from there:
+components); ``agreement.json`` (supernet against training, and the noise ceiling); ``proxies.csv`` (each proxy on
+either accuracy, and less #params); ``methods.csv`` (every combiner on trained accuracies, with L-SWAG of the
+window, as in every run); ``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of
+the work, and a run in a new place, with more networks or seeds perhaps, takes them up from there:
 
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --restore     # then snakemake as above
 """
@@ -84,9 +84,10 @@ def main() -> None:
     bare = {proxy: replace(values, components={}) for proxy, values in scores.proxies.items()}
     store.write(folder / "scores.h5", replace(scores, proxies=bare, axes={}))
     window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
-    table = layers.parts(scores, window, config["layers"]["psi"]).rename_axis("id")
-    sizes, score_AP = table[["params", "macs"]], table.drop(columns="macs")
-    write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.5g"))
+    drawn = pd.read_csv(run / "sample/archs.csv", dtype={"id": str})["id"]
+    table = layers.parts(scores, window, config["layers"]["psi"]).loc[drawn].rename_axis("id")
+    sizes, score_AP = table[["params", "macs"]].astype(int), table.drop(columns="macs")
+    write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.8g"))
 
     trained = read_accuracies(run / "benchmark/train.csv")
     by_seed = trained.pivot(index="id", columns="seed", values="accuracy").add_prefix("seed_")
@@ -110,11 +111,12 @@ def main() -> None:
     for path in ("benchmark/agreement.json", "libra/methods.csv", "layers/window.json"):
         shutil.copy(run / path, folder / Path(path).name)
     agreement = read_json(run / "benchmark/agreement.json")
+    facts = scores.provenance["parts"][0]  # of the first shard; the key of a training names its libraries
     kept = {key: config[key] for key in ("data", "space", "budget", "seed", "sample", "score", "layers", "benchmark")}
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"}
     manifest = read_json(run / "data/manifest.json")
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}
-    write_json(folder / "conditions.json", {**kept, "images": images, "facts": agreement["facts"]})
+    write_json(folder / "conditions.json", {**kept, "images": images, "facts": facts})
 
     print(judged.pivot(index="proxy", columns="task", values="spearman").round(3).to_string())
     print({key: agreement[key] for key in ("n", "spearman", "low", "high", "noise")})

@@ -88,7 +88,7 @@ def _sentence(name: str, difference: float, low: float, high: float, p: float) -
 
 
 def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: int) -> dict:
-    """Rank agreement of two sources of accuracies (columns ``id``, ``accuracy``) on the same architectures.
+    """Rank agreement of two sources of accuracies (columns ``id``, ``seed``, ``accuracy``) on the same architectures.
 
     Returns
     -------
@@ -123,22 +123,21 @@ def between_seeds(table: pd.DataFrame, seed: int) -> dict:
 
     Returns
     -------
-    dict: ``spearman``, the mean over the pairs of seeds, each weighted with its number of architectures, with 95 %
-    bootstrap interval ``low``, ``high`` over architectures; ``n`` architectures, ``pairs``
+    dict: ``spearman``, the mean over the pairs of seeds that three architectures or more share, each weighted with
+    their number, with 95 % bootstrap interval ``low``, ``high`` over architectures (NaN: none do); ``n`` architectures
+    with several seeds, ``pairs`` of seeds
     """
     by_seed = table.pivot(index="id", columns="seed", values="accuracy").dropna(thresh=2)
+    accuracy_AR = by_seed.to_numpy()
+    pairs = [list(pair) for pair in combinations(range(accuracy_AR.shape[1]), 2)]
 
     def mean(accuracy_AR: np.ndarray) -> float:
-        both = [~np.isnan(accuracy_AR[:, pair]).any(1) for pair in pairs]
-        rho = [spearman(*accuracy_AR[known][:, pair].T) for known, pair in zip(both, pairs, strict=True)]
-        return float(np.average(rho, weights=[known.sum() for known in both]))
+        both = [accuracy_AR[:, pair][~np.isnan(accuracy_AR[:, pair]).any(1)] for pair in pairs]
+        rho = np.array([spearman(*values_A2.T) if len(values_A2) > 2 else np.nan for values_A2 in both])
+        known = ~np.isnan(rho)
+        count = np.array([len(values_A2) for values_A2 in both])
+        return float(np.average(rho[known], weights=count[known])) if known.any() else float("nan")
 
-    pairs = [
-        list(p)
-        for p in combinations(range(by_seed.shape[1]), 2)
-        if by_seed.iloc[:, list(p)].notna().all(axis=1).sum() > 2
-    ]
-    accuracy_AR = by_seed.to_numpy()
     low, high = bootstrap_interval(mean, accuracy_AR, seed=stream_seed(seed, "between seeds"))
     return {"spearman": mean(accuracy_AR), "low": low, "high": high, "n": len(by_seed), "pairs": len(pairs)}
 

@@ -111,7 +111,8 @@ def check_space():
 
 
 #: Targets that there are only with a section of the configuration, which is null unless asked for.
-NEEDED = {"full_training": "full_training", "published": "published.tables", "search": "search", "train": "train"}
+NEEDED = {"full_training": "full_training", "published": "published.tables"}
+NEEDED |= {"select": "search", "compare": "train", "export": "train"}
 
 
 def check_targets():

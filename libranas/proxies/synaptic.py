@@ -27,7 +27,9 @@ def _dss(saliency: Saliency, _):
         return {"kind": saliency.kind, **_flow(saliency, None)}
     if not saliency.gradient_OI.isfinite().all():
         return {"kind": saliency.kind, "per_layer": math.nan}
-    nuclear = [torch.linalg.matrix_norm(m, ord="nuc") for m in (saliency.gradient_OI, saliency.weight_OI)]
+    # On the CPU: singular values are slow on a GPU, two thirds of all scores there (benchmarks/scale/one-gpu.json).
+    matrices = saliency.gradient_OI.cpu(), saliency.weight_OI.cpu()
+    nuclear = [torch.linalg.matrix_norm(m, ord="nuc") for m in matrices]
     return {"kind": saliency.kind, "per_layer": nuclear[0] * nuclear[1]}
 
 

@@ -54,6 +54,16 @@ def test_seeds_agree_over_all_their_pairs():
     assert found["spearman"] == pytest.approx(np.average(expected, weights=[12, 12, 11, 12, 11, 11]))
 
 
+def test_seeds_of_hardly_any_architectures():
+    few, _ = trainings(np.random.default_rng(6), n=20, repeated=2, seeds=3)
+    found = between_seeds(few, 0)
+    assert np.isnan([found["spearman"], found["low"], found["high"]]).all() and found["n"] == 2
+    sparse, _ = trainings(np.random.default_rng(7), n=30, repeated=30, seeds=2)
+    more, _ = trainings(np.random.default_rng(7), n=30, repeated=4, seeds=4)
+    found = between_seeds(pd.concat([sparse, more[more["seed"] > 1]]), 0)
+    assert found["pairs"] == 6 and found["low"] < found["spearman"] < found["high"]
+
+
 def test_noise_ceiling_of_few_repeats_and_of_nothing_but_noise():
     few, _ = trainings(np.random.default_rng(1), n=60, repeated=12, seeds=4)
     found = noise_ceiling(few.sample(frac=1, random_state=0), 0)
