@@ -15,7 +15,6 @@ import argparse
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from score_tables import calibration
@@ -41,6 +40,8 @@ TASKS = [f"{data}_{training}_acc" for data in ("c100", "flower", "chaoyang") for
 #: The one task of a benchmark of our own.
 OWN = "trained"
 SPLITS, LABELS = 20, (0, 25, 50)
+#: What can be made alone.
+PARTS = ("proxies", "within", "across")
 
 
 def read(path: Path) -> tuple[Space, list, pd.DataFrame]:
@@ -150,11 +151,36 @@ def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> p
     return pd.DataFrame(rows)
 
 
+def counted(proxies: pd.DataFrame) -> pd.DataFrame:
+    """On how many tasks each proxy beats #params, row a proxy."""
+    groups = proxies[proxies["proxy"] != "params"].groupby("proxy")
+    columns = {
+        "tasks": groups.size(),
+        "mean_spearman": groups["spearman"].mean(),
+        "mean_partial_given_params": groups["partial_given_params"].mean(),
+        "higher": groups["less_params_difference"].apply(lambda d: int((d > 0).sum())),
+        "better": groups["less_params_low"].apply(lambda low: int((low > 0).sum())),
+        "worse": groups["less_params_high"].apply(lambda high: int((high < 0).sum())),
+    }
+    return pd.DataFrame(columns).sort_values("mean_spearman", ascending=False)
+
+
+def within(path: Path, sample: Sample, accuracy_A: pd.Series) -> pd.DataFrame:
+    """Combiners with labels of the same space and task, judged on the other networks."""
+    space, archs, _ = read(path)
+    features = pd.DataFrame([space.features(arch) for arch in archs], index=accuracy_A.index)
+    seed = stream_seed(0, accuracy_A.name)
+    return evaluate(
+        sample.score_AP, accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=features
+    ).summary.assign(space=path.stem, task=accuracy_A.name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", help="CIFAR-10 as the adapter cifar10 reads it; without it the kept scores serve")
     parser.add_argument("--state", type=Path, default=Path("results/vit_bench_101"), help="folder of the progress")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the tables to make (default: all)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = sorted(arguments.folder.glob("*.json"))
@@ -163,44 +189,30 @@ def main() -> None:
         for path in paths:
             scored(path, arguments.images, arguments.state)
 
-    samples, accuracies, proxies, within = {}, {}, [], []
+    samples, accuracies = {}, {}
     for path in paths:
-        space, archs, table = read(path)
+        _, _, table = read(path)
         score_AP = pd.read_csv(HERE / "scores" / f"{path.stem}.csv", index_col=0).loc[table.index]
         score_AP, accuracies[path.stem] = score_AP.drop(columns="macs"), table[TASKS]
         samples[path.stem] = Sample(score_AP, score_AP["params"])
-        features = pd.DataFrame([space.features(arch) for arch in archs], index=table.index)
-        for task in TASKS:
-            proxies.append(proxies_of(path.stem, task, score_AP, table[task]))
-            judged = evaluate(
-                score_AP, table[task], score_AP["params"], LABELS, SPLITS, stream_seed(0, task), feature_AF=features
-            )
-            within.append(judged.summary.assign(space=path.stem, task=task))
+    tasks = [(path, samples[path.stem], accuracies[path.stem][task]) for path in paths for task in TASKS]
 
-    proxies, within = pd.concat(proxies), pd.concat(within)
-    ours, known = own_benchmarks()
-    crossed = across(samples | ours, accuracies | known)
-    groups = proxies[proxies["proxy"] != "params"].groupby("proxy")
-    counted = pd.DataFrame(
-        {
-            "tasks": groups.size(),
-            "mean_spearman": groups["spearman"].mean(),
-            "mean_partial_given_params": groups["partial_given_params"].mean(),
-            "higher": groups["less_params_difference"].apply(lambda d: int((d > 0).sum())),
-            "better": groups["less_params_low"].apply(lambda low: int((low > 0).sum())),
-            "worse": groups["less_params_high"].apply(lambda high: int((high < 0).sum())),
-        }
-    ).sort_values("mean_spearman", ascending=False)
-    head = ["space", "task", "proxy"]
-    proxies = proxies[head + [c for c in proxies if c not in head]]
-    write_text(HERE / "proxies.csv", proxies.to_csv(index=False, float_format="%.4g"))
-    write_text(HERE / "against_params.csv", counted.to_csv(float_format="%.4g"))
-    write_text(HERE / "within.csv", within.to_csv(index=False, float_format="%.4g"))
-    write_text(HERE / "across.csv", crossed.to_csv(index=False, float_format="%.4g"))
-    print(proxies[proxies["proxy"] == "params"].groupby(["space", "task"])["spearman"].first().round(3).to_string())
-    print(counted.round(3).to_string())
-    for table, columns in ((within, ["space", "n_calibration"]), (crossed, ["source", "target"])):
-        print(table.pivot_table("spearman", "method", columns, aggfunc=lambda r: np.mean(r)).round(3).to_string())
+    if "proxies" in arguments.only:
+        judged = [proxies_of(path.stem, truth.name, sample.score_AP, truth) for path, sample, truth in tasks]
+        proxies = pd.concat(judged).set_index(["space", "task", "proxy"]).reset_index()
+        write_text(HERE / "proxies.csv", proxies.to_csv(index=False, float_format="%.4g"))
+        write_text(HERE / "against_params.csv", counted(proxies).to_csv(float_format="%.4g"))
+        print(proxies[proxies["proxy"] == "params"].groupby(["space", "task"])["spearman"].first().round(3).to_string())
+        print(counted(proxies).round(3).to_string())
+    if "within" in arguments.only:
+        labelled = pd.concat([within(*task) for task in tasks])
+        write_text(HERE / "within.csv", labelled.to_csv(index=False, float_format="%.4g"))
+        print(labelled.pivot_table("spearman", "method", ["space", "n_calibration"]).round(3).to_string())
+    if "across" in arguments.only:
+        ours, known = own_benchmarks()
+        crossed = across(samples | ours, accuracies | known)
+        write_text(HERE / "across.csv", crossed.to_csv(index=False, float_format="%.4g"))
+        print(crossed.pivot_table("spearman", "method", ["source", "target"]).round(3).to_string())
 
 
 if __name__ == "__main__":
