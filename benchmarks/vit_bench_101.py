@@ -118,13 +118,16 @@ def own_benchmarks() -> tuple[dict[str, Sample], dict[str, pd.DataFrame]]:
 def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Combiners fitted on all networks of one space and judged on all of another: on the same task, where both have it.
 
-    Features of one space mean nothing in another and are left out.
+    Features of one space mean nothing in another and are left out; so are two benchmarks with the same networks, of
+    which a learner would know what it is asked.
     """
     rows = []
     names = [name for name, c in COMBINERS.items() if "features" not in c.columns and name != "blend_proxies"]
     shared = sorted(set.intersection(*(set(sample.score_AP) for sample in samples.values())))
     ranked = {name: own_ranks(Sample(s.score_AP[shared], s.params_A)) for name, s in samples.items()}
     for source, target in itertools.permutations(samples, 2):
+        if set(samples[source].params_A.index) & set(samples[target].params_A.index):
+            continue
         both = Sample(
             pd.concat([ranked[source].score_AP, ranked[target].score_AP]),
             pd.concat([ranked[source].params_A, ranked[target].params_A]),
