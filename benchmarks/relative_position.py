@@ -17,7 +17,6 @@ bfloat16 on a GPU. Writes ``benchmarks/relative_position/DEVICE.json``.
 import argparse
 import functools
 import statistics
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import torch
 from torch import nn
 
 from libranas.files import read_json, write_json
+from libranas.latency import in_rounds
 from libranas.nets import build
 from libranas.nets.vit import AutoFormerAttention, RelativePosition
 from libranas.provenance import facts
@@ -134,17 +134,7 @@ def measure(preset: str, device: str, batch: int, rounds: int, compiled: bool) -
         for net in nets.values():
             net.compile()
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for turn in range(-3, rounds):
-        for i in range(len(names)):
-            name = names[(i + turn) % len(names)]
-            wait()
-            begin = time.perf_counter()
-            runs[name]()
-            wait()
-            if turn >= 0:
-                times[name].append(time.perf_counter() - begin)
+    times = dict(zip(runs, in_rounds(list(runs.values()), 3, rounds, wait=wait), strict=True))
     ratios = {
         name: statistics.quantiles([t / none for t, none in zip(times[name], times["none"], strict=True)], n=4)
         for name in FORMS

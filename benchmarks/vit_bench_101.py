@@ -168,14 +168,11 @@ def counted(proxies: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).sort_values("mean_spearman", ascending=False)
 
 
-def within(path: Path, sample: Sample, accuracy_A: pd.Series) -> pd.DataFrame:
+def within(space: str, sample: Sample, accuracy_A: pd.Series) -> pd.DataFrame:
     """Combiners with labels of the same space and task, judged on the other networks."""
-    space, archs, _ = read(path)
-    features = pd.DataFrame([space.features(arch) for arch in archs], index=accuracy_A.index)
     seed = stream_seed(0, accuracy_A.name)
-    return evaluate(
-        sample.score_AP, accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=features
-    ).summary.assign(space=path.stem, task=accuracy_A.name)
+    judged = evaluate(sample.score_AP, accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=sample.feature_AF)
+    return judged.summary.assign(space=space, task=accuracy_A.name)
 
 
 def main() -> None:
@@ -194,14 +191,15 @@ def main() -> None:
 
     samples, accuracies = {}, {}
     for path in paths:
-        _, _, table = read(path)
+        space, archs, table = read(path)
         score_AP = pd.read_csv(HERE / "scores" / f"{path.stem}.csv", index_col=0).loc[table.index]
         score_AP, accuracies[path.stem] = score_AP.drop(columns="macs"), table[TASKS]
-        samples[path.stem] = Sample(score_AP, score_AP["params"])
-    tasks = [(path, samples[path.stem], accuracies[path.stem][task]) for path in paths for task in TASKS]
+        features = pd.DataFrame([space.features(arch) for arch in archs], index=table.index)
+        samples[path.stem] = Sample(score_AP, score_AP["params"], features)
+    tasks = [(name, samples[name], accuracies[name][task]) for name in samples for task in TASKS]
 
     if "proxies" in arguments.only:
-        judged = [proxies_of(path.stem, truth.name, sample.score_AP, truth) for path, sample, truth in tasks]
+        judged = [proxies_of(name, truth.name, sample.score_AP, truth) for name, sample, truth in tasks]
         proxies = pd.concat(judged).set_index(["space", "task", "proxy"]).reset_index()
         write_text(HERE / "proxies.csv", proxies.to_csv(index=False, float_format="%.4g"))
         write_text(HERE / "against_params.csv", counted(proxies).to_csv(float_format="%.4g"))

@@ -67,15 +67,15 @@ class Latency:
 Timer = Callable[[Space, Sequence[Arch]], list[Latency]]
 
 
-def interleaved(
+def in_rounds(
     runs: Sequence[Callable[[], object]],
     warmup: int,
     repetitions: int,
     clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[], object] = lambda: None,
     progress: Callable = silent,
-) -> list[Latency]:
-    """Time each of `runs` `repetitions` times, in rounds that begin at another one each.
+) -> list[list[float]]:
+    """Seconds of each of `runs`, `repetitions` times, in rounds that begin at another one each.
 
     Parameters
     ----------
@@ -91,7 +91,12 @@ def interleaved(
             wait()
             if turn >= 0:
                 seconds[i].append(clock() - begin)
-    return [Latency.of(s) for s in seconds]
+    return seconds
+
+
+def interleaved(runs: Sequence[Callable[[], object]], *arguments, **options) -> list[Latency]:
+    """Latency of each of `runs`, timed by :func:`in_rounds`."""
+    return [Latency.of(seconds) for seconds in in_rounds(runs, *arguments, **options)]
 
 
 def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
