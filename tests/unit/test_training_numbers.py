@@ -370,7 +370,7 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "--set: lr is 'high'" in said("--set", "lr=high")
     assert "no recipe 'smok'" in said("--recipe", "smok")
     assert "is no data set of the form KIND:PATH" in said("--data", str(folder))
-    assert "data.path" in said("--data", "folder:/nowhere")
+    assert "folder:PATH '/nowhere' does not exist" in said("--data", "folder:/nowhere")
     assert "timm" in said("--model", "timm:vit_tin")
     assert cli.main(["train", "--recipe", "smoke", "--data", "digits"]) == 2
     assert "--model and --output not given" in capsys.readouterr().err

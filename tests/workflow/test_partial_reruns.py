@@ -71,6 +71,7 @@ DOWNSTREAM = {
     "score": SCORED,
     "layers": LAYERED,
     "benchmark": LABELLED,
+    "agreement": {},  # no stage of the report needs it
     "libra": CHOSEN,
     "search": SEARCHED,
     "train": TRAINED,
