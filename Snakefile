@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-configfile: "config.yaml"
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 # Used only with `--software-deployment-method apptainer`; docs/containers.md says how it is built.

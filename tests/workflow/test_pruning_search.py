@@ -12,7 +12,7 @@ def test_the_preset_plans_a_pruning_in_the_place_of_evolution(fresh):
     (fresh.folder / "images").mkdir()
     (fresh.folder / "table.csv").write_text("arch,val_accuracy\n")
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--directory", str(fresh.folder)]
-    command += ["--configfile", str(ROOT / "config.yaml"), str(PRESET), "--dry-run", "--quiet", "rules"]
+    command += ["--configfile", str(PRESET), "--dry-run", "--quiet", "rules"]
     command += [
         "--config",
         f"data={{path: {fresh.folder / 'images'}}}",
