@@ -1,6 +1,6 @@
-"""How well a table of block latencies agrees with whole networks of a published AutoFormer space.
+"""How well a table of block latencies agrees with whole networks of a published space: one of AutoFormer's, or PiT.
 
-    python benchmarks/latency.py [--preset tiny] [--device cpu|cuda] [--batch 1] [--dtype float32]
+    python benchmarks/latency.py [--preset tiny|...|pit] [--device cpu|cuda] [--batch 1] [--dtype float32]
 
 Writes benchmarks/search/latency-PRESET-DEVICE.json: the table, the held-out networks and the conditions.
 """
@@ -19,7 +19,7 @@ from libranas.spaces.autoformer import PRESETS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="tiny", choices=PRESETS)
+    parser.add_argument("--preset", default="tiny", choices=[*PRESETS, "pit"])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", default="float32")
@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
 
-    space = make_space({"family": "autoformer", "preset": options.preset}, 224, 3, 1000)
+    pit = options.preset == "pit"
+    space = make_space({"family": "pit"} if pit else {"family": "autoformer", "preset": options.preset}, 224, 3, 1000)
     settings = {k: getattr(options, k) for k in ("batch", "dtype", "threads", "repetitions")}
     conditions = Conditions(options.device, **settings)
     table, found = measure(space, timer(conditions, progress), options.held_out, seed=1)

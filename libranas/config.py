@@ -191,9 +191,9 @@ def _misfits(config: dict) -> list[str]:
             for name, window in config["budget"].items()
             if window
         ]
-    if latency_needed(config) and config["space"]["family"] != "autoformer":
+    if latency_needed(config) and config["space"]["family"] not in ("autoformer", "pit"):
         key = "budget.latency" if config["budget"]["latency"] else "search.objectives"
-        problems.append(f"{key}: latencies are looked up for space.family autoformer only; leave latency out")
+        problems.append(f"{key}: latencies are looked up for space.family autoformer and pit only; leave latency out")
     if config["search"] and config["search"]["winner"] == "balanced" and config["search"]["method"] != "nsga2":
         problems.append("search.winner: balanced is a choice from the front of search.method nsga2")
     for name in {"lswag_lambda", "lswag_psi"} - set(config["score"]["proxies"]):

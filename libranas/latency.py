@@ -1,10 +1,11 @@
-"""Measured latency: of networks, and of any AutoFormer network from a table of its blocks.
+"""Measured latency: of networks, and of any vision transformer of a space from a table of its blocks.
 
-A block of an AutoFormer network costs the same wherever it stands, so the latency of a network is taken as that of its
-ends (patch embedding, positions, last normalisation, head), which depends on the width, plus that of each block, which
-depends on width, heads and MLP ratio. The table is read off whole networks: a stack of equal blocks less a single
-one, by the number of blocks between them. A block by itself would be wrong on a GPU, where the calls of the
-next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed blocks.
+A block costs the same wherever it stands, so the latency of a network is taken as that of its ends plus that of each
+block. Ends are all that is no block: patch embedding, positions, what stands between two stages, last normalisation,
+head. :data:`PARTS` says what the networks of a family consist of. The table is read off whole networks: a stack of
+equal blocks less a single one, by the number of blocks between them. A block by itself would be wrong on a GPU, where
+the calls of the next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed
+blocks.
 
 All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
 that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +25,8 @@ from libranas.errors import LibranasError
 from libranas.files import read_json
 from libranas.progress import silent
 from libranas.provenance import digest, stream_seed
-from libranas.spaces import AutoFormerSpace, Space
+from libranas.spaces import AutoFormerSpace, PiTSpace, Space
+from libranas.spaces.pit import STAGES
 from libranas.stats import spearman
 
 # What needs torch is imported where something is measured: a search looks up a table without it.
@@ -129,24 +132,114 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
     return timed
 
 
-@dataclass(frozen=True)
-class LatencyTable:
-    """Milliseconds of the blocks and ends of AutoFormer networks; called with an architecture, of the whole one.
+class Stack(NamedTuple):
+    """Two networks that differ by blocks of one kind alone.
 
     Attributes
     ----------
-    blocks : (width, heads, MLP ratio) to milliseconds
-    ends : width to milliseconds
+    block : the kind
+    one, deep : the networks
+    between : blocks that `deep` has more
     """
 
-    blocks: Mapping[tuple[int, int, float], float]
-    ends: Mapping[int, float]
+    block: tuple
+    one: Arch
+    deep: Arch
+    between: int
+
+
+class AutoFormerParts:
+    """A block depends on width, heads and MLP ratio, the ends on the width."""
+
+    block = ("embed_dim", "num_heads", "mlp_ratio")
+    ends = ("embed_dim",)
+
+    @staticmethod
+    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
+        width = arch["embed_dim"]
+        return (width,), [(width, *kind) for kind in zip(arch["num_heads"], arch["mlp_ratio"], strict=True)]
+
+    @staticmethod
+    def stacks(space: AutoFormerSpace) -> tuple[AutoFormerSpace, list[Stack], list[Arch]]:
+        most = max(*space.depth, 2)
+        kinds = product(space.embed_dim, space.num_heads, space.mlp_ratio)
+        stacks = [
+            Stack((w, h, r), *(space.arch(w, [h] * depth, [r] * depth) for depth in (1, most)), most - 1)
+            for w, h, r in kinds
+        ]
+        return replace(space, depth=(1, most, *space.depth)), stacks, []
+
+    @staticmethod
+    def extremes(space: AutoFormerSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
+        found = []
+        for width, pick in product(space.embed_dim, (min, max)):
+            heads, ratio = pick(product(space.num_heads, space.mlp_ratio), key=lambda k: blocks[width, *k])
+            found += [space.arch(width, [heads] * d, [ratio] * d) for d in (min(space.depth), max(space.depth))]
+        return found
+
+
+class PiTParts:
+    """A block depends on its stage too, whose tokens are fewer than those of the one before; the ends depend on the
+    widths of all stages."""
+
+    block = ("stage", "base_dim", "num_heads", "mlp_ratio")
+    ends = ("base_dim", "num_heads")
+
+    @staticmethod
+    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
+        width, ratio, heads = arch["base_dim"], arch["mlp_ratio"], arch["num_heads"]
+        blocks = [(i, width, heads[i], ratio) for i, depth in enumerate(arch["depth"]) for _ in range(depth)]
+        return (width, heads), blocks
+
+    @staticmethod
+    def stacks(space: PiTSpace) -> tuple[PiTSpace, list[Stack], list[Arch]]:
+        most = [max(*choices, 2) for choices in space.stage_depth]
+        one = [1] * STAGES
+        stacks = []
+        for width, ratio, heads in product(space.base_dim, space.mlp_ratio, space.num_heads):
+            shallow = space.arch(width, ratio, one, [heads] * STAGES)
+            for i, depth in enumerate(most):
+                deep = space.arch(width, ratio, [*one[:i], depth, *one[i + 1 :]], [heads] * STAGES)
+                stacks.append(Stack((i, width, heads, ratio), shallow, deep, depth - 1))
+        mixed = (heads for heads in space.heads if len(set(heads)) > 1)
+        others = [
+            space.arch(width, min(space.mlp_ratio), one, heads) for width, heads in product(space.base_dim, mixed)
+        ]
+        depths = tuple((1, depth, *choices) for depth, choices in zip(most, space.stage_depth, strict=True))
+        return replace(space, stage_depth=depths), stacks, others
+
+    @staticmethod
+    def extremes(space: PiTSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
+        depths = product(*((min(choices), max(choices)) for choices in space.stage_depth))
+        return [space.arch(*genes) for genes in product(space.base_dim, space.mlp_ratio, depths, space.heads)]
+
+
+#: Family -> what its networks consist of, for the table of latencies: ``block`` and ``ends``, the names of what each
+#: depends on; ``of(arch)``, these for the ends and for every block; ``stacks(space)``, a space with more depths, its
+#: stacks for all kinds of block, and members of one block a stage for ends that no stack has;
+#: ``extremes(space, blocks)``, members among which are the fastest and the slowest. A block that was too fast to
+#: measure may be below zero, so that more of them are faster.
+PARTS = {"autoformer": AutoFormerParts, "pit": PiTParts}
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of the blocks and ends of a space's networks; called with an architecture, of the whole one.
+
+    Attributes
+    ----------
+    family : of the networks
+    blocks, ends : what each depends on (:data:`PARTS`) to milliseconds
+    """
+
+    family: str
+    blocks: Mapping[tuple, float]
+    ends: Mapping[tuple, float]
 
     def __call__(self, arch: Arch) -> float:
-        width = arch["embed_dim"]
-        blocks = zip(arch["num_heads"], arch["mlp_ratio"], strict=True)
+        ends, blocks = PARTS[self.family].of(arch)
         try:
-            return self.ends[width] + sum(self.blocks[width, heads, ratio] for heads, ratio in blocks)
+            return self.ends[ends] + sum(self.blocks[block] for block in blocks)
         except KeyError as error:
             raise LibranasError(
                 f"The table of latencies has no entry {error} for {arch.json}.",
@@ -156,33 +249,33 @@ class LatencyTable:
     def __repr__(self):
         return f"LatencyTable({digest(sorted(self.blocks.items()), sorted(self.ends.items()))})"
 
-    def extremes(self, space: AutoFormerSpace) -> list[Arch]:
+    def extremes(self, space: Space) -> list[Arch]:
         """Members among which are the fastest and the slowest of the space, by this table."""
-        found = []
-        for width, pick in product(space.embed_dim, (min, max)):
-            kind = pick(product(space.num_heads, space.mlp_ratio), key=lambda k: self.blocks[width, *k])
-            depths = [min(space.depth), max(space.depth)]  # a block that was too fast to measure may be below zero
-            found += [space.arch(width, [kind[0]] * d, [kind[1]] * d) for d in depths]
-        return found
+        return PARTS[self.family].extremes(space, self.blocks)
 
     def to_dict(self) -> dict:
         """JSON-ready; :meth:`read` takes it from a file back."""
-        return {
-            "blocks": [
-                {"embed_dim": d, "num_heads": h, "mlp_ratio": r, "milliseconds": ms}
-                for (d, h, r), ms in self.blocks.items()
-            ],
-            "ends": [{"embed_dim": d, "milliseconds": ms} for d, ms in self.ends.items()],
-        }
+
+        def rows(names, table):
+            return [{**dict(zip(names, key, strict=True)), "milliseconds": ms} for key, ms in table.items()]
+
+        parts = PARTS[self.family]
+        return {"family": self.family, "blocks": rows(parts.block, self.blocks), "ends": rows(parts.ends, self.ends)}
 
     @classmethod
     def read(cls, path: str | Path) -> "LatencyTable":
         record = read_json(path)
-        blocks = {(b["embed_dim"], b["num_heads"], b["mlp_ratio"]): b["milliseconds"] for b in record["blocks"]}
-        return cls(blocks, {e["embed_dim"]: e["milliseconds"] for e in record["ends"]})
+        parts = PARTS[record["family"]]
+
+        def table(names, rows):
+            keys = ([row[name] for name in names] for row in rows)
+            keys = (tuple(tuple(x) if isinstance(x, list) else x for x in key) for key in keys)
+            return dict(zip(keys, (row["milliseconds"] for row in rows), strict=True))
+
+        return cls(record["family"], table(parts.block, record["blocks"]), table(parts.ends, record["ends"]))
 
 
-def measure(space: AutoFormerSpace, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
+def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
     """Read a table off stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
 
     Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
@@ -194,19 +287,20 @@ def measure(space: AutoFormerSpace, timed: Timer, held_out: int, seed: int) -> t
     ``networks`` (``id, architecture, table, measured, low, high``, milliseconds) and over them ``median_error``,
     ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``
     """
-    deep = max(*space.depth, 2)
-    stacks = replace(space, depth=(1, deep, *space.depth))
-    kinds = list(product(space.embed_dim, space.num_heads, space.mlp_ratio))
+    parts = PARTS[space.family]
+    wider, stacks, others = parts.stacks(space)
     rng = np.random.default_rng(stream_seed(seed, "latency", "check"))
-    others = [space.sample(rng) for _ in range(held_out)]
-    times = timed(stacks, [*(stacks.arch(w, [h] * d, [r] * d) for w, h, r in kinds for d in (1, deep)), *others])
+    checks = [space.sample(rng) for _ in range(held_out)]
+    sources = list(dict.fromkeys([*(a for s in stacks for a in (s.one, s.deep)), *others]))
+    times = timed(wider, [*sources, *checks])
 
-    blocks: dict[tuple, float] = {}
-    rest: dict[int, list[float]] = {}
-    for kind, one, all_ in zip(kinds, times[: 2 * len(kinds) : 2], times[1 : 2 * len(kinds) : 2], strict=True):
-        blocks[kind] = (all_.median - one.median) / (deep - 1)
-        rest.setdefault(kind[0], []).append(one.median - blocks[kind])
-    table = LatencyTable(blocks, {width: float(np.median(x)) for width, x in rest.items()})
+    median = {arch: latency.median for arch, latency in zip(sources, times[: len(sources)], strict=True)}
+    blocks = {s.block: (median[s.deep] - median[s.one]) / s.between for s in stacks}
+    rest: dict[tuple, list[float]] = {}
+    for arch in dict.fromkeys([*(s.one for s in stacks), *others]):
+        ends, its_blocks = parts.of(arch)
+        rest.setdefault(ends, []).append(median[arch] - sum(blocks[block] for block in its_blocks))
+    table = LatencyTable(space.family, blocks, {ends: float(np.median(x)) for ends, x in rest.items()})
 
     rows = [
         {
@@ -217,7 +311,7 @@ def measure(space: AutoFormerSpace, timed: Timer, held_out: int, seed: int) -> t
             "low": latency.low,
             "high": latency.high,
         }
-        for arch, latency in zip(others, times[2 * len(kinds) :], strict=True)
+        for arch, latency in zip(checks, times[len(sources) :], strict=True)
     ]
     predicted, measured = (np.array([row[k] for row in rows]) for k in ("table", "measured"))
     error = predicted / measured - 1

@@ -22,7 +22,7 @@ from pathlib import Path
 
 STAGE_VERSIONS = {
     "prepare": 1,
-    "latency": 1,
+    "latency": 2,
     "sample": 1,
     "score": 3,
     "layers": 1,

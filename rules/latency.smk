@@ -1,4 +1,4 @@
-# Milliseconds of the blocks of AutoFormer networks, measured here and checked with whole networks. Other jobs disturb it.
+# Milliseconds of the blocks of vision transformers, measured here and checked with whole networks. Other jobs disturb it.
 rule latency:
     input:
         manifest=rules.prepare.output.manifest,

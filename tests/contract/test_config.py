@@ -315,10 +315,10 @@ def test_text_that_is_no_number_is_still_refused():
 
 def test_a_latency_that_nothing_looks_up():
     config = changed("space.family", "darts", changed("budget.latency", [0, 1.5]))
-    assert "budget.latency: latencies are looked up for space.family autoformer only" in problem(config)
+    assert "budget.latency: latencies are looked up for space.family autoformer and pit only" in problem(config)
     search = {"method": "nsga2", "objectives": ["latency"]}
     config = changed("space.family", "darts", changed("search", search))
-    assert "search.objectives: latencies are looked up for space.family autoformer only" in problem(config)
+    assert "search.objectives: latencies are looked up for space.family autoformer and pit only" in problem(config)
 
 
 def test_a_supernet_of_networks_without_shared_weights():

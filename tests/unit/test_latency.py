@@ -10,13 +10,18 @@ import torch
 from libranas import latency
 from libranas.errors import LibranasError
 from libranas.latency import Conditions, Latency, LatencyTable, interleaved
-from libranas.spaces import AutoFormerSpace, Budget, Sampler
+from libranas.spaces import AutoFormerSpace, Budget, PiTSpace, Sampler
 
 SPACE = AutoFormerSpace((16, 24), (2, 4), (1, 2), (1.0, 2.0), 8, 8, 4, 1, 5, max_relative_position=1)
+PIT = PiTSpace((4, 6), (1.0, 2.0), ((1, 2), (2, 3), (1, 3)), (1, 2), 8, 2, 2, 1, 5)
 
 
 def true(arch) -> float:
     """Milliseconds of a machine on which blocks add up."""
+    if arch.family == "pit":
+        widths = [arch["base_dim"] * h for h in arch["num_heads"]]
+        blocks = zip(widths, arch["depth"], (4, 2, 1), strict=True)
+        return 3 + widths[0] * widths[1] / 9 + widths[2] + sum(d * w * s * arch["mlp_ratio"] for w, d, s in blocks)
     width = arch["embed_dim"]
     blocks = zip(arch["num_heads"], arch["mlp_ratio"], strict=True)
     return 3 + width / 10 + sum(0.5 * h + width * r / 50 for h, r in blocks)
@@ -29,6 +34,11 @@ def ideal(space, archs):
 @pytest.fixture
 def table():
     return latency.measure(SPACE, ideal, 2, seed=1)[0]
+
+
+@pytest.fixture
+def pit_table():
+    return latency.measure(PIT, ideal, 2, seed=1)[0]
 
 
 def test_runs_are_interleaved_warmed_up_and_waited_for():
@@ -54,11 +64,21 @@ def test_median_and_quartiles_in_milliseconds():
 
 
 def test_blocks_and_ends_are_told_apart(table):
-    assert len(table.blocks) == 2 * 2 * 2 and set(table.ends) == {16, 24}
+    assert len(table.blocks) == 2 * 2 * 2 and set(table.ends) == {(16,), (24,)}
     assert table.blocks[24, 2, 1.0] == pytest.approx(0.5 * 2 + 24 / 50)
-    assert table.ends[16] == pytest.approx(4.6)
+    assert table.ends[16,] == pytest.approx(4.6)
     for arch in Sampler(SPACE, Budget(), np.random.default_rng(0)).take(20):
         assert table(arch) == pytest.approx(true(arch))
+
+
+def test_blocks_and_ends_of_a_pit_are_told_apart(pit_table):
+    assert len(pit_table.blocks) == 3 * 2 * 2 * 2
+    assert set(pit_table.ends) == {(width, heads) for width in PIT.base_dim for heads in PIT.heads}
+    assert pit_table.blocks[1, 6, 2, 2.0] == pytest.approx(6 * 2 * 2 * 2.0)
+    members = list(PIT.members())
+    assert [pit_table(a) for a in members] == pytest.approx([true(a) for a in members])
+    found = [true(a) for a in pit_table.extremes(PIT)]
+    assert (min(found), max(found)) == (min(map(true, members)), max(map(true, members)))
 
 
 def test_a_table_is_checked_with_networks_that_made_no_entry():
@@ -76,11 +96,12 @@ def test_a_table_is_checked_with_networks_that_made_no_entry():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_table_survives_its_file(table, tmp_path):
-    (tmp_path / "table.json").write_text(json.dumps(table.to_dict()))
-    again = LatencyTable.read(tmp_path / "table.json")
-    assert again == table and repr(again) == repr(table)
-    assert repr(replace(table, ends={16: 1.0, 24: 1.0})) != repr(table)
+def test_a_table_survives_its_file(table, pit_table, tmp_path):
+    for one in (table, pit_table):
+        (tmp_path / "table.json").write_text(json.dumps(one.to_dict()))
+        again = LatencyTable.read(tmp_path / "table.json")
+        assert again == one and repr(again) == repr(one)
+    assert repr(replace(table, ends={(16,): 1.0, (24,): 1.0})) != repr(table)
     with pytest.raises(LibranasError, match="no entry"):
         table(SPACE.arch(32, [1], [1.0]))
 
@@ -105,6 +126,7 @@ def test_real_networks_are_timed_and_threads_put_back():
     conditions = Conditions(batch=2, dtype="bfloat16", warmup=1, repetitions=3)
     archs = [SPACE.arch(16, [1] * d, [1.0] * d) for d in (2, 4)]
     found = latency.timer(conditions)(SPACE, archs)
+    assert len(latency.measure(PIT, latency.timer(conditions), 2, seed=1)[0].blocks) == 24
     assert all(0 < f.low <= f.median <= f.high for f in found) and torch.get_num_threads() == before
     record = latency.record(archs[0], found[0], None, conditions)
     assert record["conditions"]["dtype"] == "bfloat16" and record["median"] == found[0].median
