@@ -6,6 +6,7 @@ how two keys must fit together, is checked here.
 
 import copy
 import difflib
+import re
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +14,8 @@ import yaml
 
 from libranas.errors import LibranasError
 from libranas.shards import shards_for
+
+ON_TOP = "A file that is to lie on top of another preset needs that one named before it"
 
 
 def checked(config: dict, schema_path: str | Path) -> dict:
@@ -168,7 +171,18 @@ def _misfits(config: dict) -> list[str]:
     if adapter != "digits" and space["family"] == "autoformer" and space.get("preset") == "digits" and not own:
         problems.append(
             f"space.preset: digits is for images of 8 x 8, not for data.adapter {adapter}; name another preset, or "
-            "choices. A file that is to lie on top of another preset needs that one named before it"
+            f"choices. {ON_TOP}"
+        )
+    size = re.fullmatch(r"image(\d+)-patch\d+", str(space.get("preset")))
+    if (
+        adapter == "digits"
+        and space["family"] == "autoformer"
+        and size
+        and int(size[1]) != config["data"]["image_size"]
+    ):
+        problems.append(
+            f"space.preset: {space['preset']} is for images of {size[1]} x {size[1]}, not for data.adapter digits with "
+            f"data.image_size {config['data']['image_size']}. {ON_TOP}"
         )
     if config["layers"]["rule"] == "fixed" and config["layers"]["fixed"] is None:
         problems.append("layers.fixed: needed for layers.rule fixed")

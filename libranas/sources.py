@@ -314,6 +314,7 @@ class _Cifar(NamedTuple):
     labels: str
     meta: str
     names: str
+    classes: int
 
 
 _CIFAR = {
@@ -325,9 +326,10 @@ _CIFAR = {
         "labels",
         "batches.meta",
         "label_names",
+        10,
     ),
     "cifar100": _Cifar(
-        "cifar-100-python.tar.gz", "cifar-100-python", ["train"], "test", "fine_labels", "meta", "fine_label_names"
+        "cifar-100-python.tar.gz", "cifar-100-python", ["train"], "test", "fine_labels", "meta", "fine_label_names", 100
     ),
 }
 
@@ -340,7 +342,14 @@ def cifar(adapter: str, path: Path | None) -> Iterator[Source]:
         classes, images, label_N, is_test_N = _cifar_batches(path, adapter)
     else:
         classes, images, label_N, is_test_N = _cifar_npz(path, adapter)
-    yield _labelled(path, classes, images, label_N, is_test_N)
+    source = _labelled(path, classes, images, label_N, is_test_N)
+    expected = _CIFAR[adapter].classes
+    if len(classes) != expected:
+        raise LibranasError(
+            f"{path} has {len(classes)} classes ({', '.join(classes[:3])}, ...); {adapter} has {expected}.",
+            f"Set `data.path` to {LAYOUTS[adapter]}, or `data.adapter` to what the file holds.",
+        )
+    yield source
 
 
 def _labelled(path: Path, classes: list[str], images: Sequence[Callable], label_N, is_test_N) -> Source:

@@ -9,9 +9,30 @@ if not TABLES:
     )
 
 
+def scores_folder():
+    """published.scores, in the working directory or, as the scores that are shipped, beside the Snakefile."""
+    folder = config["published"]["scores"]
+    found = [place for place in (folder, f"{workflow.basedir}/{folder}") if folder and os.path.isdir(place)]
+    if folder and not found:
+        raise WorkflowError(
+            f"published.scores: there is no folder {folder}.\n  -> Name one with files SPACE.csv, or set it to null."
+        )
+    return found[0] if found else None
+
+
+SCORES = scores_folder()
+
+
+def scores_of(wildcards):
+    """Further scores for the networks of a table's space, where there are any."""
+    path = f"{SCORES}/{wildcards.table.partition('-')[0]}.csv"
+    return [path] if os.path.exists(path) else []
+
+
 rule published_table:
     input:
         table=f"{config['published']['tables']}/{{table}}.csv",
+        scores=scores_of,
     output:
         judged=out("published/tables/{table}/judged.csv"),
         table3=out("published/tables/{table}/table3.csv"),
@@ -28,7 +49,7 @@ rule published_table:
         runtime=grows(240),
     params:
         version=stage_version("libra"),
-        published=config["published"],
+        published={**config["published"], "scores": SCORES},
         seed=config["seed"],
     script:
         "../scripts/published_table.py"

@@ -313,6 +313,14 @@ def test_text_that_is_no_number_is_still_refused():
         checked(config, SCHEMA_PATH)
 
 
+def test_a_preset_for_a_gpu_without_the_one_below_it():
+    alone = merged(DEFAULT, yaml.safe_load((ROOT / "config/cifar10-gpu.yaml").read_text()))
+    found = problem(alone)
+    assert "space.preset: image32-patch4 is for images of 32 x 32, not for data.adapter digits with" in found
+    assert "needs that one named before it" in found
+    checked(merged(alone, {"data": {"image_size": 32}}), SCHEMA_PATH)  # digits may be enlarged
+
+
 def test_a_latency_that_nothing_looks_up():
     config = changed("space.family", "darts", changed("budget.latency", [0, 1.5]))
     assert "budget.latency: latencies are looked up for space.family autoformer and pit only" in problem(config)

@@ -616,6 +616,8 @@ def test_bad_npz_files_are_named(tmp_path):
     assert "pickle" not in refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", "it is no zip archive")
     np.savez(path, **{key: value for key, value in arrays.items() if key != "is_test"})
     refused(tmp_path, cifar_settings(path), "c.npz", "is_test")
+    np.savez(path, **arrays)
+    refused(tmp_path, cifar_settings(path, adapter="cifar100"), "has 10 classes (airplane, ", "cifar100 has 100")
     for wrong in ({"offset": arrays["offset"][:-1]}, {"blob": arrays["blob"][:-9]}, {"label": arrays["label"][1:]}):
         np.savez(path, **(arrays | wrong))
         refused(tmp_path, cifar_settings(path), "do not fit together")

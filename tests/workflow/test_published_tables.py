@@ -46,3 +46,7 @@ def test_published_tables_are_judged_and_joined(fresh):
     assert len(table4) == 20 and set(table4["mode"]) == {"literal", "corrected"} and "NB201-C10" in table4
     missing = fresh.fail("published", changes={"published": {**judged, "tables": "nowhere"}})
     assert "nowhere" in missing
+    missing = fresh.fail("published", changes={"published": {**judged, "scores": "nowhere"}})
+    assert "published.scores: there is no folder nowhere" in missing
+    own.iloc[1:].to_csv(scores / "nasbench201.csv", index=False)
+    assert fresh.planned("published", changes={"published": judged}) == {"published_table": 2, "published": 1}
