@@ -6,6 +6,7 @@ Writes benchmarks/search/latency-PRESET-DEVICE.json: the table, the held-out net
 """
 
 import argparse
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def main() -> None:
     options = parser.parse_args()
 
     pit = options.preset == "pit"
-    space = make_space({"family": "pit"} if pit else {"family": "autoformer", "preset": options.preset}, 224, 3, 1000)
+    size = 8 if options.preset == "digits" else int((re.findall(r"^image(\d+)", options.preset) or [224])[0])
+    space = make_space({"family": "pit"} if pit else {"family": "autoformer", "preset": options.preset}, size, 3, 1000)
     settings = {k: getattr(options, k) for k in ("batch", "dtype", "threads", "repetitions")}
     conditions = Conditions(options.device, **settings)
     table, found = measure(space, timer(conditions, progress), options.held_out, seed=1)

@@ -84,7 +84,7 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
         return search.fittest(search.run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
 
     networks = {name: found(name) for name in (*STRATEGIES, "params")}
-    networks["equal size"] = search.equal_size(space, budget, networks["evolution"], search.EQUAL_SIZE, seed)
+    networks["equal size"] = next(search.equal_size(space, budget, networks["evolution"], search.EQUAL_SIZE, seed))
     splits = [data.load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
     sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)
     recipe, rows = make_recipe(config["train"]["recipe"]), []

@@ -285,7 +285,8 @@ def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[Laten
     -------
     the table, and how well its sums agree with `held_out` networks, which made no entry: a JSON-ready dict with
     ``networks`` (``id, architecture, table, measured, low, high``, milliseconds) and over them ``median_error``,
-    ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``
+    ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``; and
+    ``sources``, the networks that the table was read off (``architecture, median, low, high``)
     """
     parts = PARTS[space.family]
     wider, stacks, others = parts.stacks(space)
@@ -294,7 +295,8 @@ def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[Laten
     sources = list(dict.fromkeys([*(a for s in stacks for a in (s.one, s.deep)), *others]))
     times = timed(wider, [*sources, *checks])
 
-    median = {arch: latency.median for arch, latency in zip(sources, times[: len(sources)], strict=True)}
+    of_source = dict(zip(sources, times[: len(sources)], strict=True))
+    median = {arch: latency.median for arch, latency in of_source.items()}
     blocks = {s.block: (median[s.deep] - median[s.one]) / s.between for s in stacks}
     rest: dict[tuple, list[float]] = {}
     for arch in dict.fromkeys([*(s.one for s in stacks), *others]):
@@ -321,6 +323,7 @@ def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[Laten
         "worst_error": float(np.abs(error).max()),
         "bias": float(error.mean()),
         "spearman": spearman(predicted, measured),
+        "sources": [{"architecture": arch.json, **asdict(latency)} for arch, latency in of_source.items()],
     }
 
 

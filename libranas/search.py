@@ -7,7 +7,8 @@ once, by as many workers as there are, and the history is the same. It is an app
 started again makes the same proposals as an undisturbed one. Needs neither torch nor a model: what evaluates an
 architecture is handed in.
 
-No strategy proposes a network twice, and scores in the log are never computed again, whatever strategy asked for them.
+No strategy proposes a network twice, and scores that the logs held when it began are never computed again, whatever
+strategy asked for them. Strategies that run at the same time do not wait for each other's scores.
 
 Evolution follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
 generation mutated and half crossed) without the faults of its code: parents of different depth make legal
@@ -394,14 +395,9 @@ def select(
             "table again, or widen the budget.",
         )
 
-    def controls(like: Arch, exclude: tuple[Arch, ...]) -> Iterator[Arch]:
-        while True:
-            yield (control := equal_size(space, budget, like, EQUAL_SIZE, seed, exclude))
-            exclude = (*exclude, control)
-
     best, entry = taken(candidates(histories[method], winner), "winner")
     largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
-    control, control_entry = taken(controls(best, (largest,)), "random")
+    control, control_entry = taken(equal_size(space, budget, best, EQUAL_SIZE, seed, [largest]), "random")
     difference = space.params(control) / space.params(best) - 1
     if abs(difference) > EQUAL_SIZE:
         control_entry["params_difference"] = difference
@@ -414,12 +410,15 @@ def select(
     return roles
 
 
-def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude=()) -> Arch:
-    """A random member whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
+def equal_size(
+    space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude: Iterable[Arch] = ()
+) -> Iterator[Arch]:
+    """Random members whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
 
     The budget's other limits still hold; the window of parameters is the tolerance cut with the budget's. Drawn by
-    rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away.
-    Where these do not reach it either, the member of the budget that came nearest in size.
+    rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away,
+    for up to :data:`TRIES` networks. Where these do not reach it either, the member of the budget that came nearest in
+    size.
     """
     size = space.params(like)
     low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
@@ -428,12 +427,20 @@ def equal_size(space: Space, budget: Budget, like: Arch, tolerance: float, seed:
     rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
     window = replace(budget, params=(low, high))
     excluded = {network(space, arch) for arch in (like, *exclude)}
+    any_found = False
     try:
-        return next(Sampler(space, window, rng, exclude=excluded))
+        for arch in Sampler(space, window, rng, exclude=excluded):
+            any_found = True
+            yield arch
     except LibranasError:
-        if found := _walk(space, budget, window, size, rng, excluded):
-            return found
-        raise
+        for _ in range(TRIES):
+            if not (arch := _walk(space, budget, window, size, rng, excluded)):
+                break
+            any_found = True
+            excluded.add(network(space, arch))
+            yield arch
+        if not any_found:
+            raise
 
 
 def _walk(

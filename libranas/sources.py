@@ -673,12 +673,10 @@ def _named_or_numbered(path: Path, found: list[tuple], ignored: list[str]) -> So
 def hugging_face(path: Path | None) -> Iterator[Source]:
     """A data set in Hugging Face's parquet files, with the splits train and, if they exist, validation and test."""
     path = _given(path, "hugging_face")
-    shards = [*path.glob("*.parquet"), *path.glob("*/*.parquet")]
-    there = [name for name in SPLIT_FOLDERS if any(re.match(rf"{name}(?![a-z])", shard.name) for shard in shards)]
-    if "train" not in there:
+    if not any(shard.name.startswith("train") for shard in [*path.glob("*.parquet"), *path.glob("*/*.parquet")]):
         raise _missing("hugging_face", f"{path} has no train-*.parquet")
     source = Source([], {})
-    for name in there:
+    for name in filter(SPLIT_FOLDERS.get, _hugging_face_splits(path)):
         reader, label_N = _read_hugging_face(path, name, "hugging_face")
         known = sorted(reader.class_to_idx, key=reader.class_to_idx.get) if reader.class_to_idx else []
         source.classes = source.classes or [str(c) for c in known] or [str(c) for c in range(int(label_N.max()) + 1)]
@@ -701,16 +699,36 @@ def _hugging_face(path: Path, synsets: list[str]) -> Source:
     return source
 
 
-def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
-    """timm's reader of a split, and the labels."""
+def _needs_datasets(path: Path) -> None:
+    """timm's reader would only print that the library is missing."""
     try:
-        import datasets  # noqa: F401 - timm's reader would only print
-        from timm.data.readers import create_reader
+        import datasets  # noqa: F401
     except ImportError as error:
         raise LibranasError(
             f"{path} has Hugging Face's parquet files; reading them needs the package `{error.name}`.",
             "Install it: pip install 'libranas[hf]'",
         ) from error
+
+
+def _hugging_face_splits(path: Path) -> list[str]:
+    """Names of the splits; the library calls files named valid, val or dev ``validation``."""
+    _needs_datasets(path)
+    import datasets
+
+    try:
+        return datasets.get_dataset_split_names(str(path))
+    except Exception as error:  # the library has many of its own
+        raise LibranasError(
+            f"{path}: its parquet files cannot be told apart by split ({type(error).__name__}: {error}).",
+            f"Set `data.path` to {LAYOUTS['hugging_face']}.",
+        ) from error
+
+
+def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
+    """timm's reader of a split, and the labels."""
+    _needs_datasets(path)
+    from timm.data.readers import create_reader
+
     try:
         reader = create_reader(f"hfds/{path}", split=name)
         return reader, np.fromiter(reader.iter_targets(), np.int64)

@@ -48,6 +48,14 @@ def grows(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def alone(threads):
+    """Threads of a job that others would disturb: all cores of this machine, on a cluster those that it uses."""
+    try:
+        return max(threads, workflow.cores)
+    except WorkflowError:
+        return threads
+
+
 def full_training_gpus():
     """GPUs of the large training on each node."""
     return 0 if config["device"] == "cpu" else config["full_training"]["processes"]

@@ -82,9 +82,9 @@ rule select:
     benchmark:
         out("times/select.tsv")
     localrule: not LATENCY  # those of the chosen networks are measured
-    threads: 1
+    threads: alone(config["latency"]["threads"]) if LATENCY else 1
     resources:
-        mem_mb=grows(1000),
+        mem_mb=grows(3000 if LATENCY else 1000),
         runtime=grows(10),
     params:
         version=stage_version("search"),

@@ -453,6 +453,16 @@ def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
         assert source.classes == ["cat", "dog"] and set(source.splits) == {"train", "val"}
         assert [item.label for item in source.splits["train"]] == [1, 0, 1]
         assert source.splits["train"][2].load() == jpeg(2)
+    (root / "data/validation-00000-of-00001.parquet").unlink()
+    for name in ("val", "valid", "dev"):
+        for part in ("train", name):
+            write(part, [1, 0])
+            (root / f"data/{part}-00000-of-00001.parquet").rename(root / f"{part}.parquet")
+        with ADAPTERS["hugging_face"](root) as source:
+            assert {s: len(items) for s, items in source.splits.items()} == {"train": 2, "val": 2}
+        (root / f"{name}.parquet").unlink()
+    (root / "train.parquet").unlink()
+    write("train", [1, 0, 1])
     write("test", [0, -1])
     refused("hugging_face", root, "labels of test are -1 to 0, of 2 classes")
     (root / "data/test-00000-of-00001.parquet").write_bytes(b"no parquet")
@@ -463,8 +473,9 @@ def test_hugging_face_files_with_plain_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     rows = {"image": [{"bytes": jpeg(k), "path": None} for k in range(3)], "label": [2, 0, 1]}
-    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train-0.parquet")
-    with ADAPTERS["hugging_face"](tmp_path) as source:
+    (root := tmp_path / "numbers").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "train-0.parquet")
+    with ADAPTERS["hugging_face"](root) as source:
         assert source.classes == ["0", "1", "2"] and [item.label for item in source.splits["train"]] == [2, 0, 1]
 
 

@@ -126,7 +126,10 @@ def test_real_networks_are_timed_and_threads_put_back():
     conditions = Conditions(batch=2, dtype="bfloat16", warmup=1, repetitions=3)
     archs = [SPACE.arch(16, [1] * d, [1.0] * d) for d in (2, 4)]
     found = latency.timer(conditions)(SPACE, archs)
-    assert len(latency.measure(PIT, latency.timer(conditions), 2, seed=1)[0].blocks) == 24
+    for space, blocks in ((SPACE, 8), (PIT, 24)):
+        table, checked = latency.measure(space, latency.timer(conditions), 2, seed=1)
+        assert len(table.blocks) == blocks
+        assert all(0 < s["low"] <= s["median"] <= s["high"] for s in checked["sources"])
     assert all(0 < f.low <= f.median <= f.high for f in found) and torch.get_num_threads() == before
     record = latency.record(archs[0], found[0], None, conditions)
     assert record["conditions"]["dtype"] == "bfloat16" and record["median"] == found[0].median

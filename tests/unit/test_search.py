@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -290,30 +291,30 @@ def test_a_random_control_of_equal_size():
     rng = np.random.default_rng(0)
     for seed in range(10):
         like = next(a for a in iter(lambda: SPACE.sample(rng), None) if BUDGET.admits(SPACE, a))
-        control = search.equal_size(SPACE, BUDGET, like, 0.02, seed)
+        control = next(search.equal_size(SPACE, BUDGET, like, 0.02, seed))
         assert control != like and BUDGET.admits(SPACE, control)
         assert abs(SPACE.params(control) / SPACE.params(like) - 1) <= 0.02
-        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed) == control
-        assert search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control]) != control
+        assert next(search.equal_size(SPACE, BUDGET, like, 0.02, seed)) == control
+        assert next(search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control])) != control
 
 
 def test_a_rare_size_is_reached_by_mutations(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
     largest = SPACE.extremes()[1]
-    near = search.equal_size(SPACE, Budget(), largest, 0.05, 1)
+    near = next(search.equal_size(SPACE, Budget(), largest, 0.05, 1))
     assert near != largest and abs(SPACE.params(near) / SPACE.params(largest) - 1) <= 0.05
-    assert near == search.equal_size(SPACE, Budget(), largest, 0.05, 1)
+    assert near == next(search.equal_size(SPACE, Budget(), largest, 0.05, 1))
 
 
 def test_a_size_that_no_other_network_has_is_taken_as_nearly_as_there_is_one(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
     size = SPACE.params(largest := SPACE.extremes()[1])
-    near = search.equal_size(SPACE, Budget(), largest, 1e-9, 1)
-    assert near != largest and near == search.equal_size(SPACE, Budget(), largest, 1e-9, 1)
+    near = next(search.equal_size(SPACE, Budget(), largest, 1e-9, 1))
+    assert near != largest and near == next(search.equal_size(SPACE, Budget(), largest, 1e-9, 1))
     smaller = [SPACE.params(SPACE.mutate(largest, np.random.default_rng(i))) for i in range(300)]
     assert SPACE.params(near) >= max(s for s in smaller if s < size)
     with pytest.raises(LibranasError, match="different architectures"):
-        search.equal_size(SPACE, Budget(params=(size, size)), largest, 0.02, 1)  # there is no other one
+        next(search.equal_size(SPACE, Budget(params=(size, size)), largest, 0.02, 1))  # there is no other one
     table = table_of([largest], [1.0])
     control = search.select({"evolution": table, "params": table}, SPACE, Budget(), 1)["random"]
     assert control["params_difference"] == control["params"] / size - 1 < -search.EQUAL_SIZE
@@ -420,10 +421,21 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
         search.select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
 
 
+def test_controls_of_equal_size_come_one_after_the_other_and_end():
+    like = SPACE.sample(np.random.default_rng(0))
+    found = search.equal_size(SPACE, Budget(), like, 0.02, 1)
+    many = [next(found) for _ in range(50)]
+    assert len({a.id for a in (like, *many)}) == 51
+    assert all(abs(SPACE.params(a) / SPACE.params(like) - 1) <= 0.02 for a in many)
+    four = replace(SPACE, embed_dim=(16,), depth=(2,), num_heads=(1, 2), mlp_ratio=(1.0,))
+    one, *others = four.members()
+    assert set(search.equal_size(four, Budget(), one, 0.9, 1)) == set(others) and len(others) == 3
+
+
 def test_the_control_of_equal_size_keeps_to_the_latency():
     budget = Budget(latency=(0, 20), clock=Slow())
     like = Sampler(SPACE, budget, np.random.default_rng(0)).take(1)[0]
-    assert budget.admits(SPACE, search.equal_size(SPACE, budget, like, 0.1, 1))
+    assert budget.admits(SPACE, next(search.equal_size(SPACE, budget, like, 0.1, 1)))
 
 
 def test_a_reference_of_the_user_is_one_more_control():
