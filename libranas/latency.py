@@ -296,12 +296,11 @@ def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[Laten
     times = timed(wider, [*sources, *checks])
 
     of_source = dict(zip(sources, times[: len(sources)], strict=True))
-    median = {arch: latency.median for arch, latency in of_source.items()}
-    blocks = {s.block: (median[s.deep] - median[s.one]) / s.between for s in stacks}
+    blocks = {s.block: (of_source[s.deep].median - of_source[s.one].median) / s.between for s in stacks}
     rest: dict[tuple, list[float]] = {}
     for arch in dict.fromkeys([*(s.one for s in stacks), *others]):
         ends, its_blocks = parts.of(arch)
-        rest.setdefault(ends, []).append(median[arch] - sum(blocks[block] for block in its_blocks))
+        rest.setdefault(ends, []).append(of_source[arch].median - sum(blocks[block] for block in its_blocks))
     table = LatencyTable(space.family, blocks, {ends: float(np.median(x)) for ends, x in rest.items()})
 
     rows = [

@@ -197,14 +197,16 @@ def judge_tables(
     return results[["table", "method", "k", "split", "spearman", "kendall", "p1", "p5", "regret", "lacks"]]
 
 
+def scores_file(folder: str | Path | None, table: str) -> Path | None:
+    """The file ``SPACE.csv`` of `folder` with further scores for the networks of a table, if there is one."""
+    path = Path(folder or "") / f"{table.partition('-')[0]}.csv"
+    return path if folder is not None and path.exists() else None
+
+
 def read_scores(folder: str | Path | None, tables: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Further scores for each of `tables` whose space has a file ``SPACE.csv`` in `folder` (``arch`` and proxies)."""
-    found = {}
-    for name in tables:
-        path = Path(folder or "") / f"{name.partition('-')[0]}.csv"
-        if folder is not None and path.exists():
-            found[name] = pd.read_csv(path, index_col="arch")
-    return found
+    files = {name: scores_file(folder, name) for name in tables}
+    return {name: pd.read_csv(path, index_col="arch") for name, path in files.items() if path}
 
 
 def find_tables(folder: str | Path) -> list[str]:

@@ -427,19 +427,16 @@ def equal_size(
     rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
     window = replace(budget, params=(low, high))
     excluded = {network(space, arch) for arch in (like, *exclude)}
-    any_found = False
+    asked = len(excluded)
     try:
-        for arch in Sampler(space, window, rng, exclude=excluded):
-            any_found = True
-            yield arch
+        yield from Sampler(space, window, rng, exclude=excluded)
     except LibranasError:
         for _ in range(TRIES):
             if not (arch := _walk(space, budget, window, size, rng, excluded)):
                 break
-            any_found = True
             excluded.add(network(space, arch))
             yield arch
-        if not any_found:
+        if len(excluded) == asked:
             raise
 
 

@@ -699,22 +699,21 @@ def _hugging_face(path: Path, synsets: list[str]) -> Source:
     return source
 
 
-def _needs_datasets(path: Path) -> None:
-    """timm's reader would only print that the library is missing."""
+def _datasets(path: Path):
+    """Hugging Face's library; that it is missing timm's reader would only print."""
     try:
-        import datasets  # noqa: F401
+        import datasets
     except ImportError as error:
         raise LibranasError(
             f"{path} has Hugging Face's parquet files; reading them needs the package `{error.name}`.",
             "Install it: pip install 'libranas[hf]'",
         ) from error
+    return datasets
 
 
 def _hugging_face_splits(path: Path) -> list[str]:
     """Names of the splits; the library calls files named valid, val or dev ``validation``."""
-    _needs_datasets(path)
-    import datasets
-
+    datasets = _datasets(path)
     try:
         return datasets.get_dataset_split_names(str(path))
     except Exception as error:  # the library has many of its own
@@ -726,7 +725,7 @@ def _hugging_face_splits(path: Path) -> list[str]:
 
 def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
     """timm's reader of a split, and the labels."""
-    _needs_datasets(path)
+    _datasets(path)
     from timm.data.readers import create_reader
 
     try:

@@ -1,5 +1,5 @@
 # Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
-from libranas.published import find_tables
+from libranas.published import find_tables, scores_file
 
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
@@ -23,16 +23,10 @@ def scores_folder():
 SCORES = scores_folder()
 
 
-def scores_of(wildcards):
-    """Further scores for the networks of a table's space, where there are any."""
-    path = f"{SCORES}/{wildcards.table.partition('-')[0]}.csv"
-    return [path] if os.path.exists(path) else []
-
-
 rule published_table:
     input:
         table=f"{config['published']['tables']}/{{table}}.csv",
-        scores=scores_of,
+        scores=lambda wildcards: scores_file(SCORES, wildcards.table) or [],
     output:
         judged=out("published/tables/{table}/judged.csv"),
         table3=out("published/tables/{table}/table3.csv"),
