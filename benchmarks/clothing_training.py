@@ -22,15 +22,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import libranas.nets  # noqa: F401 -- registers our networks with timm
-from libranas.data import decode
-from libranas.files import write_json
-from libranas.provenance import digest, facts
-from libranas.sources import folder
-from libranas.stats import mean_interval
-from libranas.training.examples import ArrayImages, Look
-from libranas.training.loop import Settings, Training
+from libranas.core.files import write_json
+from libranas.core.provenance import digest, facts
+from libranas.core.stats import mean_interval
+from libranas.data.adapters.folder import folder
+from libranas.data.decode import decode
+from libranas.training.images import ArrayImages
 from libranas.training.recipe import make_recipe
 from libranas.training.results import outcome
+from libranas.training.settings import Settings
+from libranas.training.trainer import Training
+from libranas.training.transforms import Look
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "training"

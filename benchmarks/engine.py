@@ -36,11 +36,12 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 import libranas
-from libranas import nets, proxies
-from libranas.config import checked
-from libranas.provenance import facts
-from libranas.scorecard import ScoreCard
+from libranas import networks as nets
+from libranas.config.checks import checked
+from libranas.core.provenance import facts
+from libranas.core.scorecard import ScoreCard
 from libranas.spaces import AutoFormerSpace, NASBench201Space
+from libranas.zero_cost import registry as proxies
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 10

@@ -10,10 +10,11 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from libranas.files import write_json
-from libranas.latency import Conditions, measure, timer
-from libranas.progress import progress
-from libranas.provenance import facts
+from libranas.core.files import write_json
+from libranas.core.progress import progress
+from libranas.core.provenance import facts
+from libranas.latency.conditions import Conditions
+from libranas.latency.measure import measure, timer
 from libranas.spaces import make_space
 from libranas.spaces.autoformer import PRESETS
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from libranas.stats import partial_spearman, spearman
+from libranas.core.stats import partial_spearman, spearman
 
 HERE = Path(__file__).with_name("lswag")
 TABLES = {

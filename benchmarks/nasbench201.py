@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from libranas import layers, store
-from libranas.ensemble import evaluate, proxy_table
-from libranas.files import write_text
-from libranas.published import table3
+from libranas import scores as store
+from libranas.core.files import write_text
+from libranas.core.stats import spearman
+from libranas.predictors.evaluation import evaluate, proxy_table
+from libranas.published.ablations import table3
+from libranas.scores import layer_window as layers
 from libranas.spaces import NASBench201Space
-from libranas.stats import spearman
 
 HERE = Path(__file__).with_name("nasbench201")
 

@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from libranas.files import read_json, write_json
-from libranas.latency import in_rounds
-from libranas.nets import build
-from libranas.nets.vit import AutoFormerAttention, RelativePosition
-from libranas.provenance import facts
+from libranas.core.files import read_json, write_json
+from libranas.core.provenance import facts
+from libranas.latency.measure import in_rounds
+from libranas.networks import build
+from libranas.networks.autoformer import AutoFormerAttention, RelativePosition
 from libranas.spaces import make_space
 
 #: Preset to image size and channels.

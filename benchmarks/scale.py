@@ -20,10 +20,10 @@ from statistics import median
 import numpy as np
 import yaml
 
-from libranas import store
-from libranas.arch import Arch
-from libranas.files import write_json
-from libranas.provenance import facts
+from libranas import scores as store
+from libranas.core.arch import Arch
+from libranas.core.files import write_json
+from libranas.core.provenance import facts
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).with_name("scale")
@@ -91,7 +91,7 @@ def synthetic(rng: np.random.Generator, first: int, count: int, proxies: int) ->
 MERGE = """
 import json, resource, sys, time
 from pathlib import Path
-from libranas import store
+from libranas import scores as store
 folder = Path(sys.argv[1])
 parts = sorted(folder.glob("part*.h5"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -102,14 +102,14 @@ print(json.dumps([seconds, before / 1024, resource.getrusage(resource.RUSAGE_SEL
 """
 COLUMN = """
 import sys, time
-from libranas import store
+from libranas import scores as store
 start = time.perf_counter()
 store.column(sys.argv[1], "proxy07")
 print(time.perf_counter() - start)
 """
 WALK = """
 import resource, sys, time
-from libranas import store
+from libranas import scores as store
 start = time.perf_counter()
 store.frame(store.Blocks(sys.argv[1], ()))
 print([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024])
@@ -158,7 +158,7 @@ import torch
 step("torch")
 import torchvision, timm
 step("torchvision and timm")
-from libranas import store
+from libranas import scores as store
 from libranas.data import load_calibration
 from libranas.scoring import Scorer
 from libranas.train import pick_device

@@ -3,7 +3,8 @@
     python benchmarks/score_tables.py FOLDER-OF-TABLES CIFAR10.npz
 
 writes ``benchmarks/published/scores/SPACE.csv``: the strings of the tables' column ``arch`` and the values of the
-proxies, higher = better, for ``libranas.published``; those ending in ``_window`` are of the label-free layer window. It
+proxies, higher = better, for ``libranas.published.tables``; those ending in ``_window`` are of the label-free layer
+window. It
 looks at CIFAR-10 images whatever the task of a table is, so that one file serves all tables of a space, and at thinner
 networks where the published ones take seconds.
 Killed, it goes on where it was.
@@ -16,11 +17,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from libranas import data, layers
-from libranas.files import read_json, write_text
-from libranas.progress import progress
-from libranas.published import NASLIB_TASKS, SPACES, space_of
-from libranas.scoring import Scorer, score_shard
+from libranas.core.files import read_json, write_text
+from libranas.core.progress import progress
+from libranas.data import prepare as data
+from libranas.data.reading import load_calibration
+from libranas.published.tables import NASLIB_TASKS, SPACES, space_of
+from libranas.scores import layer_window as layers
+from libranas.scores.scorer import Scorer, score_shard
 from libranas.spaces import make_space
 
 OUT = Path(__file__).with_name("published") / "scores"
@@ -55,7 +58,7 @@ def calibration(images: str, size: int) -> tuple[torch.Tensor, torch.Tensor, str
     }
     with tempfile.TemporaryDirectory() as folder:
         data.prepare(settings, Path(folder), seed=1)
-        inputs, targets = (torch.from_numpy(a) for a in data.load_calibration(Path(folder) / "calibration.npz"))
+        inputs, targets = (torch.from_numpy(a) for a in load_calibration(Path(folder) / "calibration.npz"))
         return inputs, targets, read_json(Path(folder) / "manifest.json")["calibration"]["sha256"]
 
 

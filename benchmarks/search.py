@@ -16,17 +16,23 @@ import pandas as pd
 import torch
 import yaml
 
-from libranas import data, search
-from libranas.arch import Arch
-from libranas.combiners import Sample
-from libranas.config import checked
-from libranas.ensemble import fitted
-from libranas.files import read_json, write_json
-from libranas.layers import LayerWindow
-from libranas.libra import choose
-from libranas.progress import progress
-from libranas.provenance import facts
-from libranas.scoring import Fitness, Scorer, shared_out
+from libranas.config.checks import checked
+from libranas.core.arch import Arch
+from libranas.core.files import read_json, write_json
+from libranas.core.progress import progress
+from libranas.core.provenance import facts
+from libranas.data import prepare as data
+from libranas.data.reading import load_calibration
+from libranas.predictors.base import Sample
+from libranas.predictors.libra import choose
+from libranas.predictors.selection import fitted
+from libranas.scores.layer_window import LayerWindow
+from libranas.scores.scorer import Scorer
+from libranas.search import registry as search
+from libranas.search.base import Evaluated
+from libranas.search.fitness import Fitness
+from libranas.search.run import run as search_run
+from libranas.search.workers import shared_out
 from libranas.spaces import Budget, Sampler, Space, make_space
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,10 +57,10 @@ def candidates(space: Space, budget: Budget) -> dict:
     def ask(name: str, evaluations: int):
         settings = {"population": 50, "parents": 10, "objectives": ["params", "macs"]}
         searcher, _ = search.strategy(name, space, budget, 1, settings, None)
-        history: list[search.Evaluated] = []
+        history: list[Evaluated] = []
         while len(history) < evaluations:
             asked = list(searcher.ask(history))
-            history += [search.Evaluated(a, float(int(a.id, 16) % 997), {}) for a in asked]
+            history += [Evaluated(a, float(int(a.id, 16) % 997), {}) for a in asked]
 
     runs = {"drawn": lambda: draw(), "asked of random": lambda: ask("random", COUNT)}
     for name in ("evolution", "ageing", "nsga2"):
@@ -78,7 +84,7 @@ def libra() -> dict:
 def fitness_of(config: dict, space: Space, budget: Budget, folder: Path) -> Fitness:
     """The fitness of the default experiment, fitted on a few networks with made-up accuracies."""
     data.prepare(config["data"], folder, config["seed"])
-    inputs, targets = map(torch.from_numpy, data.load_calibration(folder / "calibration.npz"))
+    inputs, targets = map(torch.from_numpy, load_calibration(folder / "calibration.npz"))
     scorer = Scorer(space, inputs, targets, "", config["seed"], config["score"]["options"])
     rng = np.random.default_rng(0)
     archs = Sampler(space, budget, rng).take(LABELLED + 20)
@@ -107,7 +113,7 @@ def overhead(config: dict, space: Space, budget: Budget, evaluations: int, worke
             return value, scores
 
         searcher, _ = search.strategy("evolution", space, budget, 1, config["search"], fitness)
-        whole = seconds(lambda: search.run(searcher, evaluate, evaluations, Path(folder) / "log", "key", progress))
+        whole = seconds(lambda: search_run(searcher, evaluate, evaluations, Path(folder) / "log", "key", progress))
         rest = whole - sum(scoring) - sum(combining)
         found |= {
             "scoring_seconds": sum(scoring),
@@ -121,7 +127,7 @@ def overhead(config: dict, space: Space, budget: Budget, evaluations: int, worke
             with shared_out(fitness, count) as each:
                 list(each(fitness, Sampler(space, budget, np.random.default_rng(9)).take(count)))  # started
                 path = Path(folder) / f"log{count}"
-                took = seconds(lambda: search.run(searcher, fitness, evaluations, path, "k", progress, each))  # noqa: B023
+                took = seconds(lambda: search_run(searcher, fitness, evaluations, path, "k", progress, each))  # noqa: B023
             found["seconds_by_workers"][count] = took
     return found
 

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from libranas import table_search
-from libranas.combiners import COMBINERS
-from libranas.files import write_text
-from libranas.published import read_scores
+from libranas.core.files import write_text
+from libranas.predictors.registry import COMBINERS
+from libranas.published.tables import read_scores
+from libranas.report.search_figures import draw_fronts, draw_regrets
+from libranas.search import simulate as table_search
+from libranas.search.fronts import fronts as table_search_fronts
+from libranas.search.fronts import read_latencies
 from libranas.spaces import make_space
 
 SCORES = Path(__file__).parent / "published" / "scores"
@@ -77,18 +80,18 @@ def main() -> None:
             table = read(name)
             rows = table_search.regrets(table, guides(table), runs=3 if options.quick else 50)
             print(rows[rows["evaluations"].isin((50, 200))].round(3).to_string(index=False), flush=True)
-            keep(f"regret-{name}.svg", table_search.draw_regrets(rows))
+            keep(f"regret-{name}.svg", draw_regrets(rows))
             keep_rows("regret.csv", rows, "table")
     if options.only != "regret":
         table, parts = read("nasbench201-cifar10-9445"), []
-        latencies = table_search.read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
+        latencies = read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
         for device in DEVICES:
             latency = latencies[f"{device}_latency"].rename(device)
-            rows = table_search.fronts(table, latency, guides(table), runs=3 if options.quick else 20)
+            rows = table_search_fronts(table, latency, guides(table), runs=3 if options.quick else 20)
             print(rows.round(3).to_string(index=False), flush=True)
             parts.append(rows)
             keep_rows("latency.csv", rows, "device")
-        keep("latency.svg", table_search.draw_fronts(pd.concat(parts)))
+        keep("latency.svg", draw_fronts(pd.concat(parts)))
 
 
 if __name__ == "__main__":

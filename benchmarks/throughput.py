@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from libranas import store
-from libranas.files import write_text
-from libranas.shards import shards_for
+from libranas import scores as store
+from libranas.core.files import write_text
+from libranas.core.shards import shards_for
 
 HERE = Path(__file__).parent
 ARCHITECTURES = (10**4, 10**5, 10**6, 10**7)

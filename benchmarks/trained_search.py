@@ -22,21 +22,27 @@ import torch
 import yaml
 from snakemake.utils import update_config
 
-from libranas import data, search
-from libranas.accuracy_table import mean_accuracies
-from libranas.arch import Arch
-from libranas.combiners import Sample
-from libranas.config import checked
-from libranas.ensemble import fitted
-from libranas.files import read_json, write_json, write_text
-from libranas.layers import WindowChoice
-from libranas.provenance import digest, facts, stage_version, stream_seed
-from libranas.recipe import ImageSet
-from libranas.scoring import Fitness, Scorer
+from libranas.config.checks import checked
+from libranas.core.arch import Arch
+from libranas.core.files import read_json, write_json, write_text
+from libranas.core.provenance import digest, facts, stage_version
+from libranas.core.random import stream_seed
+from libranas.core.stats import bootstrap_interval, mean_interval, spearman
+from libranas.data.reading import load_calibration, load_split
+from libranas.labels.table import mean_accuracies
+from libranas.predictors.base import Sample
+from libranas.predictors.selection import fitted
+from libranas.scores.layer_window import WindowChoice
+from libranas.scores.scorer import Scorer
+from libranas.search import registry as search
+from libranas.search.base import fittest as search_fittest
+from libranas.search.fitness import Fitness
+from libranas.search.run import run as search_run
+from libranas.search.selection import EQUAL_SIZE, equal_size
 from libranas.spaces import Budget, make_space
-from libranas.stats import bootstrap_interval, mean_interval, spearman
 from libranas.training.recipe import make_recipe
-from libranas.training.workflow import train_and_test
+from libranas.training.short_recipe import ImageSet
+from libranas.training.train_and_test import train_and_test
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.
@@ -65,7 +71,7 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]
     calibration = sorted(accuracy.index[labelled])
     predictor = fitted(sample, accuracy, calibration, config["libra"]["combiner"], seed)
-    inputs, targets = map(torch.from_numpy, data.load_calibration(run / "data/calibration.npz"))
+    inputs, targets = map(torch.from_numpy, load_calibration(run / "data/calibration.npz"))
     scorer = Scorer(
         space, inputs, targets, manifest["calibration"]["sha256"], config["seed"], config["score"]["options"]
     )
@@ -81,11 +87,11 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     def found(name: str) -> Arch:
         searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
         path = state / f"{name}-{seed}.jsonl"
-        return search.fittest(search.run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
+        return search_fittest(search_run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
 
     networks = {name: found(name) for name in (*STRATEGIES, "params")}
-    networks["equal size"] = next(search.equal_size(space, budget, networks["evolution"], search.EQUAL_SIZE, seed))
-    splits = [data.load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
+    networks["equal size"] = next(equal_size(space, budget, networks["evolution"], EQUAL_SIZE, seed))
+    splits = [load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
     sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)
     recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():

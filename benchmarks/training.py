@@ -44,17 +44,22 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from libranas.costs import peak_memory
-from libranas.files import read_json, write_json
-from libranas.nets import build
-from libranas.provenance import facts
-from libranas.sources import folder
+from libranas.core.files import read_json, write_json
+from libranas.core.provenance import facts
+from libranas.data.adapters.folder import folder
+from libranas.networks import build
 from libranas.spaces import make_space
+from libranas.training.bad_images import BadImages
+from libranas.training.data_sets import ItemImages
 from libranas.training.distributed import World
-from libranas.training.examples import ArrayImages, BadImages, Batches, Look, Plan, training_loader, training_transform
-from libranas.training.loop import Settings, Training
+from libranas.training.images import ArrayImages
+from libranas.training.loaders import training_loader
+from libranas.training.order import Batches, Plan
 from libranas.training.recipe import make_recipe
-from libranas.training.sources import ItemImages
+from libranas.training.settings import Settings
+from libranas.training.trainer import Training
+from libranas.training.transforms import Look, training_transform
+from libranas.zero_cost.meter import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "training"

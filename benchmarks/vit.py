@@ -24,10 +24,11 @@ import pandas as pd
 from trained_search import configuration
 from vit_bench_101 import proxies_of
 
-from libranas import layers, store
-from libranas.accuracy_table import mean_accuracies, read_accuracies
-from libranas.files import AppendLog, read_json, read_log, write_json, write_text
-from libranas.layers import WindowChoice
+from libranas import scores as store
+from libranas.core.files import AppendLog, read_json, read_log, write_json, write_text
+from libranas.labels.table import mean_accuracies, read_accuracies
+from libranas.scores import layer_window as layers
+from libranas.scores.layer_window import WindowChoice
 
 HERE = Path(__file__).with_name("vit")
 

@@ -19,17 +19,19 @@ import pandas as pd
 import torch
 from score_tables import calibration
 
-from libranas import layers, network_files
-from libranas.arch import Arch
-from libranas.combiners import COMBINERS, Calibration, Sample
-from libranas.ensemble import evaluate, proxy_table
-from libranas.files import write_json, write_text
-from libranas.progress import progress
-from libranas.provenance import stream_seed
-from libranas.proxies import list_proxies
-from libranas.scoring import Scorer, score_shard
+from libranas.core.arch import Arch
+from libranas.core.files import write_json, write_text
+from libranas.core.progress import progress
+from libranas.core.random import stream_seed
+from libranas.core.stats import bootstrap_interval, kendall, spearman
+from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.evaluation import evaluate, proxy_table
+from libranas.predictors.registry import COMBINERS
+from libranas.scores import layer_window as layers
+from libranas.scores.scorer import Scorer, score_shard
 from libranas.spaces import Space
-from libranas.stats import bootstrap_interval, kendall, spearman
+from libranas.spaces import file_formats as network_files
+from libranas.zero_cost.registry import list_proxies
 
 HERE = Path(__file__).with_name("vit_bench_101")
 IMAGE_SIZE, CLASSES = 112, 10
@@ -83,7 +85,8 @@ def against_params(score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFram
 
 
 def proxies_of(name: str, task: str, score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFrame:
-    """:func:`libranas.ensemble.proxy_table`, with intervals of Kendall's tau and the differences from #params."""
+    """:func:`libranas.predictors.evaluation.proxy_table`, with intervals of Kendall's tau and the differences from
+    #params."""
     table = proxy_table(score_AP, accuracy_A, score_AP["params"]).set_index("proxy")
     for proxy in score_AP:
         seed = stream_seed(0, "kendall", proxy)

@@ -7,13 +7,13 @@ The names below are the promised interface; everything else may change. They are
 import importlib
 
 _HOMES = {
-    "Arch": "libranas.arch",
-    "LibranasError": "libranas.errors",
+    "Arch": "libranas.core.arch",
+    "LibranasError": "libranas.core.errors",
     "AutoFormerSpace": "libranas.spaces",
     "make_space": "libranas.spaces",
-    "build": "libranas.nets",
-    "score": "libranas.engine",
-    "list_proxies": "libranas.proxies",
+    "build": "libranas.networks",
+    "score": "libranas.zero_cost.score",
+    "list_proxies": "libranas.zero_cost.registry",
 }
 
 __all__ = list(_HOMES)

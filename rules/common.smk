@@ -8,11 +8,11 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from libranas.cluster import cancel_left_over
-from libranas.config import checked, latency_needed
-from libranas.errors import LibranasError
-from libranas.files import disk_error, lock, read_json, write_json, write_text
-from libranas.provenance import stage_version
+from libranas.runs.cluster import cancel_left_over
+from libranas.config.checks import checked, latency_needed
+from libranas.core.errors import LibranasError
+from libranas.core.files import disk_error, lock, read_json, write_json, write_text
+from libranas.core.provenance import stage_version
 
 try:
     config = checked(config, f"{workflow.basedir}/config/schema.yaml")

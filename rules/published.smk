@@ -1,5 +1,5 @@
 # Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
-from libranas.published import find_tables, scores_file
+from libranas.published.tables import find_tables, scores_file
 
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:

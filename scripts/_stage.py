@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
 
-from libranas.arch import Arch
-from libranas.cluster import take_gpus
-from libranas.errors import LibranasError
-from libranas.files import disk_error
-from libranas.latency import LatencyTable
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.files import disk_error
+from libranas.latency.table import LatencyTable
+from libranas.runs.cluster import take_gpus
 from libranas.spaces import Budget, make_space
 
 
@@ -76,7 +76,7 @@ def ids_of(path: str) -> pd.Series:
 
 def sample_of(snakemake, space):
     """Scores, sizes and features of the sample, as combiners take them."""
-    from libranas.combiners import Sample
+    from libranas.predictors.base import Sample
 
     table = pd.read_csv(snakemake.input.table, index_col="id")
     archs = {arch.id: arch for arch in archs_of(snakemake.input.archs)}
@@ -85,11 +85,11 @@ def sample_of(snakemake, space):
 
 def fitness_of(snakemake, scorer, choice: dict):
     """The fitness of a search, with the combiner that the stage libra judged; and what it depends on."""
-    from libranas.accuracy_table import mean_accuracies
-    from libranas.ensemble import fitted
-    from libranas.files import read_json
-    from libranas.layers import WindowChoice
-    from libranas.scoring import Fitness
+    from libranas.core.files import read_json
+    from libranas.labels.table import mean_accuracies
+    from libranas.predictors.selection import fitted
+    from libranas.scores.layer_window import WindowChoice
+    from libranas.search.fitness import Fitness
 
     p, sample = snakemake.params, sample_of(snakemake, scorer.space)
     accuracy = mean_accuracies(snakemake.input.accuracy)
@@ -101,8 +101,8 @@ def fitness_of(snakemake, scorer, choice: dict):
 
 def images_of(path: str, manifest: dict, *splits: str) -> tuple:
     """The splits of the prepared data as image sets."""
-    from libranas.data import load_split
-    from libranas.recipe import ImageSet
+    from libranas.data.reading import load_split
+    from libranas.training.short_recipe import ImageSet
 
     return tuple(ImageSet.from_arrays(*load_split(path, split), manifest) for split in splits)
 

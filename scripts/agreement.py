@@ -4,10 +4,10 @@ import pandas as pd
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.accuracy_table import read_accuracies
-    from libranas.compare import agreement
-    from libranas.files import write_json
-    from libranas.provenance import facts
+    from libranas.core.files import write_json
+    from libranas.core.provenance import facts
+    from libranas.labels.agreement import agreement
+    from libranas.labels.table import read_accuracies
 
     train, supernet = (read_accuracies(snakemake.input[k]) for k in ("train", "supernet"))
     params = pd.read_csv(snakemake.input.archs, index_col="id")["params"]

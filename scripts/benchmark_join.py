@@ -3,8 +3,8 @@
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.accuracy_table import read_accuracies
-    from libranas.files import write_text
+    from libranas.core.files import write_text
+    from libranas.labels.table import read_accuracies
 
     table = read_accuracies(*snakemake.input.shards)
     write_text(snakemake.output.accuracy, table.to_csv(index=False))

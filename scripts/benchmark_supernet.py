@@ -7,12 +7,12 @@ import pandas as pd
 from _stage import archs_of, images_of, space_of, stage, use_threads
 
 with stage(snakemake) as log:
-    from libranas.benchmark import inherit, train_supernet
-    from libranas.files import read_json, write_text
-    from libranas.progress import progress
-    from libranas.provenance import digest
-    from libranas.recipe import Recipe
-    from libranas.train import pick_device
+    from libranas.core.files import read_json, write_text
+    from libranas.core.progress import progress
+    from libranas.core.provenance import digest
+    from libranas.labels.supernet_training import inherit, train_supernet
+    from libranas.networks.device import pick_device
+    from libranas.training.short_recipe import Recipe
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)

@@ -3,8 +3,8 @@
 from _stage import ids_of, space_of, stage
 
 with stage(snakemake) as log:
-    from libranas.accuracy_table import read_table
-    from libranas.files import read_json, write_text
+    from libranas.core.files import read_json, write_text
+    from libranas.labels.table import read_table
 
     space = space_of(snakemake, read_json(snakemake.input.manifest))
     table = read_table(snakemake.input.table, space, **snakemake.params.columns)

@@ -6,13 +6,13 @@ from pathlib import Path
 from _stage import archs_of, images_of, space_of, stage, use_threads
 
 with stage(snakemake) as log:
-    from libranas.benchmark import train_each
-    from libranas.files import read_json, write_text
-    from libranas.progress import progress
-    from libranas.provenance import digest
-    from libranas.recipe import Recipe
-    from libranas.shards import shard_of
-    from libranas.train import pick_device
+    from libranas.core.files import read_json, write_text
+    from libranas.core.progress import progress
+    from libranas.core.provenance import digest
+    from libranas.core.shards import shard_of
+    from libranas.labels.short_training import train_each
+    from libranas.networks.device import pick_device
+    from libranas.training.short_recipe import Recipe
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)

@@ -4,9 +4,9 @@ import pandas as pd
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.compare import compare_runs
-    from libranas.files import read_json, write_json, write_text
-    from libranas.provenance import facts
+    from libranas.core.files import read_json, write_json, write_text
+    from libranas.core.provenance import facts
+    from libranas.report.comparison import compare_runs
 
     runs = [read_json(path) for path in snakemake.input.metrics]
     summary = compare_runs(runs, read_json(snakemake.input.selected))

@@ -7,12 +7,13 @@ from _stage import space_of, stage
 with stage(snakemake) as log:
     from safetensors.torch import load_file
 
-    from libranas.arch import Arch
-    from libranas.compare import scores_of
-    from libranas.export import export_timm, model_card
-    from libranas.files import read_json
-    from libranas.nets import build
-    from libranas.network_files import yaml_text
+    from libranas.core.arch import Arch
+    from libranas.core.files import read_json
+    from libranas.export.model_card import model_card
+    from libranas.export.timm import export_timm
+    from libranas.networks import build
+    from libranas.report.comparison import scores_of
+    from libranas.spaces.file_formats import yaml_text
     from libranas.training.recipe import make_recipe
     from libranas.training.results import percent
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.cluster import run_to_its_end, torchrun
-    from libranas.errors import LibranasError
-    from libranas.files import atomic_path
+    from libranas.core.errors import LibranasError
+    from libranas.core.files import atomic_path
+    from libranas.runs.cluster import run_to_its_end, torchrun
 
     p, settings = snakemake.params, snakemake.params.settings
     arguments = ["-m", "libranas", "train", "--recipe", settings["recipe"], "--model", snakemake.input.network]

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from _stage import space_of, stage
 
 with stage(snakemake) as log:
-    from libranas.files import read_json, write_json
-    from libranas.latency import Conditions, measure, timer
-    from libranas.progress import progress
-    from libranas.provenance import facts
-    from libranas.train import pick_device
+    from libranas.core.files import read_json, write_json
+    from libranas.core.progress import progress
+    from libranas.core.provenance import facts
+    from libranas.latency.conditions import Conditions
+    from libranas.latency.measure import measure, timer
+    from libranas.networks.device import pick_device
 
     settings = dict(snakemake.params.latency)
     held_out = settings.pop("held_out")

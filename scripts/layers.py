@@ -3,8 +3,9 @@
 from _stage import ids_of, stage
 
 with stage(snakemake) as log:
-    from libranas import layers, store
-    from libranas.files import write_json, write_text
+    from libranas import scores as store
+    from libranas.core.files import write_json, write_text
+    from libranas.scores import layer_window as layers
 
     settings = snakemake.params.layers
     scores = store.Blocks(snakemake.input.scores, layers.COMPONENTS)

@@ -4,11 +4,12 @@ import pandas as pd
 from _stage import archs_of, sample_of, space_of, stage
 
 with stage(snakemake) as log:
-    from libranas import layers, store
-    from libranas.accuracy_table import mean_accuracies
-    from libranas.ensemble import choose_and_judge
-    from libranas.files import read_json, write_json, write_text
-    from libranas.published import table3
+    from libranas import scores as store
+    from libranas.core.files import read_json, write_json, write_text
+    from libranas.labels.table import mean_accuracies
+    from libranas.predictors.selection import choose_and_judge
+    from libranas.published.ablations import table3
+    from libranas.scores import layer_window as layers
 
     space, p = space_of(snakemake, read_json(snakemake.input.manifest)), snakemake.params
     sample, accuracy = sample_of(snakemake, space), mean_accuracies(snakemake.input.accuracy)

@@ -3,8 +3,8 @@
 from _stage import ids_of, stage
 
 with stage(snakemake) as log:
-    from libranas import store
-    from libranas.files import write_text
+    from libranas import scores as store
+    from libranas.core.files import write_text
 
     wanted = ids_of(snakemake.input.archs)
     store.merge(snakemake.output.scores, snakemake.input.shards, wanted)

@@ -5,8 +5,8 @@ from pathlib import Path
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.data import prepare
-    from libranas.progress import progress
+    from libranas.core.progress import progress
+    from libranas.data.prepare import prepare
 
     folder = Path(snakemake.output.manifest).parent
     manifest = prepare(snakemake.params.data, folder, snakemake.params.seed, snakemake.threads, progress)

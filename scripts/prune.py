@@ -7,14 +7,15 @@ from _stage import fitness_of, space_of, stage, use_threads
 with stage(snakemake) as log:
     import torch
 
-    from libranas.data import load_calibration
-    from libranas.files import read_json, write_text
-    from libranas.progress import progress
-    from libranas.provenance import digest
-    from libranas.pruning import SupernetScorer, prune
-    from libranas.scoring import Scorer
-    from libranas.search import Evaluated, history_table
-    from libranas.train import pick_device
+    from libranas.core.files import read_json, write_text
+    from libranas.core.progress import progress
+    from libranas.core.provenance import digest
+    from libranas.data.reading import load_calibration
+    from libranas.networks.device import pick_device
+    from libranas.scores.scorer import Scorer
+    from libranas.search.base import Evaluated
+    from libranas.search.history import history_table
+    from libranas.search.pruning import SupernetScorer, prune
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)

@@ -4,8 +4,9 @@ import pandas as pd
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.files import write_text
-    from libranas.published import by_labels, by_table, table1, table4
+    from libranas.core.files import write_text
+    from libranas.published.ablations import table4
+    from libranas.published.paper import by_labels, by_table, table1
 
     found, out = snakemake.input, snakemake.output
     tables = {n: pd.concat(map(pd.read_csv, found[n]), ignore_index=True) for n in ("judged", "table3", "table4")}

@@ -5,8 +5,9 @@ from _stage import stage
 with stage(snakemake) as log:
     import pandas as pd
 
-    from libranas.files import write_text
-    from libranas.published import COLUMNS, ablate_libra, judge_tables, read_scores, read_table, table3
+    from libranas.core.files import write_text
+    from libranas.published.ablations import ablate_libra, table3
+    from libranas.published.tables import COLUMNS, judge_tables, read_scores, read_table
 
     p, seed, name = snakemake.params.published, snakemake.params.seed, snakemake.wildcards.table
     scores = read_scores(p["scores"], [name])

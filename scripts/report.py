@@ -5,7 +5,7 @@ from pathlib import Path
 from _stage import stage
 
 with stage(snakemake) as log:
-    from libranas.report import write_report
+    from libranas.report.page import write_report
 
     command = Path(snakemake.params.command)
     write_report(

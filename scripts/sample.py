@@ -5,10 +5,10 @@ import pandas as pd
 from _stage import budget_of, space_of, stage
 
 with stage(snakemake) as log:
-    from libranas.accuracy_table import read_table
-    from libranas.files import read_json, write_text
-    from libranas.provenance import stream_seed
-    from libranas.shards import shard_of
+    from libranas.core.files import read_json, write_text
+    from libranas.core.random import stream_seed
+    from libranas.core.shards import shard_of
+    from libranas.labels.table import read_table
     from libranas.spaces import Sampler
 
     space = space_of(snakemake, read_json(snakemake.input.manifest))

@@ -7,12 +7,12 @@ from _stage import archs_of, space_of, stage, use_threads
 with stage(snakemake) as log:
     import torch
 
-    from libranas import store
-    from libranas.data import load_calibration
-    from libranas.files import read_json
-    from libranas.progress import progress
-    from libranas.scoring import Scorer, score_shard
-    from libranas.train import pick_device
+    from libranas import scores as store
+    from libranas.core.files import read_json
+    from libranas.core.progress import progress
+    from libranas.data.reading import load_calibration
+    from libranas.networks.device import pick_device
+    from libranas.scores.scorer import Scorer, score_shard
 
     use_threads(snakemake.threads)
     manifest = read_json(snakemake.input.manifest)

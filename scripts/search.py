@@ -9,13 +9,17 @@ if __name__ == "__main__":  # workers import this file too
     with stage(snakemake) as log:
         import torch
 
-        from libranas import search
-        from libranas.data import load_calibration
-        from libranas.files import read_json, write_text
-        from libranas.progress import progress
-        from libranas.provenance import digest
-        from libranas.scoring import Scorer, shared_out
-        from libranas.train import pick_device
+        from libranas.core.files import read_json, write_text
+        from libranas.core.progress import progress
+        from libranas.core.provenance import digest
+        from libranas.data.reading import load_calibration
+        from libranas.networks.device import pick_device
+        from libranas.scores.scorer import Scorer
+        from libranas.search import registry as search
+        from libranas.search.base import fittest
+        from libranas.search.history import history_table
+        from libranas.search.run import run
+        from libranas.search.workers import shared_out
 
         use_threads(1)  # more would change the last digits; search.workers are processes
         p, manifest = snakemake.params, read_json(snakemake.input.manifest)
@@ -32,9 +36,9 @@ if __name__ == "__main__":  # workers import this file too
             key = fitness.scores_key + key
             fitness.recall(sorted(path.parent.glob("*.jsonl")))
         with shared_out(fitness, snakemake.threads if scored else 1) as each:
-            history = search.run(searcher, evaluate, p.search["evaluations"], path, key, progress, each)
+            history = run(searcher, evaluate, p.search["evaluations"], path, key, progress, each)
         objectives = p.search["objectives"] if strategy == "nsga2" else ()
-        table = search.history_table(history, space, budget=budget, objectives=objectives)
+        table = history_table(history, space, budget=budget, objectives=objectives)
         write_text(snakemake.output.history, table.to_csv(index=False))
-        best = search.fittest(history, 1)[0]
+        best = fittest(history, 1)[0]
         log.info("%s: best fitness %.3f, %d parameters", strategy, best.fitness, space.params(best.arch))

@@ -5,13 +5,13 @@ from pathlib import Path
 from _stage import images_of, space_of, stage, use_threads
 
 with stage(snakemake) as log:
-    from libranas.arch import Arch
-    from libranas.files import read_json, write_json
-    from libranas.provenance import digest
-    from libranas.train import save_weights
+    from libranas.core.arch import Arch
+    from libranas.core.files import read_json, write_json
+    from libranas.core.provenance import digest
     from libranas.training.distributed import World
     from libranas.training.recipe import make_recipe
-    from libranas.training.workflow import train_and_test
+    from libranas.training.short_training import save_weights
+    from libranas.training.train_and_test import train_and_test
 
     use_threads(snakemake.threads)
     p, manifest, role = snakemake.params, read_json(snakemake.input.manifest), snakemake.wildcards.role

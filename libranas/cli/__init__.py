@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from libranas.cli import export, score, tables, train
-from libranas.errors import LibranasError
+from libranas.core.errors import LibranasError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

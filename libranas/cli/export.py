@@ -25,8 +25,9 @@ def add(commands) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     """Write an exported network (timm local-dir) in other formats, each with a free batch size, and compare what comes
     of random images with PyTorch."""
-    from libranas.errors import LibranasError
-    from libranas.export import export_as, push
+    from libranas.core.errors import LibranasError
+    from libranas.export.formats import export_as
+    from libranas.export.hub import push
 
     if not arguments.to and not arguments.push:
         raise LibranasError("Nothing to do.", f"Name a format (--to {', --to '.join(KINDS)}) or --push USER/NAME.")

@@ -1,7 +1,7 @@
 """``libranas score`` for any network and any images, ``libranas proxies`` for what there is.
 
-The first one reads images, builds one network with its initial weights, hands both to :func:`libranas.engine.score`
-and prints what comes back.
+The first one reads images, builds one network with its initial weights, hands both to
+:func:`libranas.zero_cost.score.score` and prints what comes back.
 
 Legend: B images, C channels, S image side, K logits.
 """
@@ -24,14 +24,17 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from libranas.cli.common import IMAGE_SIZE, device_of, key_value, positive, text_table
-from libranas.cli.models import Wanted, checked_outputs, model_of, model_record
-from libranas.data import calibration_indices, decode
-from libranas.errors import LibranasError
-from libranas.files import write_json
-from libranas.provenance import facts
-from libranas.scorecard import ScoreCard
-from libranas.sources import LAYOUTS, Item, Source, opened
+from libranas.cli.common import device_of, positive
+from libranas.core.errors import LibranasError
+from libranas.core.files import write_json
+from libranas.core.provenance import facts
+from libranas.core.scorecard import ScoreCard
+from libranas.core.text import key_value, text_table
+from libranas.data.adapters.registry import opened
+from libranas.data.calibration import calibration_indices
+from libranas.data.decode import decode
+from libranas.data.source import LAYOUTS, Item, Source
+from libranas.networks.load import IMAGE_SIZE, Wanted, checked_outputs, model_of, model_record
 
 
 def add(commands) -> None:
@@ -62,7 +65,7 @@ def add(commands) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of the proxies (libranas.proxies.Options), as in YAML; may be repeated",
+        help="a setting of the proxies (libranas.zero_cost.registry.Options), as in YAML; may be repeated",
     )
     score.add_argument("--output", type=Path, metavar="FILE.json", help="write values, components and conditions here")
     listing = commands.add_parser("proxies", help="list the proxies", description=_proxies.__doc__)
@@ -72,7 +75,8 @@ def add(commands) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     """Score one network, with its initial weights, on a class-balanced batch of images."""
-    from libranas import engine, proxies
+    from libranas.zero_cost import registry as proxies
+    from libranas.zero_cost import score as engine
 
     names = proxies.list_proxies() if arguments.proxies is None else _names(arguments.proxies)
     names = proxies.with_parts(names)
@@ -120,7 +124,7 @@ def _score(arguments: argparse.Namespace) -> None:
 
 def _proxies(arguments: argparse.Namespace) -> None:
     """List the proxies: the pass that each one needs, whether higher or lower is better, its title and source."""
-    from libranas import proxies
+    from libranas.zero_cost import registry as proxies
 
     records = [proxies.get(name) for name in proxies.list_proxies()]
     if arguments.json:
@@ -148,7 +152,7 @@ def _names(text: str) -> list[str]:
 
 def _options(pairs: Sequence[str]) -> dict:
     """Settings of the scoring call, each with a value that its type allows."""
-    from libranas.proxies import Options
+    from libranas.zero_cost.registry import Options
 
     kinds, options = typing.get_type_hints(Options), {}
     for pair in pairs:
@@ -165,7 +169,7 @@ def _options(pairs: Sequence[str]) -> dict:
     try:
         Options(**options)
     except ValueError as error:
-        todo = "Values are written as in YAML: true, 8, [0.2, 0.8], null. See libranas.proxies.Options."
+        todo = "Values are written as in YAML: true, 8, [0.2, 0.8], null. See libranas.zero_cost.registry.Options."
         raise LibranasError(f"--option {' '.join(pairs)}: {error}.", todo) from None
     return options
 
@@ -251,7 +255,7 @@ def _explained(device: str, batch: int) -> Iterator[None]:
 
 
 def _report(arguments: argparse.Namespace, card: ScoreCard, model, device: str, classes: list[str], shape) -> str:
-    from libranas import proxies
+    from libranas.zero_cost import registry as proxies
 
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     scores = [(proxies.get(name), score) for name, score in card.scores.items()]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from libranas.cli.common import key_value, positive, text_table
-from libranas.errors import LibranasError
-from libranas.files import write_text
+from libranas.cli.common import positive
+from libranas.core.errors import LibranasError
+from libranas.core.files import write_text
+from libranas.core.text import key_value, text_table
 
 
 def add(commands) -> None:
@@ -51,9 +52,9 @@ def add(commands) -> None:
 def _libra(arguments: argparse.Namespace) -> None:
     """Choose three proxies from some accuracies of a table, and compare all ways of combining proxies on the others.
     A table of a published benchmark (SPACE-TASK.csv) also shows learners its architectures."""
-    from libranas.combiners import COMBINERS
-    from libranas.ensemble import choose_and_judge
-    from libranas.published import read_table
+    from libranas.predictors.registry import COMBINERS
+    from libranas.predictors.selection import choose_and_judge
+    from libranas.published.tables import read_table
 
     names = list(COMBINERS) if arguments.methods is None else arguments.methods.split(",")
     table = read_table(arguments.table, accuracy=arguments.accuracy, params=arguments.params)
@@ -85,7 +86,7 @@ def _libra(arguments: argparse.Namespace) -> None:
 def _networks(arguments: argparse.Namespace) -> None:
     """Read networks and search spaces from files of AutoFormer, TF-TAS, AZ-NAS, PreNAS and ViT-Bench-101, count their
     parameters and MACs, and write them in another format."""
-    from libranas import network_files as files
+    from libranas.spaces import file_formats as files
 
     content = files.read_file(arguments.file)
     settings = dict(key_value(pair, "--space") for pair in arguments.space)

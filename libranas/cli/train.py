@@ -4,9 +4,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from libranas.cli.common import key_value, positive
-from libranas.errors import LibranasError
-from libranas.progress import Stopped
+from libranas.cli.common import positive
+from libranas.core.errors import LibranasError
+from libranas.core.progress import Stopped
+from libranas.core.text import key_value
 
 log = logging.getLogger("libranas")
 
@@ -108,10 +109,10 @@ def _train(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, world) -> None:
     import dataclasses
 
-    from libranas.files import write_json
+    from libranas.core.files import write_json
+    from libranas.training.data_sets import open_splits
     from libranas.training.recipe import make_recipe, read_recipe
     from libranas.training.results import over_seeds
-    from libranas.training.sources import open_splits
 
     recipe, _ = read_recipe(arguments.recipe)
     changes = dict(key_value(pair, "--set") for pair in arguments.set)
@@ -135,14 +136,16 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
     """Train and test with one seed."""
     import timm
 
-    from libranas.cli.models import Wanted, model_of, model_record
-    from libranas.export import export_timm
-    from libranas.files import write_json
-    from libranas.provenance import digest, facts, file_sha256, stream_seed
-    from libranas.train import save_weights
-    from libranas.training.examples import Look
-    from libranas.training.loop import Settings, Training
+    from libranas.core.files import write_json
+    from libranas.core.provenance import digest, facts, file_sha256
+    from libranas.core.random import stream_seed
+    from libranas.export.timm import export_timm
+    from libranas.networks.load import Wanted, model_of, model_record
     from libranas.training.results import outcome
+    from libranas.training.settings import Settings
+    from libranas.training.short_training import save_weights
+    from libranas.training.trainer import Training
+    from libranas.training.transforms import Look
 
     classes = splits.train.classes
     wanted = Wanted(
@@ -204,8 +207,8 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
 
 def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -> str:
     """The model card of a training."""
-    from libranas.export import model_card
-    from libranas.files import read_json
+    from libranas.core.files import read_json
+    from libranas.export.model_card import model_card
     from libranas.training.results import percent
 
     accuracy = {"seed": result["seed"]}

@@ -1,13 +1,14 @@
 """Search spaces: what may be chosen. See :class:`libranas.spaces.base.Space` for the protocol."""
 
-from libranas.errors import LibranasError
+from libranas.core.errors import LibranasError
 from libranas.spaces.autoformer import AutoFormerSpace
-from libranas.spaces.base import Budget, Sampler, Space
-from libranas.spaces.darts import DARTSSpace
-from libranas.spaces.nasbench101 import NASBench101Space
-from libranas.spaces.nasbench201 import NASBench201Space
+from libranas.spaces.base import Space
+from libranas.spaces.budget import Budget, Sampler
+from libranas.spaces.cells.darts import DARTSSpace
+from libranas.spaces.cells.nasbench101 import NASBench101Space
+from libranas.spaces.cells.nasbench201 import NASBench201Space
+from libranas.spaces.cells.transnas101 import TransNAS101Space
 from libranas.spaces.pit import PiTSpace
-from libranas.spaces.transnas101 import TransNAS101Space
 
 _FAMILIES = {
     space.family: space

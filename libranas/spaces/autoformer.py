@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.spaces.genes import published_genes
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.spaces.published_genes import published_genes
 
 _TINY = {"embed_dim": [192, 216, 240], "depth": [12, 13, 14], "num_heads": [3, 4], "mlp_ratio": [3.0, 3.5, 4.0]}
 _BASE = {"embed_dim": [528, 576, 624], "depth": [14, 15, 16], "num_heads": [9, 10], "mlp_ratio": [3.0, 3.5, 4.0]}
@@ -82,7 +82,7 @@ class AutoFormerSpace:
         Two-dimensional relative positions on keys and values (Shaw et al., 2018) as in every published
         AutoFormer command; offsets are clamped at `max_relative_position`.
     init_std : float
-        Of the initial linear weights; see :class:`libranas.nets.vit.AutoFormerViT`.
+        Of the initial linear weights; see :class:`libranas.networks.autoformer.AutoFormerViT`.
     """
 
     embed_dim: tuple[int, ...]
@@ -226,7 +226,7 @@ class AutoFormerSpace:
         return self.canonical(arch)
 
     def format(self, arch: Arch) -> str:
-        """Canonical JSON; :mod:`libranas.network_files` writes the files of other projects."""
+        """Canonical JSON; :mod:`libranas.spaces.file_formats` writes the files of other projects."""
         return arch.json
 
     def representative(self, arch: Arch) -> Arch:

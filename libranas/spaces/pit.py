@@ -15,9 +15,9 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.spaces.genes import published_genes
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.spaces.published_genes import published_genes
 
 STAGES = 3
 GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")

@@ -1,5 +1,5 @@
 """Final training: recipes as data, one loop for a laptop and a cluster, numbers to trust, exports.
 
-:func:`libranas.training.workflow.train_and_test` trains a network of a search space;
-:class:`libranas.training.loop.Training` any network.
+:func:`libranas.training.train_and_test.train_and_test` trains a network of a search space;
+:class:`libranas.training.trainer.Training` any network.
 """

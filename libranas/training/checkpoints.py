@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from libranas.errors import LibranasError
-from libranas.files import atomic_path
-from libranas.provenance import file_sha256
+from libranas.core.errors import LibranasError
+from libranas.core.files import atomic_path
+from libranas.core.provenance import file_sha256
 
 log = logging.getLogger("libranas")
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from libranas.errors import LibranasError
+from libranas.core.errors import LibranasError
 
 #: Longest wait of a process for the others, such as while one reads images that the others have in memory.
 TIMEOUT = timedelta(minutes=30)

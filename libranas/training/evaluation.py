@@ -13,7 +13,7 @@ from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator
 
 from libranas.training.distributed import World
-from libranas.training.examples import Images
+from libranas.training.images import Images
 
 
 @dataclass(frozen=True)

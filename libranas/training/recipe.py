@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from libranas.errors import LibranasError
+from libranas.core.errors import LibranasError
 
 FOLDER = Path(__file__).with_name("recipes")
 #: What the header of a recipe file says.

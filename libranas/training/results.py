@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import binomtest
 
-from libranas.stats import mean_interval
+from libranas.core.stats import mean_interval
 from libranas.training.evaluation import Evaluation, real_accuracy
-from libranas.training.examples import Images
+from libranas.training.images import Images
 
 
 def percent(estimate: Mapping) -> str:

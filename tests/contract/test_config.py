@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from libranas import proxies
-from libranas.combiners import COMBINERS
-from libranas.config import checked
-from libranas.errors import LibranasError
-from libranas.proxies import Options
-from libranas.recipe import Recipe
-from libranas.report import METHODS
-from libranas.search import METHODS as METHODS_OF_SEARCH
-from libranas.search import OBJECTIVES, WINNERS
-from libranas.sources import ADAPTERS, LAYOUTS
+from libranas.config.checks import checked
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.registry import ADAPTERS
+from libranas.data.source import LAYOUTS
+from libranas.predictors.registry import COMBINERS
+from libranas.report.figures import METHODS
+from libranas.search.nsga2 import OBJECTIVES
+from libranas.search.registry import METHODS as METHODS_OF_SEARCH
+from libranas.search.selection import WINNERS
 from libranas.spaces import Budget, make_space
 from libranas.spaces.autoformer import PRESETS
 from libranas.training.recipe import CHOICES, TrainingRecipe, make_recipe
+from libranas.training.short_recipe import Recipe
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost.registry import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA_PATH = ROOT / "config" / "schema.yaml"

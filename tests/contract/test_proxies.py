@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from libranas import engine, moments, passes, proxies
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.proxies.base import NEEDS, Options
-from libranas.scorecard import AXES, ScoreCard
+from libranas.core.errors import LibranasError
+from libranas.core.scorecard import AXES, ScoreCard
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace
+from libranas.zero_cost import gradient_moments as moments
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import score as engine
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.proxy import NEEDS
 
 NAMES = proxies.list_proxies()
 each = pytest.mark.parametrize("name", NAMES)

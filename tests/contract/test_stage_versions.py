@@ -20,18 +20,34 @@ import pandas as pd
 import pytest
 import torch
 
-from libranas import benchmark, compare, data, engine, ensemble, layers, proxies, search, store
-from libranas.export import export_timm, model_card
-from libranas.latency import Latency, measure
-from libranas.nets import build
-from libranas.network_files import yaml_text
-from libranas.provenance import STAGE_VERSIONS, stream_seed
-from libranas.recipe import ImageSet, Recipe
-from libranas.scorecard import Axis, ProxyScore, ScoreCard
-from libranas.scoring import Scorer
+from libranas import scores as store
+from libranas.core.provenance import STAGE_VERSIONS
+from libranas.core.random import stream_seed
+from libranas.core.scorecard import Axis, ProxyScore, ScoreCard
+from libranas.data import prepare as data
+from libranas.data.reading import load_split
+from libranas.export.model_card import model_card
+from libranas.export.timm import export_timm
+from libranas.labels import short_training as benchmark
+from libranas.labels.agreement import agreement as compare_agreement
+from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.latency.conditions import Latency
+from libranas.latency.measure import measure
+from libranas.networks import build
+from libranas.predictors.selection import choose_and_judge
+from libranas.scores import layer_window as layers
+from libranas.scores.scorer import Scorer
+from libranas.search import registry as search
+from libranas.search.history import history_table
+from libranas.search.run import run as search_run
+from libranas.search.selection import select
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
+from libranas.spaces.file_formats import yaml_text
 from libranas.training.recipe import make_recipe
-from libranas.training.workflow import train_and_test
+from libranas.training.short_recipe import ImageSet, Recipe
+from libranas.training.train_and_test import train_and_test
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import score as engine
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("stage_results.json")
@@ -143,7 +159,7 @@ def _digits(folder: Path, count: int) -> tuple[ImageSet, ImageSet]:
     manifest = data.prepare(DIGITS, folder, seed=1)
     sets = []
     for split in ("train", "val"):
-        images, labels = data.load_split(folder / "images.h5", split)
+        images, labels = load_split(folder / "images.h5", split)
         sets.append(ImageSet.from_arrays(images[:count], labels[:count], manifest))
     return tuple(sets)
 
@@ -153,11 +169,11 @@ def label(folder: Path) -> dict:
     archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(2)
     recipe = Recipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
     table = benchmark.train_each(SPACE, archs, train_set, val, recipe, [1] * len(archs), 1, folder / "log", "key")
-    supernet, history = benchmark.train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
+    supernet, history = train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
     return {
         "ids": list(table["id"]),
         "trained": list(table["accuracy"]),
-        "inherited": list(benchmark.inherit(supernet, archs, val)["accuracy"]),
+        "inherited": list(inherit(supernet, archs, val)["accuracy"]),
         "loss": history[0]["loss"],
     }
 
@@ -168,7 +184,7 @@ def agreement(folder: Path) -> dict:
     rows = [(ids[i], s, accuracy_A[i] + rng.normal(0, 0.05)) for i in range(20) for s in range(3 if i < 8 else 1)]
     trained = pd.DataFrame(rows, columns=["id", "seed", "accuracy"])
     inherited = pd.DataFrame({"id": ids, "seed": 0, "accuracy": accuracy_A + rng.normal(0, 0.1, 20)})
-    return compare.agreement(trained, inherited, pd.Series(accuracy_A, ids), seed=1)
+    return compare_agreement(trained, inherited, pd.Series(accuracy_A, ids), seed=1)
 
 
 def libra(folder: Path) -> dict:
@@ -190,7 +206,7 @@ def libra(folder: Path) -> dict:
     params = pd.Series(np.exp(0.5 * accuracy + rng.normal(size=60)), ids)
     results = {}
     for mode in ("corrected", "literal"):
-        verdict = ensemble.choose_and_judge(scores, pd.Series(accuracy, ids), params, {**settings, "mode": mode}, 1)
+        verdict = choose_and_judge(scores, pd.Series(accuracy, ids), params, {**settings, "mode": mode}, 1)
         results[mode] = {"proxies": list(verdict.choice["proxies"]), "held_out": verdict.choice["held_out"]["spearman"]}
     # trees and optimisers depend on the machine
     exact = ["params", "log_rank_all", "consensus", "z1", "libra_literal", "libra_corrected", "ridge_ranks"]
@@ -206,10 +222,10 @@ def run_search(folder: Path) -> dict:
         searcher, fitness = search.strategy(
             name, SPACE, budget, 1, settings, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {})
         )
-        history = search.run(searcher, fitness, 15, folder / name, "key")
+        history = search_run(searcher, fitness, 15, folder / name, "key")
         results[name] = [e.arch.id for e in history]
-        tables[name] = search.history_table(history, SPACE)
-    selected = search.select(tables, SPACE, budget, 1)
+        tables[name] = history_table(history, SPACE)
+    selected = select(tables, SPACE, budget, 1)
     return {**results, "selected": {role: entry["id"] for role, entry in selected.items()}}
 
 
@@ -249,7 +265,7 @@ def latencies(folder: Path) -> dict:
 
 
 def report(folder: Path) -> dict:
-    template = (ROOT / "libranas" / "report.html.j2").read_text(encoding="utf-8")
+    template = (ROOT / "libranas" / "report" / "template.html.j2").read_text(encoding="utf-8")
     return {"sections": re.findall(r'<section id="([^"]+)"', template)}
 
 

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 
-from libranas.arch import Arch
-from libranas.scorecard import Axis, PassCost, ProxyScore, ScoreCard
-from libranas.store import collect, write
+from libranas.core.arch import Arch
+from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
+from libranas.scores import collect, write
 
 ARCHS = (
     Arch("autoformer", {"embed_dim": 24, "depth": 1, "num_heads": [2], "mlp_ratio": [2.0]}),

@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libranas import passes
-from libranas.proxies import Options
-from libranas.proxies.base import NOISE
+from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.proxy import NOISE
+from libranas.zero_cost.registry import Options
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

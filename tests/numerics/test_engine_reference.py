@@ -12,14 +12,14 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from libranas import engine
-from libranas import proxies as registry
-from libranas.errors import LibranasError
-from libranas.moments import Moments, Wanted
-from libranas.nets import build
-from libranas.proxies.activation import window_unions
-from libranas.proxies.base import Activation, pack_bits
+from libranas.core.errors import LibranasError
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace, PiTSpace
+from libranas.zero_cost import registry as registry
+from libranas.zero_cost import score as engine
+from libranas.zero_cost.captures import Activation, pack_bits
+from libranas.zero_cost.gradient_moments import Moments, Wanted
+from libranas.zero_cost.proxies.patterns import window_unions
 
 _spec = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
 reference = importlib.util.module_from_spec(_spec)

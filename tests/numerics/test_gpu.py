@@ -7,19 +7,26 @@ import numpy as np
 import pytest
 import torch
 
-from libranas import engine, proxies
-from libranas.benchmark import inherit, train_each, train_supernet
-from libranas.combiners import Predictor
-from libranas.latency import Conditions, measure, timer
-from libranas.layers import LayerWindow
-from libranas.nets import build
-from libranas.recipe import ImageSet, Recipe
-from libranas.scoring import Fitness, Scorer, shared_out
+from libranas.labels.short_training import train_each
+from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.latency.conditions import Conditions
+from libranas.latency.measure import measure, timer
+from libranas.networks import build
+from libranas.predictors.base import Predictor
+from libranas.scores.layer_window import LayerWindow
+from libranas.scores.scorer import Scorer
+from libranas.search.fitness import Fitness
+from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, NASBench201Space, PiTSpace
 from libranas.training.distributed import World
-from libranas.training.examples import ArrayImages, Look
-from libranas.training.loop import Settings, Training
+from libranas.training.images import ArrayImages
 from libranas.training.recipe import make_recipe
+from libranas.training.settings import Settings
+from libranas.training.short_recipe import ImageSet, Recipe
+from libranas.training.trainer import Training
+from libranas.training.transforms import Look
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import score as engine
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CLASSES = 4

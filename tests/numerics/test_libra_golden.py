@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import libra
-from libranas.stats import ranks, spearman
+from libranas.core.stats import ranks, spearman
+from libranas.predictors import libra
 
 TABLES = ("libra_synthetic", "libra_nb201")
 SCHEMES = ("equal_width_24", "equal_width_naslib", "quantile_24", "quantile_8", "quantile_5")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import nn
 
-from libranas import engine
+from libranas.zero_cost import score as engine
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Tables of accuracies of the stage benchmark; those of users are tested with the spaces that they name."""
 
-from libranas.accuracy_table import mean_accuracies, read_accuracies
+from libranas.labels.table import mean_accuracies, read_accuracies
 
 
 def test_an_id_that_looks_like_a_number_is_none(tmp_path):

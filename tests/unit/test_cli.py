@@ -18,14 +18,15 @@ import yaml
 from PIL import Image
 
 import libranas
-from libranas import cli, proxies
-from libranas.cli.common import key_value, literal
-from libranas.cli.models import Wanted, model_of
-from libranas.network_files import yaml_text
-from libranas.provenance import file_sha256
-from libranas.proxies.base import EVALUATION
-from libranas.scorecard import ScoreCard
+from libranas import cli
+from libranas.core.provenance import file_sha256
+from libranas.core.scorecard import ScoreCard
+from libranas.core.text import key_value, literal
+from libranas.networks.load import Wanted, model_of
 from libranas.spaces import make_space
+from libranas.spaces.file_formats import yaml_text
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost.proxy import EVALUATION
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("cat", "cow", "dog")
@@ -186,7 +187,8 @@ def test_a_network_of_a_file_is_scored_as_from_python(run, networks, images, tmp
 
 def batch_by_hand(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The class-balanced batch of 12 images, normalised, from the two documented functions."""
-    from libranas.data import calibration_indices, decode
+    from libranas.data.calibration import calibration_indices
+    from libranas.data.decode import decode
 
     files = [(path, label) for label, name in enumerate(CLASSES) for path in sorted((images / name).iterdir())]
     indices = calibration_indices(np.array([label for _, label in files]), 12, seed)
@@ -239,8 +241,8 @@ def test_size_and_channels_of_the_images_follow_the_timm_network(run, tmp_path, 
 
 
 def test_an_exported_network_is_found_by_its_folder(run, tmp_path):
-    from libranas.export import export_timm
-    from libranas.nets import build
+    from libranas.export.timm import export_timm
+    from libranas.networks import build
     from libranas.spaces import AutoFormerSpace
 
     space = AutoFormerSpace(
@@ -640,7 +642,7 @@ def test_too_little_memory_is_said(refused, monkeypatch):
     def exhausted(*args, **options):
         raise torch.OutOfMemoryError("tried to allocate")
 
-    monkeypatch.setattr("libranas.engine.score", exhausted)
+    monkeypatch.setattr("libranas.zero_cost.score.score", exhausted)
     refused("does not suffice for 12 images", "Lower --batch")
 
 

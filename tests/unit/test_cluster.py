@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from libranas import cluster
-from libranas.errors import LibranasError
-from libranas.progress import Stopped, may_stop, progress, stop_when_asked
+from libranas.core.errors import LibranasError
+from libranas.core.progress import Stopped, may_stop, progress, stop_when_asked
+from libranas.runs import cluster
 
 HOLD = """
 import sys, pathlib
@@ -99,7 +99,7 @@ def test_a_lock_is_open_to_others_and_outlives_its_holder_in_what_it_started(tmp
     """The umask hides the file from nobody; killed alone, a process leaves its GPU to its child."""
     code = (
         "import os, sys, pathlib; os.umask(0o077)\n"
-        "from libranas.cluster import run_to_its_end, take_gpus\n"
+        "from libranas.runs.cluster import run_to_its_end, take_gpus\n"
         "take_gpus(1, pathlib.Path(sys.argv[1]))\n"
         "run_to_its_end(['sh', '-c', 'echo $$; exec sleep 600'])"
     )

@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import combiners, gaussian_process
-from libranas.combiners import COMBINERS, Calibration, Encoder, Fractions, Sample
-from libranas.errors import LibranasError
-from libranas.libra import log_rank
-from libranas.stats import spearman
+from libranas.core.errors import LibranasError
+from libranas.core.stats import spearman
+from libranas.predictors import gaussian_process
+from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.encoder import Encoder
+from libranas.predictors.label_free import AZ_NAS, TE_NAS
+from libranas.predictors.learners import Trees
+from libranas.predictors.libra import log_rank
+from libranas.predictors.ranks import Fractions
+from libranas.predictors.registry import COMBINERS
 
 #: Proxies that single combiners need, beside those of the tests.
 NEEDED = sorted({c for combiner in COMBINERS.values() for c in combiner.columns} - {"features"})
@@ -72,7 +77,7 @@ def test_few_labels_lean_on_the_consensus(monkeypatch):
     for count in (10, 80):
         known, agreement = Calibration(table.take(np.arange(count)), noise.iloc[:count], table), []
         for labels in (3, 0):
-            monkeypatch.setattr(combiners, "CONSENSUS_LABELS", labels)
+            monkeypatch.setattr("libranas.predictors.blend.CONSENSUS_LABELS", labels)
             agreement.append(spearman(COMBINERS["blend"].fit(known, 0)(table), consensus))
         gain.append(agreement[0] - agreement[1])
     assert gain[0] > 2 * gain[1] > 0
@@ -92,11 +97,11 @@ def test_consensus_takes_what_there_is():
 def test_rank_sums_are_those_within_the_reference():
     known, _, _ = known_and_rest()
     table = known.usual
-    for method, columns in (("az_nas", list(combiners.AZ_NAS)), ("log_rank_all", list(table.score_AP.columns))):
+    for method, columns in (("az_nas", list(AZ_NAS)), ("log_rank_all", list(table.score_AP.columns))):
         values = COMBINERS[method].fit(known, 0)(table)
         assert spearman(values, log_rank(table.score_AP[columns])) == pytest.approx(1)
     values = COMBINERS["te_nas"].fit(known, 0)(table)
-    assert spearman(values.round(9), table.score_AP[list(combiners.TE_NAS)].rank().sum(axis=1)) == pytest.approx(1)
+    assert spearman(values.round(9), table.score_AP[list(TE_NAS)].rank().sum(axis=1)) == pytest.approx(1)
 
 
 def test_a_failed_proxy_ranks_last_and_hides_nothing():
@@ -241,6 +246,6 @@ def test_trees_predict_what_their_forest_does():
     rng = np.random.default_rng(0)
     x, y, others = rng.normal(size=(40, 5)), rng.normal(size=40), rng.normal(size=(30, 5))
     forest = RandomForestRegressor(20, random_state=1).fit(x, y)
-    ours = combiners.Trees([tree.tree_ for tree in forest.estimators_])
+    ours = Trees([tree.tree_ for tree in forest.estimators_])
     assert (ours.predict(others) == forest.predict(others)).all()
     assert (np.concatenate([ours.predict(row[None]) for row in others]) == forest.predict(others)).all()

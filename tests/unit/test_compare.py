@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas.compare import agreement, between_seeds, noise_ceiling
-from libranas.stats import spearman
+from libranas.core.stats import spearman
+from libranas.labels.agreement import agreement, between_seeds, noise_ceiling
 
 
 def trainings(rng, n=2000, repeated=2000, seeds=3, spread=2.0, noise=1.0):

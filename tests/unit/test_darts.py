@@ -12,13 +12,13 @@ from timm.models import save_for_hf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.nets.darts import DARTS, DARTSSupernet, model_args
-from libranas.probe import examine
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.networks.darts import DARTS, DARTSSupernet, model_args
 from libranas.spaces import Budget, DARTSSpace, Sampler, make_space
-from libranas.spaces.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
+from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
+from libranas.zero_cost.anatomy import examine
 
 SPACE = DARTSSpace()
 TINY = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)

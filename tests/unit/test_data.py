@@ -19,9 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from libranas import data, sources
-from libranas.data import calibration_indices, decode, load_calibration, load_split, open_images, prepare
-from libranas.errors import LibranasError
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.cifar import CIFAR10_CLASSES
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS
+from libranas.data.calibration import calibration_indices
+from libranas.data.decode import decode
+from libranas.data.prepare import prepare
+from libranas.data.reading import load_calibration, load_split, open_images
+from libranas.data.source import LAYOUTS, SPLITS
 
 OUTPUTS = ["calibration.npz", "images.h5", "manifest.json"]
 
@@ -98,13 +103,13 @@ def test_digits_are_split_once_each_and_in_proportion(digits):
         counts = np.array(list(manifest["splits"][split]["per_class"].values()))
         assert np.abs(counts - share * everything).max() <= 1.5
     with open_images(out / "images.h5") as file:
-        names = [name.decode() for split in sources.SPLITS for name in file[split]["source"]]
+        names = [name.decode() for split in SPLITS for name in file[split]["source"]]
     assert sorted(names) == sorted(f"digits/{i}" for i in range(1797))
 
 
 def test_pixels_and_labels_are_those_of_the_source(digits):
     bunch = load_digits()
-    for split in sources.SPLITS:
+    for split in SPLITS:
         images, labels = load_split(digits[0] / "images.h5", split)
         assert images.dtype == np.uint8 and images.shape[1:] == (1, 8, 8) and labels.dtype == np.int64
         with open_images(digits[0] / "images.h5") as file:
@@ -116,7 +121,7 @@ def test_pixels_and_labels_are_those_of_the_source(digits):
 
 def test_statistics_and_hashes_are_those_of_the_file(digits):
     out, manifest = digits
-    for split in sources.SPLITS:
+    for split in SPLITS:
         images, labels = load_split(out / "images.h5", split)
         packed = images.transpose(0, 2, 3, 1).tobytes() + labels.tobytes()
         assert hashlib.sha256(packed).hexdigest() == manifest["splits"][split]["sha256"]
@@ -143,7 +148,9 @@ def test_calibration_batch_is_balanced_normalised_training_images(digits):
 
 def test_same_seed_gives_the_same_bytes_in_another_process(digits, tmp_path):
     out, _ = digits
-    code = "import sys, json; from libranas.data import prepare; prepare(json.loads(sys.argv[1]), sys.argv[2], 0)"
+    code = (
+        "import sys, json; from libranas.data.prepare import prepare; prepare(json.loads(sys.argv[1]), sys.argv[2], 0)"
+    )
     arguments = [sys.executable, "-c", code, json.dumps(settings(calibration=64)), str(tmp_path)]
     subprocess.run(arguments, check=True, cwd=Path(__file__).parents[2])
     for name in ("manifest.json", "calibration.npz"):
@@ -164,13 +171,13 @@ def test_another_seed_gives_other_splits_and_another_batch(digits, tmp_path):
 def test_workers_and_batches_do_not_change_the_result(tmp_path, monkeypatch):
     config = settings(limit={"train": 50, "val": 20, "test": 20})
     first = prepare(config, tmp_path / "a", 0, workers=1)
-    monkeypatch.setattr(data, "DECODE_BATCH", 7)
+    monkeypatch.setattr("libranas.data.decode.DECODE_BATCH", 7)
     assert prepare(config, tmp_path / "b", 0, workers=4) == first
 
 
 def test_limits_are_stratified(tmp_path):
     manifest = prepare(settings(limit={"train": 100, "val": 30, "test": None}), tmp_path, 0)
-    assert [manifest["splits"][split]["count"] for split in sources.SPLITS] == [100, 30, 359]
+    assert [manifest["splits"][split]["count"] for split in SPLITS] == [100, 30, 359]
     assert set(manifest["splits"]["train"]["per_class"].values()) <= {9, 10, 11}
     assert "limited to 30" in manifest["split_rule"]["val"]
 
@@ -237,7 +244,7 @@ def test_a_folder_with_splits_is_read_as_it_is(tmp_path):
     (root / "train/.DS_Store").write_bytes(b"hidden")
     manifest = prepare(folder_settings(root), tmp_path / "out", 0)
     assert manifest["classes"] == ["cat", "dog"] and manifest["source"] == "pets"
-    assert [manifest["splits"][s]["count"] for s in sources.SPLITS] == [12, 12, 12]
+    assert [manifest["splits"][s]["count"] for s in SPLITS] == [12, 12, 12]
     assert manifest["split_rule"]["val"] == "as in the data set"
     assert manifest["ignored"] == {"count": 1, "first": ["train/cat/notes.txt"]}
     with open_images(tmp_path / "out/images.h5") as file:
@@ -249,14 +256,14 @@ def test_a_folder_with_splits_is_read_as_it_is(tmp_path):
 def test_missing_splits_are_cut_from_the_training_images(tmp_path, splits):
     root = image_folder(tmp_path / "pets", splits, per_class=20)
     manifest = prepare(folder_settings(root, calibration=8), tmp_path / "out", 0)
-    own = {sources.SPLIT_FOLDERS.get(split[:-1].lower()) for split in splits}
+    own = {SPLIT_FOLDERS.get(split[:-1].lower()) for split in splits}
     expected = {"val": 40 if "val" in own else 6, "test": 40 if "test" in own else 8}
     expected["train"] = 40 - sum(n for split, n in expected.items() if split not in own)
     for split, count in expected.items():
         entry = manifest["splits"][split]
         assert entry["count"] == count and set(entry["per_class"].values()) == {count / 2}
     with open_images(tmp_path / "out/images.h5") as file:
-        names = [name for split in sources.SPLITS for name in file[split]["source"]]
+        names = [name for split in SPLITS for name in file[split]["source"]]
     assert len(set(names)) == 40 * len(splits)
 
 
@@ -364,7 +371,7 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     assert np.abs(got.astype(int) - expected).max() <= 4  # at the edge, scaling does not look past the cut
 
 
-@pytest.mark.parametrize("suffix", sorted(sources.IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_every_image_suffix_can_be_decoded(tmp_path, suffix):
     grey = np.full((8, 8), 77, np.uint8)
     Image.fromarray(grey).save(tmp_path / f"x{suffix}")
@@ -408,12 +415,12 @@ def test_a_file_that_would_start_a_program_is_not_opened():
 # Bad folders
 
 
-@pytest.mark.parametrize("adapter", sorted(sources.LAYOUTS))
+@pytest.mark.parametrize("adapter", sorted(LAYOUTS))
 def test_a_missing_path_says_what_is_expected(tmp_path, adapter):
     nowhere = tmp_path / "nowhere"
     config = settings(adapter=adapter, path=str(nowhere))
-    refused(tmp_path, config, str(nowhere), f"'{adapter}'", "`data.path`", sources.LAYOUTS[adapter])
-    refused(tmp_path, config | {"path": None}, "data.path is not set", sources.LAYOUTS[adapter])
+    refused(tmp_path, config, str(nowhere), f"'{adapter}'", "`data.path`", LAYOUTS[adapter])
+    refused(tmp_path, config | {"path": None}, "data.path is not set", LAYOUTS[adapter])
 
 
 def test_digits_refuse_a_path_they_would_not_read(tmp_path):
@@ -423,7 +430,7 @@ def test_digits_refuse_a_path_they_would_not_read(tmp_path):
 def test_folders_without_images(tmp_path):
     root = tmp_path / "pets"
     root.mkdir()
-    refused(tmp_path, folder_settings(root), "no image in a class folder", sources.LAYOUTS["folder"])
+    refused(tmp_path, folder_settings(root), "no image in a class folder", LAYOUTS["folder"])
     write_image(root / "flat.png", 0)
     refused(tmp_path, folder_settings(root), "no image in a class folder, 1 other file")
     shutil.rmtree(root)
@@ -512,7 +519,7 @@ def cifar_batches(base: Path, per_batch=30) -> tuple[np.ndarray, np.ndarray]:
         planes = pixels[part].transpose(0, 3, 1, 2).reshape(per_batch, 3072)
         batch = {"data": planes, "labels": labels[part].tolist(), "batch_label": name, "filenames": ["x.png"]}
         (base / name).write_bytes(pickle.dumps(batch, protocol=2 + b % 4))
-    meta = {"label_names": sources.CIFAR10_CLASSES, "num_vis": 3072}
+    meta = {"label_names": CIFAR10_CLASSES, "num_vis": 3072}
     (base / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
     return pixels, labels
 
@@ -524,8 +531,8 @@ def cifar_settings(path, **changes) -> dict:
 def test_cifar10_as_torchvision_keeps_it(tmp_path):
     pixels, labels = cifar_batches(tmp_path / "data/cifar-10-batches-py")
     manifest = prepare(cifar_settings(tmp_path / "data"), tmp_path / "out", 0)
-    assert manifest["classes"] == sources.CIFAR10_CLASSES
-    assert [manifest["splits"][s]["count"] for s in sources.SPLITS] == [128, 22, 30]
+    assert manifest["classes"] == CIFAR10_CLASSES
+    assert [manifest["splits"][s]["count"] for s in SPLITS] == [128, 22, 30]
     images, targets = load_split(tmp_path / "out/images.h5", "test")
     np.testing.assert_array_equal(images, pixels[150:].transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(targets, labels[150:])
@@ -576,7 +583,7 @@ def test_bad_cifar10_batches_are_named(tmp_path):
     (base / "data_batch_2").write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}))
     refused(tmp_path, cifar_settings(tmp_path), "not all labels are 0 to 9")
     (base / "data_batch_2").unlink()
-    refused(tmp_path, cifar_settings(tmp_path), "lacks data_batch_2", sources.LAYOUTS["cifar10"])
+    refused(tmp_path, cifar_settings(tmp_path), "lacks data_batch_2", LAYOUTS["cifar10"])
 
 
 def cifar_npz(path: Path, n=120) -> dict:
@@ -591,7 +598,7 @@ def cifar_npz(path: Path, n=120) -> dict:
         "offset": np.cumsum([0, *map(len, files)]),
         "label": (np.arange(n) % 10).astype(np.uint8),
         "is_test": (np.arange(n) >= n - 20).astype(np.uint8),
-        "classes": np.array(sources.CIFAR10_CLASSES),
+        "classes": np.array(CIFAR10_CLASSES),
     }
     np.savez(path, **arrays)
     return arrays
@@ -600,7 +607,7 @@ def cifar_npz(path: Path, n=120) -> dict:
 def test_cifar10_as_npz(tmp_path):
     arrays = cifar_npz(tmp_path / "c.npz")
     manifest = prepare(cifar_settings(tmp_path / "c.npz"), tmp_path / "out", 0)
-    assert [manifest["splits"][s]["count"] for s in sources.SPLITS] == [85, 15, 20]
+    assert [manifest["splits"][s]["count"] for s in SPLITS] == [85, 15, 20]
     images, _ = load_split(tmp_path / "out/images.h5", "test")
     first = arrays["blob"][arrays["offset"][100] : arrays["offset"][101]].tobytes()
     np.testing.assert_array_equal(images[0], np.asarray(Image.open(io.BytesIO(first))).transpose(2, 0, 1))
@@ -611,7 +618,7 @@ def test_bad_npz_files_are_named(tmp_path):
     arrays = cifar_npz(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", sources.LAYOUTS["cifar10"])
+    refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", LAYOUTS["cifar10"])
     path.write_bytes(b"no archive")
     assert "pickle" not in refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", "it is no zip archive")
     np.savez(path, **{key: value for key, value in arrays.items() if key != "is_test"})
@@ -626,7 +633,7 @@ def test_bad_npz_files_are_named(tmp_path):
 def test_real_cifar10(tmp_path, shared_dir):
     path, limit = shared_dir / "data/cifar10_jpeg.npz", {"train": 400, "val": 100, "test": 100}
     manifest = prepare(cifar_settings(path, limit=limit), tmp_path, 0)
-    assert [manifest["splits"][s]["count"] for s in sources.SPLITS] == [400, 100, 100]
+    assert [manifest["splits"][s]["count"] for s in SPLITS] == [400, 100, 100]
     for entry in manifest["splits"].values():
         assert len(set(entry["per_class"].values())) == 1  # CIFAR-10 has equally many of each class
     assert "0.15 of 50000" in manifest["split_rule"]["val"]
@@ -637,7 +644,7 @@ def test_real_photographs_in_a_tar(tmp_path, shared_dir):
     path, limit = shared_dir / "data/clothing_small_224.tar", {"train": 40, "val": 20, "test": 20}
     manifest = prepare(folder_settings(path, image_size=32, limit=limit), tmp_path, 0)
     assert len(manifest["classes"]) == 10 and "t-shirt" in manifest["classes"]
-    assert [manifest["splits"][s]["count"] for s in sources.SPLITS] == [40, 20, 20]
+    assert [manifest["splits"][s]["count"] for s in SPLITS] == [40, 20, 20]
     assert manifest["broken"]["count"] == manifest["ignored"]["count"] == 0
 
 
@@ -653,7 +660,7 @@ def small(tmp_path):
 def test_a_damaged_images_file_is_named_and_never_half_read(small):
     path = small / "images.h5"
     whole = path.read_bytes()
-    expected = {split: load_split(path, split) for split in sources.SPLITS}
+    expected = {split: load_split(path, split) for split in SPLITS}
     rng, refusals = np.random.default_rng(0), 0
     damaged = [whole[: len(whole) * k // 8] for k in range(8)] + [b"\0" * 999, b"not HDF5"]
     for place in rng.integers(0, len(whole), 150):
@@ -661,7 +668,7 @@ def test_a_damaged_images_file_is_named_and_never_half_read(small):
     for content in damaged:
         path.write_bytes(content)
         try:
-            for split in sources.SPLITS:
+            for split in SPLITS:
                 for got, want in zip(load_split(path, split), expected[split], strict=True):
                     np.testing.assert_array_equal(got, want)
         except LibranasError as error:
@@ -702,7 +709,7 @@ def test_a_damaged_calibration_file_is_named(small):
 
 
 def test_reading_needs_neither_torch_nor_scikit_learn():
-    code = "import sys, libranas.data; print({'torch', 'sklearn'} & set(sys.modules))"
+    code = "import sys, libranas.data.prepare; print({'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas.combiners import COMBINERS, Calibration, Sample
-from libranas.ensemble import MEASURES, Evaluation, choose_and_judge, evaluate, parted, proxy_table
-from libranas.errors import LibranasError
-from libranas.stats import kendall, precision_at, spearman
+from libranas.core.errors import LibranasError
+from libranas.core.stats import kendall, precision_at, spearman
+from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.evaluation import MEASURES, Evaluation, evaluate, parted, proxy_table
+from libranas.predictors.registry import COMBINERS
+from libranas.predictors.selection import choose_and_judge
 
 LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
 #: Methods that need no proxies or features that the table below does not have.

@@ -13,9 +13,11 @@ import yaml
 
 import libranas.export
 from libranas import cli
-from libranas.errors import LibranasError
-from libranas.export import FORMATS, export_as, export_timm, model_card
-from libranas.nets import build
+from libranas.core.errors import LibranasError
+from libranas.export.formats import FORMATS, export_as
+from libranas.export.model_card import model_card
+from libranas.export.timm import export_timm
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace, PiTSpace, make_space
 
 
@@ -106,7 +108,7 @@ def test_a_network_that_does_not_come_back_is_not_exported(tmp_path, monkeypatch
             net.head.bias[0] += 1e-6
         return net
 
-    monkeypatch.setattr(libranas.export.timm, "create_model", damaged)
+    monkeypatch.setattr(libranas.export.timm.timm, "create_model", damaged)
     with pytest.raises(LibranasError, match="does not load back bit-equal"):
         export(network(), tmp_path / "winner")
     assert not (tmp_path / "winner").exists()
@@ -125,7 +127,7 @@ def test_the_card_tells_how_to_load_and_what_it_is():
     )
     _, header, text = card.split("---\n", 2)
     assert yaml.safe_load(header)["license"] == "mit" and yaml.safe_load(header)["library_name"] == "timm"
-    assert text.startswith("# digits: winner\n") and "import libranas.nets" in text and "pretrained=True" in text
+    assert text.startswith("# digits: winner\n") and "import libranas.networks" in text and "pretrained=True" in text
     for line in ("* test accuracy: 92.28 % (91.64 to 92.92)", "* parameters: 5", '* classes: ["a"]', "| lswag | 1.5 |"):
         assert f"\n{line}\n" in text, line
     assert "lr: 0.1" in text and "Some CPU, 2 cores; Python 3.11.7, torch 2.14.1, timm 1.0.31" in text
@@ -214,7 +216,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, 
     export(network(), tmp_path / "winner")
     path = tmp_path / f"net.{kind}"
     path.write_text("old")
-    monkeypatch.setattr(libranas.export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(libranas.export.timm, "TOLERANCE", -1.0)
     with pytest.raises(LibranasError, match=rf"The logits of .* as {kind} differ from PyTorch's by"):
         export_as(tmp_path / "winner", kind, path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2

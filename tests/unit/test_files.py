@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libranas.errors import LibranasError
-from libranas.files import AppendLog, atomic_path, disk_error, plain, read_json, write_json, write_text
+from libranas.core.errors import LibranasError
+from libranas.core.files import AppendLog, atomic_path, disk_error, plain, read_json, write_json, write_text
 
 
 def names(folder):

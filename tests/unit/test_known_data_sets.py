@@ -18,12 +18,14 @@ from PIL import Image
 from scipy.io import savemat
 from timm.data import ImageNetInfo
 
-from libranas import sources
-from libranas.data import load_split, prepare
-from libranas.errors import LibranasError
-from libranas.provenance import stream_seed
-from libranas.sources import ADAPTERS, LAYOUTS
-from libranas.sphere import project, random_rotation
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.data.adapters.listing import _DAMAGE, _members, _walk
+from libranas.data.adapters.registry import ADAPTERS
+from libranas.data.adapters.sphere import project, random_rotation
+from libranas.data.prepare import prepare
+from libranas.data.reading import load_split
+from libranas.data.source import LAYOUTS
 
 SYNSETS = ImageNetInfo().label_names()
 
@@ -569,8 +571,8 @@ def impossible_tar(layout: int, header: dict, sparse: bool = False) -> bytes:
 
 
 def refused_at_once(tmp_path: Path, adapter: str, mode: str, content: bytes) -> None:
-    members = sources._members(io.BytesIO(content), 0, len(content), lambda size, offset: b"", False)
-    with pytest.raises(sources._DAMAGE):  # before the adapters, which without the refusal would read for ever
+    members = _members(io.BytesIO(content), 0, len(content), lambda size, offset: b"", False)
+    with pytest.raises(_DAMAGE):  # before the adapters, which without the refusal would read for ever
         list(itertools.islice(members, 1000))
         pytest.fail("the members are read again and again")
     path = tmp_path / ("train.tar.gz" if mode == "gz" else "train.tar")
@@ -607,7 +609,7 @@ def test_links_to_folders_elsewhere_are_followed_and_links_back_are_not(tmp_path
         *((root / "dog/above", "../.."), (pool / "more/back", root / "cat"), (root / "dog/link.jpg", root)),
     ):
         link.symlink_to(target)
-    assert len(list(itertools.islice(sources._walk(root), 100))) < 100  # where they are followed it never ends
+    assert len(list(itertools.islice(_walk(root), 100))) < 100  # where they are followed it never ends
     with ADAPTERS["folder"](root) as source:
         assert source.classes == ["bird", "cat", "dog"]
         assert [item.source for item in source.splits["train"] if item.source != "dog/link.jpg"] == [

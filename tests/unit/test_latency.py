@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from libranas import latency
-from libranas.errors import LibranasError
-from libranas.latency import Conditions, Latency, LatencyTable, interleaved
+from libranas.core.errors import LibranasError
+from libranas.latency import measure as latency
+from libranas.latency.conditions import Conditions, Latency
+from libranas.latency.measure import interleaved
+from libranas.latency.table import LatencyTable
+from libranas.latency.table import record as latency_record
 from libranas.spaces import AutoFormerSpace, Budget, PiTSpace, Sampler
 
 SPACE = AutoFormerSpace((16, 24), (2, 4), (1, 2), (1.0, 2.0), 8, 8, 4, 1, 5, max_relative_position=1)
@@ -131,5 +134,5 @@ def test_real_networks_are_timed_and_threads_put_back():
         assert len(table.blocks) == blocks
         assert all(0 < s["low"] <= s["median"] <= s["high"] for s in checked["sources"])
     assert all(0 < f.low <= f.median <= f.high for f in found) and torch.get_num_threads() == before
-    record = latency.record(archs[0], found[0], None, conditions)
+    record = latency_record(archs[0], found[0], None, conditions)
     assert record["conditions"]["dtype"] == "bfloat16" and record["median"] == found[0].median

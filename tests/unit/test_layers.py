@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libranas import layers, store
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.layers import LayerWindow, WindowChoice
-from libranas.scorecard import Axis, ProxyScore, ScoreCard
+from libranas import scores as store
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.scorecard import Axis, ProxyScore, ScoreCard
+from libranas.scores import layer_window as layers
+from libranas.scores.layer_window import LayerWindow, WindowChoice
 
 NAN = float("nan")
 SEEDS = (0, 1)

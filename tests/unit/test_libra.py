@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libranas import libra
-from libranas.errors import LibranasError
-from libranas.libra import ReferenceRanks, choose, log_rank
+from libranas.core.errors import LibranasError
+from libranas.predictors import libra
+from libranas.predictors.libra import ReferenceRanks, choose, log_rank
 
 
 def table(n=80, seed=0, **more):

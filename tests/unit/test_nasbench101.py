@@ -12,13 +12,13 @@ import torch
 from timm.models import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.nets.nasbench101 import model_args
-from libranas.probe import examine
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.networks.nasbench101 import model_args
 from libranas.spaces import Budget, NASBench101Space, Sampler, make_space
-from libranas.spaces.nasbench101 import EDGES, OPERATIONS, VERTICES, vertex_channels
+from libranas.spaces.cells.nasbench101 import EDGES, OPERATIONS, VERTICES, vertex_channels
+from libranas.zero_cost.anatomy import examine
 
 SPACE = NASBench101Space()
 TINY = NASBench101Space(image_size=8, channels=1, classes=3, width=7, cells=1)

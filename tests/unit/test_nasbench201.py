@@ -11,12 +11,12 @@ import torch
 from timm.models import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.nets.nasbench201 import model_args
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.networks.nasbench201 import model_args
 from libranas.spaces import Budget, NASBench201Space, Sampler, make_space
-from libranas.spaces.cells import PATHS, representatives
+from libranas.spaces.cells.base import PATHS, representatives
 
 SPACE = NASBench201Space()
 TINY = NASBench201Space(image_size=8, channels=1, classes=3, width=2, cells=1)

@@ -13,8 +13,8 @@ from timm.layers import set_fused_attn, use_fused_attn
 from torch import nn
 
 import libranas.nets  # noqa: F401 - registers the models
-from libranas.nets import build
-from libranas.nets.vit import RelativePosition, model_args, offset_index
+from libranas.networks import build
+from libranas.networks.autoformer import RelativePosition, model_args, offset_index
 from libranas.spaces import AutoFormerSpace
 
 SPACE = AutoFormerSpace(

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from libranas.accuracy_table import read_table
-from libranas.errors import LibranasError
-from libranas.network_files import (
+from libranas.core.errors import LibranasError
+from libranas.labels.table import read_table
+from libranas.spaces import PiTSpace, make_space
+from libranas.spaces.file_formats import (
     network_space,
     networks_table,
     one_network,
@@ -21,7 +22,6 @@ from libranas.network_files import (
     space_settings,
     yaml_text,
 )
-from libranas.spaces import PiTSpace, make_space
 
 #: TF-TAS-S as its authors publish it: 23.9 M parameters.
 TF_TAS = """

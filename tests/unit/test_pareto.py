@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from libranas import pareto
+from libranas.core import pareto
 
 
 def dominates(a, b) -> bool:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from timm.models.pit import PoolingVisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas import engine, proxies
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.nets.pit import model_args
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.networks.pit import model_args
 from libranas.spaces import Budget, PiTSpace, Sampler, make_space
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import score as engine
 
 SPACE = PiTSpace((4, 6), (1.5, 2.0), ((1,), (1, 2), (1,)), (1, 2), image_size=16, patch_size=4, channels=3, classes=5)
 ARCH = SPACE.arch(6, 1.5, (1, 2, 1), (1, 2, 2))

@@ -7,14 +7,14 @@ import pytest
 import torch
 import yaml
 
-from libranas.arch import Arch
-from libranas.layers import LayerWindow
-from libranas.pruning import FAMILY, SupernetScorer, prune
-from libranas.recipe import ImageSet
-from libranas.scoring import Scorer
-from libranas.spaces.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
+from libranas.core.arch import Arch
+from libranas.scores.layer_window import LayerWindow
+from libranas.scores.scorer import Scorer
+from libranas.search.pruning import FAMILY, SupernetScorer, prune
+from libranas.spaces.cells.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
 from libranas.training.recipe import make_recipe
-from libranas.training.workflow import train_and_test
+from libranas.training.short_recipe import ImageSet
+from libranas.training.train_and_test import train_and_test
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,7 +108,7 @@ def test_a_score_depends_on_nothing_but_mask_and_seed(supernets):
 
 def test_supernets_share_their_weights(supernets, monkeypatch):
     seen = []
-    monkeypatch.setattr("libranas.pruning.engine.score", lambda model, *args, **kwargs: seen.append(model))
+    monkeypatch.setattr("libranas.search.pruning.engine.score", lambda model, *args, **kwargs: seen.append(model))
     supernets.card(mask(), 0, ["snip"])
     supernets.card(mask("sep_conv_3x3"), 0, ["snip"])
     whole, part = (dict(model.named_parameters()) for model in seen)

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import published
-from libranas.errors import LibranasError
-from libranas.published import ablate_libra, judge_tables, printed_table, read_table, table1, table3, table4
-from libranas.stats import spearman
+from libranas.core.errors import LibranasError
+from libranas.core.stats import spearman
+from libranas.published import tables as published
+from libranas.published.ablations import ablate_libra, table3, table4
+from libranas.published.paper import printed_table, table1
+from libranas.published.tables import judge_tables, read_table
 
 PROXIES = ("flops", "jacov", "nwot", "params", "snip", "synflow", "zen")
 

@@ -9,15 +9,22 @@ import pandas as pd
 import pytest
 import torch
 
-from libranas import layers, proxies, scoring, search, store
-from libranas.arch import Arch
-from libranas.combiners import Predictor
-from libranas.errors import LibranasError
-from libranas.files import read_log
-from libranas.layers import LayerWindow
-from libranas.libra import ReferenceRanks
-from libranas.scoring import Fitness, Scorer, score_shard
+from libranas import scores as store
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.files import read_log
+from libranas.predictors.base import Predictor
+from libranas.predictors.libra import ReferenceRanks
+from libranas.scores import layer_window as layers
+from libranas.scores import scorer as scoring
+from libranas.scores.layer_window import LayerWindow
+from libranas.scores.scorer import Scorer, score_shard
+from libranas.search.fitness import Fitness
+from libranas.search.random import RandomSearch
+from libranas.search.run import run as search_run
+from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, Budget
+from libranas.zero_cost import registry as proxies
 
 SPACE = AutoFormerSpace((8, 12), (2, 3), (1, 2), (1.5, 2.0), 4, 8, 4, 1, 4, max_relative_position=1)
 ARCHS = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
@@ -183,11 +190,11 @@ def test_workers_change_no_score(scorer):
     fitness = Fitness(scorer, predictor, 2, window, "window")
     torch.set_num_threads(1)
     expected = [fitness(arch) for arch in ARCHS]
-    with scoring.shared_out(fitness, 2) as each:
+    with shared_out(fitness, 2) as each:
         assert each is not map
         assert list(each(fitness, ARCHS)) == expected and list(each(fitness, ARCHS[:1])) == expected[:1]
     blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, window, "window")
-    with scoring.shared_out(blind, 2) as each:
+    with shared_out(blind, 2) as each:
         assert each is map  # nothing to score
 
 
@@ -195,16 +202,16 @@ def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_
     """Whatever combiner they were computed for; and not under other conditions, proxies or versions."""
     predictor = Predictor(("snip",), lambda sample: sample.score_AP["snip"])
     fitness, path = Fitness(scorer, predictor, 1, WINDOW, "window"), tmp_path / "evolution.jsonl"
-    search.run(search.RandomSearch(SPACE, Budget(), 1), fitness, 3, path, fitness.scores_key + "a combiner")
+    search_run(RandomSearch(SPACE, Budget(), 1), fitness, 3, path, fitness.scores_key + "a combiner")
     seen = {record["arch"]: record["detail"] for record in read_log(path)}
 
     twice = Predictor(("snip",), lambda sample: 2 * sample.score_AP["snip"])
     other = Fitness(scorer, twice, 1, WINDOW, "window")
     other.recall([path, tmp_path / "missing.jsonl"])
-    monkeypatch.setattr(scoring, "_scores", lambda *_: 1 / 0)
+    monkeypatch.setattr("libranas.search.fitness._scores", lambda *_: 1 / 0)
     for text, detail in seen.items():
         assert other(Arch.from_json(text)) == (2 * detail["snip"], detail)
-    with scoring.shared_out(other, 2) as each:
+    with shared_out(other, 2) as each:
         assert list(each(other, list(map(Arch.from_json, seen)))) == [(2 * d["snip"], d) for d in seen.values()]
     for differs in (
         Fitness(scorer, Predictor(("plain",), lambda sample: sample.score_AP["plain"]), 1, WINDOW, "window"),
@@ -221,7 +228,7 @@ def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_
 
 def test_a_worker_that_is_killed_is_no_fault_of_the_software(scorer):
     fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
-    with scoring.shared_out(fitness, 2) as each:
+    with shared_out(fitness, 2) as each:
         results = each(fitness, ARCHS * 20)
         next(results)
         for child in multiprocessing.active_children():
@@ -233,5 +240,5 @@ def test_a_worker_that_is_killed_is_no_fault_of_the_software(scorer):
 def test_an_error_in_a_worker_is_the_error_of_the_search(scorer):
     fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
     wrong = ARCHS[0].replace(embed_dim=99)
-    with scoring.shared_out(fitness, 2) as each, pytest.raises(ValueError, match="not a member"):
+    with shared_out(fitness, 2) as each, pytest.raises(ValueError, match="not a member"):
         list(each(fitness, [ARCHS[1], wrong]))

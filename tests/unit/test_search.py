@@ -9,10 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import pareto, search
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.search import NSGA2, AgeingEvolution, Evaluated, Evolution, RandomSearch
+from libranas.core import pareto
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.search import registry as search
+from libranas.search.base import Evaluated, Searcher
+from libranas.search.base import fittest as search_fittest
+from libranas.search.evolution import AgeingEvolution, Evolution
+from libranas.search.history import history_table
+from libranas.search.nsga2 import NSGA2, costs_of, points
+from libranas.search.random import RandomSearch
+from libranas.search.run import run as search_run
+from libranas.search.selection import EQUAL_SIZE, SOME, WINNERS, equal_size, select
+from libranas.search.selection import TRIES as search_TRIES
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 
 SPACE = AutoFormerSpace((16, 24, 32), (2, 3, 4), (1, 2, 3), (1.0, 2.0, 3.0), 8, 8, 2, 1, 10, max_relative_position=2)
@@ -32,7 +41,7 @@ class SearcherContract:
         raise NotImplementedError
 
     def run(self, path, evaluations=60, evaluate=fitness, **kwargs):
-        return search.run(self.make(**kwargs), evaluate, evaluations, path, "key")
+        return search_run(self.make(**kwargs), evaluate, evaluations, path, "key")
 
     def test_within_the_budget_and_none_twice(self, tmp_path):
         history = self.run(tmp_path / "log")
@@ -79,7 +88,7 @@ class SearcherContract:
         history = self.run(tmp_path / "log", 45, sometimes)
         bad = [e for e in history if int(e.arch.id, 16) % 3]
         assert bad and all(e.fitness == -math.inf for e in bad)
-        assert math.isfinite(search.fittest(history, 1)[0].fitness)
+        assert math.isfinite(search_fittest(history, 1)[0].fitness)
         assert [e.arch for e in self.run(tmp_path / "log", 45, sometimes)] == [e.arch for e in history]
 
     def test_nothing_but_failures_still_ends(self, tmp_path):
@@ -96,7 +105,7 @@ class SearcherContract:
             results = {arch.id: evaluate(arch) for arch in reversed(archs)}
             return (results[arch.id] for arch in archs)
 
-        shared = search.run(self.make(), fitness, 37, tmp_path / "shared", "key", each=each)
+        shared = search_run(self.make(), fitness, 37, tmp_path / "shared", "key", each=each)
         alone = self.run(tmp_path / "alone", 37)
         assert [e.arch for e in shared] == [e.arch for e in alone]
         assert (tmp_path / "shared").read_bytes() == (tmp_path / "alone").read_bytes()
@@ -109,7 +118,7 @@ class SearcherContract:
             assert asked == [e.arch for e in history[n : n + len(asked)]] and asked
 
     def test_scores_in_the_log_are_used_whoever_asked_for_them(self, tmp_path):
-        other = search.run(RandomSearch(SPACE, BUDGET, 77), lambda arch: (1.0, {}), 40, tmp_path / "log", "key")
+        other = search_run(RandomSearch(SPACE, BUDGET, 77), lambda arch: (1.0, {}), 40, tmp_path / "log", "key")
         known = {e.arch for e in other}
         calls = []
         history = self.run(tmp_path / "log", 60, lambda arch: calls.append(arch) or (1.0, {}))
@@ -117,9 +126,9 @@ class SearcherContract:
 
     def test_records_under_another_key_are_not_used(self, tmp_path):
         self.run(tmp_path / "log", 10, lambda arch: (99.0, {}))
-        history = search.run(self.make(), fitness, 10, tmp_path / "log", "other")
+        history = search_run(self.make(), fitness, 10, tmp_path / "log", "other")
         assert len(history) == 10 and all(e.fitness != 99 for e in history)
-        assert all(e.fitness == 99 for e in search.run(self.make(), fitness, 10, tmp_path / "log", "key"))
+        assert all(e.fitness == 99 for e in search_run(self.make(), fitness, 10, tmp_path / "log", "key"))
 
     def test_an_infeasible_budget_is_an_error(self, tmp_path):
         with pytest.raises(LibranasError, match="infeasible"):
@@ -148,7 +157,7 @@ class TestEvolution(SearcherContract):
     def test_it_finds_more_than_random_search(self, tmp_path):
         ours, theirs = (
             [
-                max(e.fitness for e in search.run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
+                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
                 for s in range(5)
             ]
             for name, kind in (("e", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
@@ -157,7 +166,7 @@ class TestEvolution(SearcherContract):
 
     def test_children_come_from_the_fittest(self, tmp_path):
         history = self.run(tmp_path / "log", 20)
-        parents = search.fittest(history[:10], 4)
+        parents = search_fittest(history[:10], 4)
         crossed = [history[i].arch for i in range(11, 20, 2)]  # odd steps: every gene from a parent
         for child in crossed:
             assert any(child["embed_dim"] == e.arch["embed_dim"] for e in parents)
@@ -196,7 +205,7 @@ class TestAgeingEvolution(SearcherContract):
     def test_it_finds_more_than_random_search(self, tmp_path):
         ours, theirs = (
             [
-                max(e.fitness for e in search.run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
+                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
                 for s in range(5)
             ]
             for name, kind in (("a", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
@@ -210,8 +219,8 @@ class TestNSGA2(SearcherContract):
 
     def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
         def covered(searcher, path):
-            history = search.run(searcher, fitness, 120, path, "key")
-            point_PM = search.points([(e.fitness, e.arch) for e in history], (SPACE.params,))
+            history = search_run(searcher, fitness, 120, path, "key")
+            point_PM = points([(e.fitness, e.arch) for e in history], (SPACE.params,))
             return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
 
         ours, theirs = (
@@ -246,7 +255,7 @@ class TestParamsOnly(SearcherContract):
 
     def test_it_finds_almost_the_largest(self, tmp_path):
         searcher, size = search.strategy("params", SPACE, BUDGET, 1, {"population": 20, "parents": 5}, None)
-        history = search.run(searcher, size, 200, tmp_path / "log", "key")
+        history = search_run(searcher, size, 200, tmp_path / "log", "key")
         assert max(e.fitness for e in history) > 0.98 * BUDGET.params[1]
         assert all(e.fitness == SPACE.params(e.arch) for e in history)
 
@@ -260,21 +269,21 @@ def test_every_method_but_pruning_is_a_searcher():
     settings = {"population": 5, "parents": 2, "objectives": ["macs"]}
     for name in search.METHODS[:-1]:
         searcher, evaluate = search.strategy(name, SPACE, BUDGET, 1, settings, fitness)
-        assert searcher.name == name and isinstance(searcher, search.Searcher)
+        assert searcher.name == name and isinstance(searcher, Searcher)
         assert (evaluate is fitness) == (name != "params")
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
     history = [Evaluated(a, f, {}) for a, f in zip(archs, (1.0, 3.0, -math.inf, 3.0), strict=True)]
-    assert [e.arch for e in search.fittest(history, 3)] == [archs[1], archs[3], archs[0]]
+    assert [e.arch for e in search_fittest(history, 3)] == [archs[1], archs[3], archs[0]]
 
 
 # -- what comes of the histories -----------------------------------------------------------------------------
 
 
 def table_of(archs, values) -> pd.DataFrame:
-    return search.history_table([Evaluated(a, v, {"zico": 2.0}) for a, v in zip(archs, values, strict=True)], SPACE)
+    return history_table([Evaluated(a, v, {"zico": 2.0}) for a, v in zip(archs, values, strict=True)], SPACE)
 
 
 def test_the_table_of_a_history(tmp_path):
@@ -291,33 +300,33 @@ def test_a_random_control_of_equal_size():
     rng = np.random.default_rng(0)
     for seed in range(10):
         like = next(a for a in iter(lambda: SPACE.sample(rng), None) if BUDGET.admits(SPACE, a))
-        control = next(search.equal_size(SPACE, BUDGET, like, 0.02, seed))
+        control = next(equal_size(SPACE, BUDGET, like, 0.02, seed))
         assert control != like and BUDGET.admits(SPACE, control)
         assert abs(SPACE.params(control) / SPACE.params(like) - 1) <= 0.02
-        assert next(search.equal_size(SPACE, BUDGET, like, 0.02, seed)) == control
-        assert next(search.equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control])) != control
+        assert next(equal_size(SPACE, BUDGET, like, 0.02, seed)) == control
+        assert next(equal_size(SPACE, BUDGET, like, 0.02, seed, exclude=[control])) != control
 
 
 def test_a_rare_size_is_reached_by_mutations(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
     largest = SPACE.extremes()[1]
-    near = next(search.equal_size(SPACE, Budget(), largest, 0.05, 1))
+    near = next(equal_size(SPACE, Budget(), largest, 0.05, 1))
     assert near != largest and abs(SPACE.params(near) / SPACE.params(largest) - 1) <= 0.05
-    assert near == next(search.equal_size(SPACE, Budget(), largest, 0.05, 1))
+    assert near == next(equal_size(SPACE, Budget(), largest, 0.05, 1))
 
 
 def test_a_size_that_no_other_network_has_is_taken_as_nearly_as_there_is_one(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
     size = SPACE.params(largest := SPACE.extremes()[1])
-    near = next(search.equal_size(SPACE, Budget(), largest, 1e-9, 1))
-    assert near != largest and near == next(search.equal_size(SPACE, Budget(), largest, 1e-9, 1))
+    near = next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
+    assert near != largest and near == next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
     smaller = [SPACE.params(SPACE.mutate(largest, np.random.default_rng(i))) for i in range(300)]
     assert SPACE.params(near) >= max(s for s in smaller if s < size)
     with pytest.raises(LibranasError, match="different architectures"):
-        next(search.equal_size(SPACE, Budget(params=(size, size)), largest, 0.02, 1))  # there is no other one
+        next(equal_size(SPACE, Budget(params=(size, size)), largest, 0.02, 1))  # there is no other one
     table = table_of([largest], [1.0])
-    control = search.select({"evolution": table, "params": table}, SPACE, Budget(), 1)["random"]
-    assert control["params_difference"] == control["params"] / size - 1 < -search.EQUAL_SIZE
+    control = select({"evolution": table, "params": table}, SPACE, Budget(), 1)["random"]
+    assert control["params_difference"] == control["params"] / size - 1 < -EQUAL_SIZE
 
 
 def test_the_winner_and_its_controls():
@@ -328,12 +337,12 @@ def test_the_winner_and_its_controls():
         "evolution": table_of(archs[:20], [fitness(a)[0] for a in archs[:20]]),
         "params": table_of(archs[20:], [float(SPACE.params(a)) for a in archs[20:]]),
     }
-    selected = search.select(histories, SPACE, BUDGET, seed=1)
+    selected = select(histories, SPACE, BUDGET, seed=1)
     winner, control, largest = (Arch.from_json(selected[r]["architecture"]) for r in ("winner", "random", "params_max"))
     assert winner == max(archs[:20], key=lambda a: fitness(a)[0])
     assert SPACE.params(largest) == max(sizes[20:])
     assert len({winner.id, control.id, largest.id}) == 3
-    assert abs(SPACE.params(control) / SPACE.params(winner) - 1) <= search.EQUAL_SIZE
+    assert abs(SPACE.params(control) / SPACE.params(winner) - 1) <= EQUAL_SIZE
     assert "params_difference" not in selected["random"]
     for entry in selected.values():
         arch = Arch.from_json(entry["architecture"])
@@ -345,7 +354,7 @@ def test_the_winner_and_its_controls():
 def test_a_winner_that_is_the_largest_says_so():
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
     table = table_of(archs, [float(SPACE.params(a)) for a in archs])
-    selected = search.select({"evolution": table, "params": table}, SPACE, Budget(), seed=1)
+    selected = select({"evolution": table, "params": table}, SPACE, Budget(), seed=1)
     assert selected["params_max"]["same_as"] == "winner"
 
 
@@ -354,16 +363,14 @@ def test_the_front_of_a_history_and_its_best_compromise():
     archs = [SPACE.sample(rng) for _ in range(40)]
     history = [Evaluated(a, fitness(a)[0] if i else -math.inf, {}) for i, a in enumerate(archs)]
     objectives = ("params", "macs")
-    table = search.history_table(history, SPACE, objectives=objectives)
-    costs = search.costs_of(objectives, SPACE, Budget())
+    table = history_table(history, SPACE, objectives=objectives)
+    costs = costs_of(objectives, SPACE, Budget())
     assert costs == {"params": SPACE.params, "macs": SPACE.macs}
-    front = pareto.front(search.points([(e.fitness, e.arch) for e in history], tuple(costs.values())))
+    front = pareto.front(points([(e.fitness, e.arch) for e in history], tuple(costs.values())))
     assert set(np.flatnonzero(table["front"])) == set(front) and 1 < len(front) < 40
-    sizes = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
+    sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
     histories = {"nsga2": table, "params": sizes}
-    fittest, balanced = (
-        search.select(histories, SPACE, Budget(), 1, rule, objectives)["winner"] for rule in search.WINNERS
-    )
+    fittest, balanced = (select(histories, SPACE, Budget(), 1, rule, objectives)["winner"] for rule in WINNERS)
     assert fittest["id"] == table["id"][table["fitness"].idxmax()] != balanced["id"]
     assert balanced["id"] in set(table["id"][table["front"]]) and balanced["params"] < fittest["params"]
 
@@ -382,14 +389,14 @@ def test_roles_keep_to_the_latency_that_is_measured():
     rng = np.random.default_rng(3)
     budget = Budget(latency=(0, 20), clock=Slow())
     archs = Sampler(SPACE, budget, rng).take(30)
-    ours = search.history_table([Evaluated(a, fitness(a)[0], {}) for a in archs], SPACE, budget=budget)
-    sizes = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
+    ours = history_table([Evaluated(a, fitness(a)[0], {}) for a in archs], SPACE, budget=budget)
+    sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
     assert ours["latency"].tolist() == [SPACE.params(a) / 1000 for a in archs]
 
     def measured(arch):  # a third of the networks are slower than the table says
         return {"median": SPACE.params(arch) / 1000 + 20 * (int(arch.id, 16) % 3 == 0)}
 
-    selected = search.select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=measured)
+    selected = select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=measured)
     assert all(entry["latency"]["median"] <= 20 for entry in selected.values())
     kept = [a for a in archs if measured(a)["median"] <= 20]
     best = max(kept, key=lambda a: fitness(a)[0])
@@ -398,8 +405,8 @@ def test_roles_keep_to_the_latency_that_is_measured():
     assert {e["id"] for e in selected["winner"].get("rejected", [])} == fitter
     assert selected["params_max"]["params"] == max(map(SPACE.params, kept))
     with pytest.raises(LibranasError, match=r"keeps to budget\.latency"):
-        search.select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
-    unlimited = search.select({"evolution": ours, "params": sizes}, SPACE, Budget(), 1, measured=measured)
+        select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
+    unlimited = select({"evolution": ours, "params": sizes}, SPACE, Budget(), 1, measured=measured)
     assert unlimited["winner"]["id"] == max(archs, key=lambda a: fitness(a)[0]).id and unlimited["winner"]["latency"]
 
 
@@ -407,46 +414,46 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
     """All of the fittest lie at the limit of the table, and measure two per cent more."""
     budget = Budget(latency=(5, 20), clock=Slow())
     archs = sorted(Sampler(SPACE, budget, np.random.default_rng(3)).take(200), key=SPACE.params)
-    table = search.history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
-    factor = 20_000 / SPACE.params(archs[-search.TRIES - 5])  # more than TRIES of the fittest are too slow
+    table = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
+    factor = 20_000 / SPACE.params(archs[-search_TRIES - 5])  # more than TRIES of the fittest are too slow
 
     def measured(arch):
         return {"median": factor * 1.0001 * SPACE.params(arch) / 1000}
 
-    selected = search.select({"evolution": table, "params": table}, SPACE, budget, 1, measured=measured)
-    assert len(selected["winner"]["rejected"]) == search.SOME
+    selected = select({"evolution": table, "params": table}, SPACE, budget, 1, measured=measured)
+    assert len(selected["winner"]["rejected"]) == SOME
     assert selected["winner"]["id"] == [a for a in archs if measured(a)["median"] <= 20][-1].id
     fast = {"median": 4.9}
     with pytest.raises(LibranasError, match=r"\[5, 20\] when it is measured; .* 4\.900 to 4\.900 ms"):
-        search.select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
+        select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
 
 
 def test_controls_of_equal_size_come_one_after_the_other_and_end():
     like = SPACE.sample(np.random.default_rng(0))
-    found = search.equal_size(SPACE, Budget(), like, 0.02, 1)
+    found = equal_size(SPACE, Budget(), like, 0.02, 1)
     many = [next(found) for _ in range(50)]
     assert len({a.id for a in (like, *many)}) == 51
     assert all(abs(SPACE.params(a) / SPACE.params(like) - 1) <= 0.02 for a in many)
     four = replace(SPACE, embed_dim=(16,), depth=(2,), num_heads=(1, 2), mlp_ratio=(1.0,))
     one, *others = four.members()
-    assert set(search.equal_size(four, Budget(), one, 0.9, 1)) == set(others) and len(others) == 3
+    assert set(equal_size(four, Budget(), one, 0.9, 1)) == set(others) and len(others) == 3
 
 
 def test_the_control_of_equal_size_keeps_to_the_latency():
     budget = Budget(latency=(0, 20), clock=Slow())
     like = Sampler(SPACE, budget, np.random.default_rng(0)).take(1)[0]
-    assert budget.admits(SPACE, next(search.equal_size(SPACE, budget, like, 0.1, 1)))
+    assert budget.admits(SPACE, next(equal_size(SPACE, budget, like, 0.1, 1)))
 
 
 def test_a_reference_of_the_user_is_one_more_control():
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
     tables = {"evolution": table_of(archs, [1.0, 2.0, 4.0, 3.0]), "params": table_of(archs, [3.0, 1.0, 2.0, 1.0])}
-    plain = search.select(tables, SPACE, Budget(), seed=1)
-    selected = search.select(tables, SPACE, Budget(), seed=1, reference=archs[0])
+    plain = select(tables, SPACE, Budget(), seed=1)
+    selected = select(tables, SPACE, Budget(), seed=1, reference=archs[0])
     assert {role: selected[role] for role in plain} == plain and list(selected)[-1] == "reference"
     assert selected["reference"]["id"] == archs[0].id and "same_as" not in selected["reference"]
     assert selected["reference"]["macs"] == SPACE.macs(archs[0])
-    again = search.select(tables, SPACE, Budget(), seed=1, reference=archs[2])
+    again = select(tables, SPACE, Budget(), seed=1, reference=archs[2])
     assert again["reference"]["same_as"] == "winner"
 
 
@@ -454,4 +461,4 @@ def test_a_search_in_which_all_failed_is_an_error():
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
     failed, good = table_of(archs, [-math.inf] * 3), table_of(archs, [1.0, 2.0, 3.0])
     with pytest.raises(LibranasError, match="No candidate of the search has a finite fitness"):
-        search.select({"evolution": failed, "params": good}, SPACE, Budget(), seed=1)
+        select({"evolution": failed, "params": good}, SPACE, Budget(), seed=1)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from libranas.shards import shard_of, shards_for
+from libranas.core.shards import shard_of, shards_for
 
 IDS = [hashlib.sha256(str(i).encode()).hexdigest()[:12] for i in range(20000)]
 KNOWN = [7, 6, 5, 6, 0, 1, 8, 0, 8, 6, 7, 3]

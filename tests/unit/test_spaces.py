@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace, Budget, Sampler, make_space
 from libranas.spaces.autoformer import PRESETS
 

@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libranas import stats
-from libranas.errors import LibranasError
+from libranas.core import stats
+from libranas.core.errors import LibranasError
 
 # few distinct values: ties everywhere
 TIED = st.lists(st.integers(-4, 4).map(float), min_size=4, max_size=12)

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libranas import store
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.scorecard import Axis, PassCost, ProxyScore, ScoreCard
-from libranas.store.nodes import encode
+from libranas import scores as store
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
+from libranas.scores.nodes import encode
 
 FOLDER = tempfile.TemporaryDirectory()
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "scores-v1.h5"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from libranas.errors import LibranasError
-from libranas.nets import build
+from libranas.core.errors import LibranasError
+from libranas.labels.supernet import Supernet, _leading
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace
-from libranas.supernet import Supernet, _leading
 
 SETTINGS = {
     "embed_dim": (8, 12),

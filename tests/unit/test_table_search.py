@@ -4,11 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from libranas import table_search
-from libranas.errors import LibranasError
-from libranas.search import RandomSearch
+from libranas.core.errors import LibranasError
+from libranas.report.search_figures import draw_fronts, draw_regrets
+from libranas.search import simulate as table_search
+from libranas.search.evolution import Evolution
+from libranas.search.fronts import fronts as table_search_fronts
+from libranas.search.fronts import read_latencies
+from libranas.search.random import RandomSearch
+from libranas.search.simulate import ACCURACY, Listed, Table, proposals, single
 from libranas.spaces import AutoFormerSpace
-from libranas.table_search import ACCURACY, Listed, Table, proposals, single
 
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
 MEMBERS = list(SPACE.members())
@@ -54,7 +58,7 @@ def test_isomorphic_members_are_one_network(tmp_path, monkeypatch):
     assert table.accuracy.to_dict() == {MEMBERS[0].id: 1.5, MEMBERS[2].id: 4.0}
     rows = {"net": rows["arch"], "phone_latency": [9.0, 7.0, -1.0]}
     pd.DataFrame(rows).to_csv(tmp_path / "latency.csv", index=False)
-    latency = table_search.read_latencies(tmp_path / "latency.csv", space)["phone_latency"]
+    latency = read_latencies(tmp_path / "latency.csv", space)["phone_latency"]
     assert latency[MEMBERS[0].id] == 9.0 and np.isnan(latency[MEMBERS[2].id]) and len(latency) == 2
 
 
@@ -66,7 +70,7 @@ def test_a_table_without_sizes_is_refused(tmp_path):
 
 def test_only_listed_networks_are_proposed_and_none_twice(table):
     allowed = Listed(frozenset(table.accuracy.index))
-    for searcher in (RandomSearch(SPACE, allowed, 1), table_search.Evolution(SPACE, allowed, 1, 10, 4)):
+    for searcher in (RandomSearch(SPACE, allowed, 1), Evolution(SPACE, allowed, 1, 10, 4)):
         names = proposals(searcher, table.accuracy, 60)
         assert len(set(names)) == 60 and set(names) <= set(table.accuracy.index)
     with pytest.raises(LibranasError, match="no network"):
@@ -101,7 +105,7 @@ def test_regrets_of_all_guides(table):
     assert at["labels"]["random", "accuracy"] == 60 and at["labels"]["evolution", "libra_corrected"] == 20
     assert at["labels"]["evolution", "log_rank_all"] == 0
     pd.testing.assert_frame_equal(rows, table_search.regrets(table, guides, runs=6, points=(1, 10, 60)))
-    assert table_search.draw_regrets(rows).startswith("<svg")
+    assert draw_regrets(rows).startswith("<svg")
     with pytest.raises(LibranasError, match="fewer networks"):
         table_search.regrets(table, guides, points=(1000,))
 
@@ -112,11 +116,11 @@ def test_fronts_of_all_guides(table):
     latency = latency.rename("phone")
     latency.iloc[-3:] = np.nan
     guides = {"accuracy": ACCURACY, "good": single("good"), "noise": single("noise")}
-    rows = table_search.fronts(table, latency, guides, runs=3, evaluations=60)
+    rows = table_search_fronts(table, latency, guides, runs=3, evaluations=60)
     at = rows.set_index(["method", "fitness"])
     assert len(rows) == 9 and (rows["networks"] == len(LISTED) - 3).all()
     assert at["hypervolume"]["ranking", "accuracy"] == pytest.approx(1) and at["regret"]["ranking", "accuracy"] == 0
     assert (rows["hypervolume"] <= 1 + 1e-9).all() and (rows["regret"] >= 0).all()
     assert at["regret"]["evolution", "good"] < at["regret"]["evolution", "noise"]
     assert at["evaluations"]["ranking", "good"] == len(LISTED) - 3 and at["labels"]["random", "accuracy"] == 60
-    assert table_search.draw_fronts(rows).startswith("<svg")
+    assert draw_fronts(rows).startswith("<svg")

@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from libranas.benchmark import inherit, train_each, train_supernet
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.recipe import ImageSet, Recipe, Trainer, accuracy
+from libranas.core.errors import LibranasError
+from libranas.labels.short_training import train_each
+from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.networks import build
+from libranas.networks.device import pick_device
 from libranas.spaces import AutoFormerSpace
-from libranas.train import fit, load_checkpoint, pick_device, save_checkpoint, save_weights
+from libranas.training.short_recipe import ImageSet, Recipe, Trainer, accuracy
+from libranas.training.short_training import fit, load_checkpoint, save_checkpoint, save_weights
 
 SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
 ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))

@@ -13,15 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from training_runs import LOOK, RANDOM, equal, images, network, steps, training, weights
 
-from libranas.errors import LibranasError
-from libranas.export import export_timm
-from libranas.recipe import ImageSet
+from libranas.core.errors import LibranasError
+from libranas.export.timm import export_timm
 from libranas.spaces import AutoFormerSpace
+from libranas.training.bad_images import BadImages
 from libranas.training.distributed import World
-from libranas.training.examples import ArrayImages, BadImages, Look, Plan, evaluation_transform, training_transform
-from libranas.training.loop import computes_in
+from libranas.training.images import ArrayImages
+from libranas.training.order import Plan
 from libranas.training.recipe import ABOUT, TrainingRecipe, make_recipe, read_recipe, shipped
-from libranas.training.workflow import train_and_test
+from libranas.training.settings import computes_in
+from libranas.training.short_recipe import ImageSet
+from libranas.training.train_and_test import train_and_test
+from libranas.training.transforms import Look, evaluation_transform, training_transform
 
 PLAIN = make_recipe({"epochs": 2, "batch_size": 16, "lr": 3e-3})
 
@@ -100,7 +103,7 @@ def test_a_recipe_on_top_of_another():
 @pytest.fixture
 def any_precision(monkeypatch):
     """Precisions that this processor only emulates are used all the same."""
-    monkeypatch.setattr("libranas.training.loop.computes_in", lambda precision, device: True)
+    monkeypatch.setattr("libranas.training.settings.computes_in", lambda precision, device: True)
 
 
 def test_every_field_of_a_recipe_changes_the_training(tmp_path, any_precision):
@@ -179,7 +182,7 @@ def test_an_image_looks_the_same_wherever_it_is_read():
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 31, 3)).astype(np.uint8))
         seen = []
         for seed in (1, 1, 2):
-            from libranas.training.examples import seed_everything
+            from libranas.training.loaders import seed_everything
 
             seed_everything(seed)
             seen.append(look(image))

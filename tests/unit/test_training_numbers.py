@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_runs import free_port, images, network, steps, training
 
 from libranas import cli
-from libranas.files import read_json, write_json
+from libranas.core.files import read_json, write_json
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
 from libranas.training.evaluation import Evaluation, evaluate, real_accuracy
@@ -168,7 +168,7 @@ def test_metrics_for_tensorboard_are_those_of_the_lines(tmp_path):
 
 
 def test_without_a_terminal_the_progress_is_told_in_lines(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("libranas.training.loop.INTERVAL", 0.0)
+    monkeypatch.setattr("libranas.training.trainer.INTERVAL", 0.0)
     with caplog.at_level("INFO"):
         training(tmp_path, PLAIN, log_steps=3).fit()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("update 3 of 10: loss")]
@@ -333,8 +333,8 @@ def test_networks_are_built_as_the_recipe_and_training_want_them(tmp_path):
     """Stochastic depth 0 wins over the rate in a file, and attention is fused."""
     from timm.layers import DropPath
 
-    from libranas.cli.models import Wanted, model_of
-    from libranas.export import export_timm
+    from libranas.export.timm import export_timm
+    from libranas.networks.load import Wanted, model_of
 
     export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
     config = read_json(tmp_path / "config.json")

@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import load_file
 from training_runs import RANDOM, STOPPED, Processes, equal, images, steps, training, weights
 
-from libranas.errors import LibranasError
-from libranas.files import read_json
-from libranas.progress import Stopped
+from libranas.core.errors import LibranasError
+from libranas.core.files import read_json
+from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
-from libranas.training.loop import _Sums
 from libranas.training.recipe import make_recipe
+from libranas.training.trainer import _Sums
 
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
 KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))

@@ -11,12 +11,12 @@ import torch
 from timm.models import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 
-from libranas.arch import Arch
-from libranas.errors import LibranasError
-from libranas.nets import build
-from libranas.nets.transnas101 import model_args
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.networks.transnas101 import model_args
 from libranas.spaces import Budget, Sampler, TransNAS101Space, make_space
-from libranas.spaces.transnas101 import TASKS, TransNASMacroSpace, TransNASMicroSpace, decoder
+from libranas.spaces.cells.transnas101 import TASKS, TransNASMacroSpace, TransNASMicroSpace, decoder
 
 MICRO, MACRO = TransNASMicroSpace(), TransNASMacroSpace()
 TINY_MICRO = TransNASMicroSpace(16, 1, 3, width=4)

@@ -12,14 +12,16 @@ import numpy as np
 import timm
 import torch
 
-from libranas.files import write_json
-from libranas.progress import Stopped
-from libranas.train import save_weights
+from libranas.core.files import write_json
+from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
-from libranas.training.examples import ArrayImages, Look
-from libranas.training.loop import Settings, Training
+from libranas.training.images import ArrayImages
 from libranas.training.recipe import TrainingRecipe, make_recipe
+from libranas.training.settings import Settings
+from libranas.training.short_training import save_weights
+from libranas.training.trainer import Training
+from libranas.training.transforms import Look
 
 #: Exit code of a process that was told to stop.
 STOPPED = 75

@@ -9,7 +9,7 @@ import pytest
 from conftest import Run
 from PIL import Image
 
-from libranas import store
+from libranas import scores as store
 
 MANIFEST, ARCHS = "results/tiny/data/manifest.json", "results/tiny/sample/archs.csv"
 SHARD, SCORES = "results/tiny/scores/shards/1.h5", "results/tiny/scores/scores.h5"

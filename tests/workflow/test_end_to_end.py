@@ -14,9 +14,9 @@ from conftest import ENVIRONMENT, ROOT
 from safetensors.torch import load_file
 
 import libranas.nets  # noqa: F401 - registers the architecture with timm
-from libranas import store
-from libranas.accuracy_table import mean_accuracies
-from libranas.files import read_json
+from libranas import scores as store
+from libranas.core.files import read_json
+from libranas.labels.table import mean_accuracies
 
 OUTPUTS = [
     *("data/images.h5", "data/manifest.json", "data/calibration.npz", "sample/archs.csv"),

@@ -16,8 +16,8 @@ import torch
 from conftest import ENVIRONMENT, Run, half_written
 from safetensors.torch import load_file
 
-from libranas import store
-from libranas.files import read_json
+from libranas import scores as store
+from libranas.core.files import read_json
 from libranas.training.checkpoints import Checkpoints
 
 

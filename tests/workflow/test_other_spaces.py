@@ -9,7 +9,7 @@ import timm
 import torch
 
 import libranas.nets  # noqa: F401 - registers the architectures with timm
-from libranas import store
+from libranas import scores as store
 from libranas.spaces import make_space
 
 SPACE = {"family": "nasbench201", "width": 4, "cells": 1}

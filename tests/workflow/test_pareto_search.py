@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from libranas.files import read_json
+from libranas.core.files import read_json
 
 
 def test_a_front_is_searched_shown_and_its_compromise_chosen(copied):

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, Run
 
-from libranas import store
-from libranas.files import read_log
-from libranas.provenance import STAGE_VERSIONS
+from libranas import scores as store
+from libranas.core.files import read_log
+from libranas.core.provenance import STAGE_VERSIONS
 
 CONFIG = yaml.safe_load(TINY.read_text())
 ADDED = [*CONFIG["score"]["proxies"], "az_trainability"]

@@ -24,7 +24,7 @@ from conftest import ROOT, TINY, Run, half_written
 from slurm_on_loopback import Slurm
 from test_kill_and_resume import STAGES, Stage, same_bytes, same_scores, same_training
 
-from libranas.files import read_json
+from libranas.core.files import read_json
 
 SCORE = replace(STAGES["score"], target="scores/shards/1.h5")
 TRAIN = STAGES["train"]

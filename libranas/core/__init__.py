@@ -1,0 +1,1 @@
+"""Values and files that every other package uses. Needs no torch."""

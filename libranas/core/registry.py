@@ -1,0 +1,100 @@
+"""Registries: everything of one kind, by name. A registry is the only list of its kind.
+
+A registry finds its records in the modules of one package of libranas: a new file there is all that a new record takes.
+Other packages add records through an entry point of the registry's group, which names a module or a record.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from libranas.core.errors import LibranasError
+
+Record = TypeVar("Record")
+
+
+class Registry(Mapping[str, Record], Generic[Record]):
+    """All records of one type, by their ``name``. Modules are imported when the registry is first read.
+
+    Parameters
+    ----------
+    record : the type of the records, with an attribute ``name``
+    package : dotted name of the package whose modules define records
+    kind : what a record is called in messages, singular
+    group : entry-point group of records in other packages
+
+    Raises
+    ------
+    LibranasError
+        When it is read: if two records have one name, or an entry point cannot be loaded.
+    """
+
+    def __init__(self, record: type[Record], package: str, kind: str, group: str):
+        self.record, self.package, self.kind, self.group = record, package, kind, group
+        self._found: dict[str, tuple[Record, str]] | None = None
+
+    def __getitem__(self, name: str) -> Record:
+        return self._records[name][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get_or_explain(self, name: str) -> Record:
+        """The record called `name`; a LibranasError that lists the known names if there is none."""
+        if name not in self:
+            raise LibranasError(f"Unknown {self.kind} '{name}'.", f"Known: {', '.join(self)}.")
+        return self[name]
+
+    def add(self, record: Record, where: str = "added by a call") -> None:
+        """Register one more record for this process; `where` names its origin in messages."""
+        self._add(self._records, record, where)
+
+    def remove(self, name: str) -> None:
+        """Take back what :meth:`add` registered."""
+        del self._records[name]
+
+    @property
+    def _records(self) -> dict[str, tuple[Record, str]]:
+        if self._found is None:
+            found: dict[str, tuple[Record, str]] = {}
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                self._scan(found, importlib.import_module(f"{self.package}.{module.name}"))
+            for point in entry_points(group=self.group):
+                self._load(found, point)
+            self._found = found
+        return self._found
+
+    def _load(self, found: dict, point) -> None:
+        where = f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"
+        try:
+            loaded = point.load()
+        except Exception as error:
+            raise LibranasError(
+                f"{where} in the group {self.group} cannot be loaded: {type(error).__name__}: {error}",
+                "Mend or uninstall that package.",
+            ) from error
+        if isinstance(loaded, self.record):
+            self._add(found, loaded, where)
+        else:
+            self._scan(found, loaded)
+
+    def _scan(self, found: dict, module) -> None:
+        """Register the records among the names of a module."""
+        for value in vars(module).values():
+            if isinstance(value, self.record):
+                self._add(found, value, module.__name__)
+
+    def _add(self, found: dict, record: Record, where: str) -> None:
+        known, origin = found.get(record.name, (record, ""))
+        if known is not record:
+            raise LibranasError(
+                f"Two {self.kind} records are called '{record.name}': one from {origin}, one from {where}.",
+                "Rename one of them.",
+            )
+        found.setdefault(record.name, (record, where))

@@ -1,0 +1,163 @@
+"""Rank statistics and intervals: one place for ties, missing values and signs.
+
+Policy for non-finite scores (NaN, +inf, -inf): they rank below every finite one and tie among
+themselves, so a proxy that fails on a network never recommends it. Every correlation is signed, the
+callers report n. All functions take arrays of shape (A,), one entry an architecture, matched by position;
+a value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
+
+from libranas.core.errors import LibranasError
+
+
+class Estimate(NamedTuple):
+    """A value with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A difference of means with its confidence interval and the two-sided p-value of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def rank_last(values: Sequence[float]) -> np.ndarray:
+    """The values as float64 with every non-finite one replaced by the next number below the smallest.
+
+    Ranks then follow the policy above; equal-width bins are not stretched, as they would be by a far
+    sentinel. If nothing is finite, all are zero (all tie).
+    """
+    x = np.array(values, dtype=np.float64)
+    finite = np.isfinite(x)
+    if not finite.all():
+        x[~finite] = np.nextafter(x[finite].min(), -np.inf) if finite.any() else 0.0
+    return x
+
+
+def oriented(values: Sequence[float], orientation: int) -> np.ndarray:
+    """The values with higher = better; `orientation` is +1 (already so) or -1 (lower is better)."""
+    if orientation not in (1, -1):
+        raise ValueError(f"orientation must be +1 or -1, got {orientation!r}")
+    return orientation * np.asarray(values, dtype=np.float64)
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """Average ranks from 1 (lowest) to A (highest), non-finite values last."""
+    return scipy.stats.rankdata(rank_last(values))
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's rho: the Pearson correlation of average ranks, signed."""
+    if len(x) != len(y):
+        raise ValueError(f"arguments of different length: {len(x)} and {len(y)}")
+    if len(x) < 2:
+        return float("nan")
+    a, b = ranks(x), ranks(y)
+    a -= a.mean()
+    b -= b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(np.clip(a @ b / scale, -1, 1)) if scale > 0 else float("nan")
+
+
+def kendall(x: Sequence[float], y: Sequence[float]) -> float:
+    """Kendall's tau-b (corrected for ties), signed."""
+    x, y = rank_last(x), rank_last(y)
+    if len(x) < 2 and len(x) == len(y):
+        return float("nan")
+    return float(scipy.stats.kendalltau(x, y, variant="b").statistic)
+
+
+def partial_spearman(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
+    """Spearman correlation of x and y with the (rank-linear) influence of `given` removed.
+
+    NaN where `given` fixes the ranks of x or y completely: nothing is left to correlate.
+    """
+    xy, xg, yg = spearman(x, y), spearman(x, given), spearman(y, given)
+    left = (1 - xg**2) * (1 - yg**2)
+    return float(np.clip((xy - xg * yg) / np.sqrt(left), -1, 1)) if left > 1e-12 else float("nan")
+
+
+def _share_in_top(values: np.ndarray, k: int) -> np.ndarray:
+    """Probability of each entry to be among the k highest if ties are broken at random."""
+    edge = np.sort(values)[-k]
+    above, tied = values > edge, values == edge
+    return above + tied * (k - above.sum()) / tied.sum()
+
+
+def precision_at(score: Sequence[float], truth: Sequence[float], fraction: float) -> float:
+    """Share of the truly best `fraction` of architectures among the best `fraction` by score.
+
+    The count is rounded up, at least one. Ties at the edge count by their chance of being inside, so the
+    value does not depend on the order of the entries. Random scores give `fraction` on average.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+    score, truth = rank_last(score), rank_last(truth)
+    # the rounding keeps 0.1 * 30 from becoming 4 architectures
+    k = max(1, int(np.ceil(round(fraction * len(score), 9))))
+    return float(_share_in_top(score, k) @ _share_in_top(truth, k) / k)
+
+
+def bootstrap_interval(
+    fn: Callable[..., float], *arrays: Sequence[float], n: int = 1000, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of ``fn(*arrays)`` over architectures.
+
+    Each of the `n` resamples draws A architectures with replacement, the same ones in every array.
+    Resamples on which `fn` is undefined (NaN, e.g. all values tied) are left out; if more than half are,
+    the interval is (NaN, NaN).
+    """
+    columns = [np.asarray(a) for a in arrays]
+    size = len(columns[0])
+    if any(len(c) != size for c in columns):
+        raise ValueError(f"arrays of different length: {[len(c) for c in columns]}")
+    rng = np.random.default_rng(seed)
+    values = np.array([fn(*(c[i] for c in columns)) for i in rng.integers(0, size, size=(n, size))])
+    defined = values[~np.isnan(values)]
+    if 2 * len(defined) < n:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _repeats(values: Sequence[float], name: str) -> np.ndarray:
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) < 2:
+        raise LibranasError(
+            f"{name}: an interval over repeated runs needs at least 2 values, got {x.size}",
+            "use at least two seeds, or report the single value without an interval",
+        )
+    return x
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Mean of independent repeats (seeds) with Student's t interval; LibranasError below two values."""
+    x = _repeats(values, "mean")
+    half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
+
+
+def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
+    """mean(a) - mean(b) of independent repeats by Welch's t-test (unequal variances).
+
+    Interval and p are NaN if neither sample varies: without spread there is nothing to judge by.
+    LibranasError if either has fewer than two values.
+    """
+    a, b = _repeats(a, "first sample"), _repeats(b, "second sample")
+    difference = float(a.mean() - b.mean())
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return Difference(difference, float("nan"), float("nan"), float("nan"))
+    test = scipy.stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval(level)
+    return Difference(difference, float(interval.low), float(interval.high), float(test.pvalue))

@@ -1,0 +1,76 @@
+"""Folders of images, one folder a class; or a tar of that."""
+
+import bisect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS, _list_tar, _parts, _walk
+from libranas.data.source import Item, Source, _given, _missing
+
+
+@contextmanager
+def folder(path: Path | None) -> Iterator[Source]:
+    """``{train,val,test}/CLASS/*`` or ``CLASS/*``, perhaps in an outer folder; or a tar of that."""
+    path = _given(path, "folder")
+    if path.is_dir():
+        yield _class_folders(path, _walk(path))
+    else:
+        with ExitStack() as stack:
+            yield _class_folders(path, _list_tar(path, stack))
+
+
+def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -> Source:
+    """Read splits and classes off the folder names; hidden files are left out."""
+    files, folders = {}, set()
+    for name, read in listing:
+        if parts := _parts(name):
+            if read:
+                files[parts] = read
+            folders.update(parts[:depth] for depth in range(1, len(parts) + (not read)))
+
+    def inside(base: tuple) -> list[str]:
+        return sorted(f[-1] for f in folders if f[:-1] == base)
+
+    top: tuple[str, ...] = ()
+    while True:
+        tops = inside(top)
+        named = [n for n in tops if n.lower() in SPLIT_FOLDERS]
+        # "train" without folders in it is a class of its own (vehicles have one), not a split.
+        splits = [n for n in named if inside((*top, n))]
+        if splits or len(tops) != 1 or not inside((*top, *tops)):
+            break
+        top = (*top, *tops)
+    bases = {(*top, n): SPLIT_FOLDERS[n.lower()] for n in splits} or {top: "train"}
+    if tops and not splits and named == tops:
+        raise _missing("folder", f"{path}: no class folders in {', '.join(named)}")
+    if len(set(bases.values())) < len(bases) or "train" not in bases.values():
+        raise _missing("folder", f"{path} has {', '.join(splits)}: no train folder, or two for one split")
+
+    names = {split: inside(base) for base, split in bases.items()}
+    classes = names["train"]
+    for split in names:
+        if odd := sorted(set(classes) ^ set(names[split])):
+            here, there = ("train", split) if odd[0] in classes else (split, "train")
+            raise LibranasError(
+                f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} such).",
+                "Every split needs the same class folders: add the missing ones or remove the odd ones.",
+            )
+    source = Source(classes, {split: [] for split in names})
+    for parts, read in sorted(files.items(), key=lambda file: file[0]):
+        base = parts[: len(top) + bool(splits)]
+        if base in bases and len(parts) > len(base) + 1 and Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES:
+            label = bisect.bisect_left(classes, parts[len(base)])
+            source.splits[bases[base]].append(Item("/".join(parts), label, read))
+        else:
+            source.ignored.append("/".join(parts))
+    if not any(source.splits.values()):
+        raise _missing("folder", f"{path}: no image in a class folder, {len(source.ignored)} other file(s)")
+    for split, items in source.splits.items():
+        if empty := sorted(set(classes) - {classes[item.label] for item in items}):
+            raise LibranasError(
+                f"{path}: no image in the class folder(s) {', '.join(empty[:10])} of {split}.",
+                f"Put images ({' '.join(sorted(IMAGE_SUFFIXES))}) there or remove the class everywhere.",
+            )
+    return source

@@ -1,0 +1,105 @@
+"""ImageNet-1k: folders, tars, WebDataset shards or Hugging Face's files."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.hugging_face import _read_hugging_face, _reader_items
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, _expanded, _named_split, _parts
+from libranas.data.adapters.webdataset import _label, _number
+from libranas.data.source import Item, Source, _given, _missing
+
+IMAGENET_COUNTS = {"train": 1_281_167, "test": 50_000}
+
+
+@contextmanager
+def imagenet(path: Path | None) -> Iterator[Source]:
+    """ImageNet-1k (ILSVRC 2012). Its validation images are the split `test`: those that all publish accuracies of.
+
+    Classes are WordNet ids in sorted order, the order that everyone's pretrained networks have. Images are found by
+    their class folder or, in WebDataset shards, by the number in KEY.cls; Hugging Face's files are read by timm.
+    """
+    path = _given(path, "imagenet")
+    from timm.data import ImageNetInfo  # imports torch, so not at the top
+
+    synsets = ImageNetInfo().label_names()
+    with ExitStack() as stack:
+        if path.is_dir() and (any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))):
+            source = _hugging_face(path, synsets)
+        else:
+            source = _synset_files(path, synsets, stack)
+        for split, items in source.splits.items():
+            found = {item.label for item in items}
+            if lacking := [synset for label, synset in enumerate(synsets) if label not in found]:
+                raise LibranasError(
+                    f"{path}: {split} has images of {len(found)} of ImageNet-1k's 1000 classes; it lacks "
+                    f"{', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}.",
+                    "Complete the copy. A part of the classes is read by `data.adapter: folder`; fewer images of all "
+                    "classes are a matter of `data.limit`.",
+                )
+            if len(items) != IMAGENET_COUNTS[split]:
+                source.warnings.append(
+                    f"{split} has {len(items):,} images, ImageNet-1k has {IMAGENET_COUNTS[split]:,}."
+                )
+        yield source
+
+
+def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
+    """Images below split and class folders, in tars or tars of tars or not; or next to their KEY.cls."""
+    files = {parts: read for name, read in _expanded(path, stack) if read and (parts := _parts(name))}
+    label_of = {synset: label for label, synset in enumerate(synsets)}
+    source, flat = Source(synsets, {"train": [], "test": []}), []
+    for parts, read in sorted(files.items(), key=lambda file: file[0]):
+        # Its validation images are our test; its test images have no labels.
+        split = {"train": "train", "val": "test"}.get(_named_split(parts))
+        name, text = parts[-1], "/".join(parts)
+        label_file = files.get((*parts[:-1], name.split(".")[0] + ".cls"))
+        folders = [p.removesuffix(".tar") for p in parts[:-1]]
+        synset = next((p for p in reversed(folders) if re.fullmatch(r"n\d{8}", p)), None)
+        if not split or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+            if not name.endswith(".cls"):
+                source.ignored.append(text)
+        elif synset and synset not in label_of:
+            raise LibranasError(
+                f"{path}: {text} is of the class {synset}, which is not one of ImageNet-1k's 1000.",
+                "Remove it. Other classes of ImageNet are read by `data.adapter: folder`.",
+            )
+        elif synset or label_file:
+            label = label_of[synset] if synset else _number(_label(label_file, text), text)
+            _check_order(text, label, synsets)
+            source.splits[split].append(Item(text, label, read))
+        else:
+            flat.append(text)
+    if flat:
+        raise LibranasError(
+            f"{path}: {len(flat)} image(s) are in no class folder, such as {flat[0]}: their classes are unknown.",
+            "Sort them into class folders, val/n01440764/ILSVRC2012_val_00000293.JPEG, as the development kit's "
+            "ILSVRC2012_validation_ground_truth.txt says; torchvision.datasets.ImageNet(root, 'val') does it.",
+        )
+    if empty := [{"train": "train", "test": "val"}[split] for split, items in source.splits.items() if not items]:
+        raise _missing("imagenet", f"{path}: no image of {' and '.join(empty)}")
+    return source
+
+
+def _check_order(image: str, label: int, synsets: list[str]) -> None:
+    """Raise if a label is no class, or another one than that in the image's name (n01440764_10026.JPEG)."""
+    named = re.findall(r"n\d{8}", image.rsplit("/", 1)[-1])
+    if not 0 <= label < len(synsets) or (named and named[-1] != synsets[label]):
+        raise LibranasError(
+            f"{image} has the label {label}: not the place of its class in the sorted WordNet ids, 0 to 999.",
+            "Use a copy with the labels of ILSVRC's classification task in this order, as of timm/imagenet-1k-wds.",
+        )
+
+
+def _hugging_face(path: Path, synsets: list[str]) -> Source:
+    source = Source(synsets, {})
+    for split, name in (("train", "train"), ("test", "validation")):
+        reader, label_N = _read_hugging_face(path, name, "imagenet")
+        for label, first in zip(*np.unique(label_N, return_index=True), strict=True):
+            _check_order(reader.filename(int(first), basename=True) or "", int(label), synsets)
+        source.splits[split] = _reader_items(reader, name, label_N)
+    return source

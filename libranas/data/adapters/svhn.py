@@ -1,0 +1,41 @@
+"""Street View House Numbers, cropped digits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.cifar import _labelled, _planes
+from libranas.data.source import Source, _given, _missing
+
+
+@contextmanager
+def svhn(path: Path | None) -> Iterator[Source]:
+    """Street View House Numbers, cropped digits at 32 px, as torchvision keeps them; the extra images are left out."""
+    from scipy.io import loadmat
+
+    path = _given(path, "svhn")
+    images, labels, is_test = [], [], []
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        if not (path / name).is_file():
+            raise _missing("svhn", f"{path} lacks {name}")
+        try:
+            content = loadmat(path / name)
+            pixels_SSCN, label_N = content["X"], content["y"].ravel().astype(np.int64)
+        except Exception as error:  # damaged files raise nearly anything
+            raise LibranasError(
+                f"{path / name} is not a MATLAB file with X and y ({type(error).__name__}: {error}).",
+                f"Download {name} again.",
+            ) from error
+        if pixels_SSCN.dtype != np.uint8 or pixels_SSCN.shape != (32, 32, 3, label_N.size):
+            raise LibranasError(
+                f"{path / name}: X is {pixels_SSCN.dtype} {pixels_SSCN.shape}, expected uint8 (32, 32, 3, "
+                f"{label_N.size}).",
+                f"Download {name} again.",
+            )
+        images += _planes(pixels_SSCN.transpose(3, 2, 0, 1))
+        labels.append(np.where(label_N == 10, 0, label_N))  # MATLAB counts from one: ten is the digit 0
+        is_test.append(np.full(label_N.size, name.startswith("test")))
+    yield _labelled(path, list("0123456789"), images, np.concatenate(labels), np.concatenate(is_test))

@@ -1,0 +1,63 @@
+"""Choose the calibration batch: the class-balanced images that zero-cost proxies see."""
+
+import h5py
+import numpy as np
+
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+
+
+def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarray:
+    """Which images make the calibration batch: equal counts a class as far as the classes have images.
+
+    Classes take turns, in random order, to give one random image each, until there are `batch`. So with more
+    classes than `batch` there are `batch` distinct ones, and a class that runs out is replaced by the others.
+
+    Parameters
+    ----------
+    labels_N : int (N,)
+        Labels of the training split; classes that occur nowhere are passed over.
+    batch : int
+        Size B of the batch.
+    seed : int
+        Master seed.
+
+    Returns
+    -------
+    int64 (B,)
+        Distinct indices into `labels_N`, shuffled.
+
+    Raises
+    ------
+    LibranasError
+        With fewer than `batch` images.
+    """
+    if len(labels_N) < batch:
+        raise LibranasError(
+            f"The training split has {len(labels_N)} images, the calibration batch needs {batch}.",
+            "Lower `data.calibration`, raise `data.limit.train`, or add images.",
+        )
+    rng = np.random.default_rng(stream_seed(seed, "calibration"))
+    order_N = rng.permutation(len(labels_N))
+    shuffled_N = np.asarray(labels_N)[order_N]
+    counts = np.bincount(shuffled_N)
+    by_class_N = np.argsort(shuffled_N, kind="stable")
+    turn_N = np.empty(len(labels_N), np.int64)  # this image is the turn-th of its class
+    turn_N[by_class_N] = np.arange(len(labels_N)) - np.repeat(np.cumsum(counts) - counts, counts)
+    seat = rng.permutation(len(counts))
+    first_B = np.lexsort((seat[shuffled_N], turn_N))[:batch]
+    return rng.permutation(order_N[first_B])
+
+
+def _calibration(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    if not std_C.all():
+        raise LibranasError(
+            f"Channel {int(std_C.argmin())} is the same in every pixel of every training image.",
+            "Check that `data.path` holds the right images.",
+        )
+    labels_N = train["labels"][:]
+    chosen_B = calibration_indices(labels_N, batch, seed)
+    increasing_B, back_B = np.unique(chosen_B, return_inverse=True)  # h5py reads no other order
+    pixels_BSSC = train["images"][increasing_B][back_B]
+    inputs_BSSC = ((pixels_BSSC / 255 - mean_C) / std_C).astype(np.float32)
+    return np.ascontiguousarray(inputs_BSSC.transpose(0, 3, 1, 2)), labels_N[chosen_B]

@@ -1,0 +1,78 @@
+"""Decode image files to pixels of one size."""
+
+import functools
+import io
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from libranas.data.source import Item
+
+#: What Pillow may open. Never all it knows: its EPS reader, for one, starts a program on the file.
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+#: Images decoded before they are written; bounds the memory (256 images of 224 x 224 x 3: 39 MB).
+DECODE_BATCH = 256
+
+
+def open_image(data: bytes | np.ndarray, channels: int) -> Image.Image:
+    """An image file's bytes (or its pixels, uint8) as a grey or RGB image of 8 bits a channel.
+
+    The whole file is decoded and turned as its EXIF orientation says. Of an animation the first frame is taken;
+    transparency is discarded, as torchvision does.
+
+    Raises
+    ------
+    ValueError or what Pillow raises
+        If it is not an image, is cut off, or has more pixels than Pillow's ``MAX_IMAGE_PIXELS``.
+    """
+    if isinstance(data, np.ndarray):
+        image = Image.fromarray(data)
+    else:
+        if not data:
+            raise ValueError("the file is empty")
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"{image.width} x {image.height} pixels, allowed are {Image.MAX_IMAGE_PIXELS}")
+        image.load()
+    # Pillow would clip deeper pixels to 255 instead of scaling them.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("I", "F") and not deep:
+        raise ValueError(f"pixels of type '{image.mode}' have no known range; save it with 8 or 16 bits")
+    image = ImageOps.exif_transpose(image)
+    if deep:
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
+    """An image as :func:`open_image` reads it, as uint8 (S, S, C): scaled (bicubic, antialiased) so that the shorter
+    side is `size`, and cut to the centre square."""
+    image = open_image(data, channels)
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def _try_decode(size: int, channels: int, item: Item) -> tuple[Item, np.ndarray | str]:
+    """The image, or the reason why there is none (never with a machine's paths or addresses in it)."""
+    try:
+        return item, decode(item.load(), size, channels)
+    except UnidentifiedImageError:
+        return item, f"not an image file (or not of type {', '.join(IMAGE_FORMATS)})"
+    except (OSError, ValueError) as error:
+        return item, getattr(error, "strerror", None) or str(error)
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
+        return item, f"{type(error).__name__}: {error}"
+
+
+def _decoded(items: Sequence[Item], size: int, channels: int, workers: int) -> Iterator[tuple]:
+    """Each item with its image or the reason, in order, DECODE_BATCH at a time in memory."""
+    task = functools.partial(_try_decode, size, channels)
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(items), DECODE_BATCH):
+            yield from pool.map(task, items[start : start + DECODE_BATCH])

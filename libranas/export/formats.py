@@ -1,0 +1,93 @@
+"""Exports of timm's format to a state dict, ONNX and torch.export, each loaded back and compared."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import libranas.nets  # noqa: F401 - registers the architectures with timm
+from libranas.core.errors import LibranasError
+from libranas.export.timm import _appears, _equal, load_folder
+
+#: Largest difference of a logit from PyTorch's, in units of the largest logit (or of 1), that an export may have.
+TOLERANCE = 1e-5
+
+
+def export_as(folder: Path, kind: str, path: Path) -> float:
+    """Write the network of a timm ``local-dir`` in another format; :data:`FORMATS` names them.
+
+    ``onnx``
+        For ONNX Runtime, float32, any batch size.
+    ``pt2``
+        A program of ``torch.export``, for PyTorch without timm and this package; any batch size.
+    ``pth``
+        The state dict alone, for ``torch.load(..., weights_only=True)``.
+
+    The file appears only when what was read back gives the network's logits, for other batches than the exporter saw.
+
+    Returns
+    -------
+    Largest difference of a logit, on random images
+
+    Raises
+    ------
+    LibranasError
+        If a package or the folder is missing, or the logits differ.
+    """
+    folder, path = Path(folder), Path(path)
+    write, packages = FORMATS[kind]
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise LibranasError(
+                f"Export as {kind} needs the package {package}.", "Install it: pip install 'libranas[onnx]'."
+            ) from None
+    model, size = load_folder(folder)
+    with _appears(path) as new:
+        read_back = write(model, new, size)
+        difference = scale = 0.0
+        for batch in (1, 3):
+            images = torch.randn(batch, *size, generator=torch.Generator().manual_seed(batch))
+            with torch.inference_mode():
+                ours, theirs = model(images), read_back(images)
+            difference = max(difference, (ours - theirs).abs().max().item())
+            scale = max(scale, ours.abs().max().item())
+        if not difference <= TOLERANCE * max(1.0, scale):
+            raise LibranasError(
+                f"The logits of {folder} as {kind} differ from PyTorch's by {difference:.3g}.",
+                "Do not use this export; please report it.",
+            )
+    return difference
+
+
+def _write_onnx(model: nn.Module, path: Path, size: tuple) -> Callable:
+    from timm.utils.onnx import onnx_export, onnx_forward
+
+    onnx_export(model, str(path), batch_size=2, input_size=size, use_dynamo=True)
+    return lambda images: torch.from_numpy(onnx_forward(str(path), images))
+
+
+def _write_program(model: nn.Module, path: Path, size: tuple) -> Callable:
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (torch.zeros(2, *size),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def _write_state(model: nn.Module, path: Path, size: tuple) -> Callable:
+    torch.save(model.state_dict(), path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not _equal(model.state_dict(), loaded):
+        raise LibranasError(f"The state dict in {path} does not load back bit-equal.", "Please report it.")
+    return lambda images: torch.func.functional_call(model, loaded, (images,))
+
+
+#: Kind of a file to what writes it and returns the network that was read back, and the packages that needs.
+FORMATS = {
+    "onnx": (_write_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "pt2": (_write_program, ()),
+    "pth": (_write_state, ()),
+}

@@ -1,0 +1,93 @@
+"""Export a trained network in timm's own format; it is loaded back and compared before it appears."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+import libranas.nets  # noqa: F401 - registers the architectures with timm
+from libranas.core.errors import LibranasError
+
+
+def export_timm(
+    model: nn.Module,
+    folder: Path,
+    image_size: int,
+    classes: list[str],
+    mean,
+    std,
+    card: str,
+    extra: Mapping[str, str] | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bicubic",
+) -> None:
+    """Write `model` to `folder` as a timm ``local-dir``: config.json, model.safetensors, README.md.
+
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, after ``import libranas.networks``. The folder
+    appears only when its weights were loaded back and found bit-equal; else LibranasError.
+
+    Parameters
+    ----------
+    model : one that ``timm.create_model`` made
+    image_size : pixels a side
+    classes : names of the classes, in the order of the logits
+    mean, std : statistics the images were normalised with, by channel
+    card : text of the model card
+    extra : texts of further files, by name
+    crop_pct, interpolation : share of the resized image that was looked at in testing, and of resizing
+    """
+    folder = Path(folder)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    model = model.cpu().eval()
+    save_for_hf(
+        model,
+        str(new),
+        model_config={"label_names": list(classes)},
+        safe_serialization=True,
+        data_config={
+            "input_size": (len(mean), image_size, image_size),
+            "mean": tuple(mean),
+            "std": tuple(std),
+            "crop_pct": crop_pct,
+            "interpolation": interpolation,
+        },
+    )
+    for name, text in {"README.md": card, **(extra or {})}.items():
+        (new / name).write_text(text, encoding="utf-8")
+    loaded = timm.create_model(f"local-dir:{new}", pretrained=True).eval()
+    if not _equal(model.state_dict(), loaded.state_dict()):
+        raise LibranasError(
+            f"The network exported to {new} does not load back bit-equal.",
+            "Do not use this export; please report it.",
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def _equal(ours: Mapping, theirs: Mapping) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def load_folder(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
+    """The network of a timm ``local-dir``, in evaluation mode, and the size (C, H, W) of its images."""
+    if not (Path(folder) / "config.json").is_file():
+        raise LibranasError(f"{folder} is no exported network.", "Name a folder such as results/digits/export/winner.")
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    return model, tuple(model.pretrained_cfg["input_size"])
+
+
+@contextmanager
+def _appears(path: Path):
+    new = path.with_name(f".{path.stem}.new{path.suffix}")  # exporters look at the suffix
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Accuracies to learn from: short trainings, a supernet, or a table."""

@@ -1,0 +1,53 @@
+"""Accuracies of many networks, each trained from scratch for a short time."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from libranas.core.arch import Arch
+from libranas.core.files import AppendLog
+from libranas.core.progress import silent
+from libranas.core.random import stream_seed
+from libranas.networks import build
+from libranas.spaces import Space
+from libranas.training.short_recipe import ImageSet, Recipe, accuracy
+from libranas.training.short_training import fit
+
+
+def train_each(
+    space: Space,
+    archs: Sequence[Arch],
+    train: ImageSet,
+    val: ImageSet,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    seed: int,
+    log_path: Path,
+    key: str,
+    device: str = "cpu",
+    progress: Callable = silent,
+) -> pd.DataFrame:
+    """Validation accuracy of every architecture after training it from scratch, a row an architecture and seed.
+
+    `seeds` has the number of trainings of each. Goes on from the log: at most the network being trained is lost to a
+    kill. Initial weights and order of images come from streams of their own and are independent of those that were
+    scored.
+
+    Returns
+    -------
+    DataFrame with columns ``id``, ``seed``, ``accuracy`` (in [0, 1])
+    """
+    done: dict[tuple[str, int], float] = {}
+    with AppendLog(log_path) as log:
+        done |= {(r["arch"], r["seed"]): r["accuracy"] for r in log.records if r["key"] == key}
+        work = [(arch, s) for arch, count in zip(archs, seeds, strict=True) for s in range(count)]
+        for arch, s in progress(work, len(work), "training the benchmark"):
+            if (arch.id, s) in done:
+                continue
+            stream = stream_seed(seed, "benchmark", arch.id, s)
+            model = build(space, arch, stream, recipe.drop_path, fused=True)
+            fit(model, train, None, recipe, stream, device)
+            done[arch.id, s] = accuracy(model.eval(), val, device)
+            log.append({"key": key, "arch": arch.id, "seed": s, "accuracy": done[arch.id, s]})
+    return pd.DataFrame([(a.id, s, done[a.id, s]) for a, s in work], columns=["id", "seed", "accuracy"])

@@ -1,0 +1,85 @@
+"""Weight sharing: one AutoFormer supernet whose slices are the sub-networks (Chen et al., ICCV 2021).
+
+A sub-network is no module with state of its own: it is the skeleton of a stand-alone network (on the
+meta device, without weights) run by ``torch.func.functional_call`` on slices of the supernet's
+parameters. Gradients flow through the slices into the supernet, and nothing is ever switched or cached
+inside it.
+
+The rule of slices: of every parameter the leading rows and columns; of ``qkv`` the leading rows of
+each of its three parts, so that heads stay heads.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks import build
+from libranas.spaces import Space
+
+
+class Supernet:
+    """The largest member of a space, and every other member as slices of it.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the initial weights.
+    drop_path : float
+        Stochastic depth of a sub-network's last block while the supernet is trained.
+
+    Raises
+    ------
+    LibranasError
+        If the heads of a block share its width: fewer heads are wider ones then, and no slice of the largest network's.
+    """
+
+    def __init__(self, space: Space, seed: int, device="cpu", drop_path: float = 0.0):
+        if space.head_dim == "auto":
+            raise LibranasError(
+                "A supernet needs attention heads of one width, but space.head_dim is auto.",
+                "Give space.head_dim a number, or use benchmark.method train.",
+            )
+        self.space = space
+        _, self.largest = space.extremes()
+        self.drop_path = drop_path
+        self.model = build(space, self.largest, seed, fused=True).to(device)
+        self._buffers = dict(self.model.named_buffers())
+        # Every step has another network: more of them would hardly be met again, and would split up the heap.
+        self._skeleton = lru_cache(maxsize=1)(self._make_skeleton)
+
+    def _make_skeleton(self, arch: Arch) -> nn.Module:
+        with torch.device("meta"):
+            return build(self.space, arch, 0, self.drop_path, fused=True)
+
+    def slices(self, arch: Arch) -> dict[str, torch.Tensor]:
+        """Views of the supernet's parameters with the names and shapes of `arch`'s own."""
+        own = dict(self.model.named_parameters())
+        return {
+            name: _leading(own[name], parameter.shape, parts=3 if ".qkv." in name else 1)
+            for name, parameter in self._skeleton(arch).named_parameters()
+        }
+
+    def forward(self, arch: Arch, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits of sub-network `arch` with inherited weights, in the mode of the supernet's model."""
+        skeleton = self._skeleton(arch).train(self.model.training)
+        buffers = {name: self._buffers[name] for name, _ in skeleton.named_buffers()}
+        return functional_call(skeleton, (self.slices(arch), buffers), (inputs,))
+
+    def extract(self, arch: Arch) -> nn.Module:
+        """A stand-alone copy of sub-network `arch` with its inherited weights."""
+        model = build(self.space, arch, seed=0)
+        model.load_state_dict({name: view.detach().cpu().clone() for name, view in self.slices(arch).items()})
+        return model.eval()
+
+
+def _leading(parameter: torch.Tensor, shape: torch.Size, parts: int) -> torch.Tensor:
+    """The leading block of `shape`; with `parts` > 1 the first axis holds that many equal parts."""
+    split = parameter.unflatten(0, (parts, -1)) if parts > 1 else parameter
+    index = [slice(None)] if parts > 1 else []
+    index += [slice(0, shape[0] // parts)] + [slice(0, n) for n in shape[1:]]
+    leading = split[tuple(index)]
+    return leading.flatten(0, 1) if parts > 1 else leading

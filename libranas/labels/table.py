@@ -1,0 +1,69 @@
+"""Tables of accuracies: those of the stage benchmark; a published benchmark, or the user's own measurements."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from libranas.core.errors import LibranasError
+from libranas.spaces import Space
+
+
+def read_accuracies(*paths: str | Path) -> pd.DataFrame:
+    """Trainings in CSV files of the stage benchmark, joined: columns ``id``, ``seed``, ``accuracy``."""
+    # Pandas takes an id for a number where a file has no other and it has no letter, or an e only.
+    return pd.concat([pd.read_csv(path, dtype={"id": str}) for path in paths], ignore_index=True)
+
+
+def mean_accuracies(path: str | Path) -> pd.Series:
+    """Accuracy of each architecture (by id), the mean over its trainings, from a CSV file of the stage benchmark."""
+    return read_accuracies(path).groupby("id")["accuracy"].mean()
+
+
+def read_table(
+    path: str | Path, space: Space, architecture: str = "architecture", accuracy: str = "accuracy"
+) -> pd.DataFrame:
+    """Architectures and accuracies of a CSV file.
+
+    Parameters
+    ----------
+    architecture, accuracy : names of the columns; an architecture is anything that ``space.parse`` reads
+
+    Returns
+    -------
+    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`libranas.core.arch.Arch`)
+
+    Raises
+    ------
+    LibranasError
+        For a missing file or column, an architecture outside the space, a repeated one, or an accuracy that is
+        not a number; the line is named.
+    """
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise LibranasError(f"benchmark.table: {path} does not exist.", "Give the path of a CSV file.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise LibranasError(
+            f"benchmark.table: {path} is not a CSV file ({error}).", "Expected comma-separated text."
+        ) from None
+    if missing := {architecture, accuracy} - set(table.columns):
+        raise LibranasError(
+            f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
+            "Name the columns of architectures and accuracies under benchmark.columns.",
+        )
+    rows, seen = [], set()
+    for line, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True), start=2):
+        where = f"benchmark.table: {path}, line {line}"
+        try:
+            arch = space.parse(str(text))
+        except LibranasError as error:
+            raise LibranasError(f"{where}: {error.what}", error.todo) from None
+        number = pd.to_numeric(value, errors="coerce")
+        if not np.isfinite(number):
+            raise LibranasError(f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it.")
+        if arch.id in seen:
+            raise LibranasError(f"{where}: {text} comes twice.", "Keep one line an architecture.")
+        seen.add(arch.id)
+        rows.append((arch.id, 0, float(number), arch))
+    return pd.DataFrame(rows, columns=["id", "seed", "accuracy", "arch"])

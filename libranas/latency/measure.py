@@ -1,0 +1,140 @@
+"""Measured latency: of networks, and of any vision transformer of a space from a table of its blocks.
+
+A block costs the same wherever it stands, so the latency of a network is taken as that of its ends plus that of each
+block. Ends are all that is no block: patch embedding, positions, what stands between two stages, last normalisation,
+head. :data:`PARTS` says what the networks of a family consist of. The table is read off whole networks: a stack of
+equal blocks less a single one, by the number of blocks between them. A block by itself would be wrong on a GPU, where
+the calls of the next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed
+blocks.
+
+All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
+that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from libranas.core.arch import Arch
+from libranas.core.progress import silent
+from libranas.core.random import stream_seed
+from libranas.core.stats import spearman
+from libranas.latency.conditions import Conditions, Latency, Timer
+from libranas.latency.parts import PARTS
+from libranas.latency.table import LatencyTable
+from libranas.spaces import Space
+
+
+def in_rounds(
+    runs: Sequence[Callable[[], object]],
+    warmup: int,
+    repetitions: int,
+    clock: Callable[[], float] = time.perf_counter,
+    wait: Callable[[], object] = lambda: None,
+    progress: Callable = silent,
+) -> list[list[float]]:
+    """Seconds of each of `runs`, `repetitions` times, in rounds that begin at another one each.
+
+    Parameters
+    ----------
+    wait : waits until the device has done what it was given; called before the clock is read
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
+    for turn in progress(range(-warmup, repetitions), warmup + repetitions, f"latency of {len(runs)} networks"):
+        for i in range(len(runs)):
+            i = (i + turn) % len(runs)
+            wait()
+            begin = clock()
+            runs[i]()
+            wait()
+            if turn >= 0:
+                seconds[i].append(clock() - begin)
+    return seconds
+
+
+def interleaved(runs: Sequence[Callable[[], object]], *arguments, **options) -> list[Latency]:
+    """Latency of each of `runs`, timed by :func:`in_rounds`."""
+    return [Latency.of(seconds) for seconds in in_rounds(runs, *arguments, **options)]
+
+
+def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
+    """Builds networks with random weights and times all that it is given in turn, in inference mode."""
+
+    def timed(space: Space, archs: Sequence[Arch]) -> list[Latency]:
+        import torch
+
+        from libranas.networks import build
+
+        dtype = getattr(torch, conditions.dtype)
+        shape = (conditions.batch, space.channels, space.image_size, space.image_size)
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(conditions.device, dtype)
+        on_gpu = images.device.type == "cuda"
+        before = torch.get_num_threads()
+        torch.set_num_threads(conditions.threads)
+        try:
+            nets = [build(space, arch, 0, fused=True).to(conditions.device, dtype).eval() for arch in archs]
+            with torch.inference_mode():
+                return interleaved(
+                    [lambda net=net: net(images) for net in nets],
+                    conditions.warmup,
+                    conditions.repetitions,
+                    wait=torch.cuda.synchronize if on_gpu else lambda: None,
+                    progress=progress,
+                )
+        finally:
+            torch.set_num_threads(before)
+
+    return timed
+
+
+def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
+    """Read a table off stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
+
+    Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
+    for minutes; so all of them are in memory together.
+
+    Returns
+    -------
+    the table, and how well its sums agree with `held_out` networks, which made no entry: a JSON-ready dict with
+    ``networks`` (``id, architecture, table, measured, low, high``, milliseconds) and over them ``median_error``,
+    ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``; and
+    ``sources``, the networks that the table was read off (``architecture, median, low, high``)
+    """
+    parts = PARTS[space.family]
+    wider, stacks, others = parts.stacks(space)
+    rng = np.random.default_rng(stream_seed(seed, "latency", "check"))
+    checks = [space.sample(rng) for _ in range(held_out)]
+    sources = list(dict.fromkeys([*(a for s in stacks for a in (s.one, s.deep)), *others]))
+    times = timed(wider, [*sources, *checks])
+
+    of_source = dict(zip(sources, times[: len(sources)], strict=True))
+    blocks = {s.block: (of_source[s.deep].median - of_source[s.one].median) / s.between for s in stacks}
+    rest: dict[tuple, list[float]] = {}
+    for arch in dict.fromkeys([*(s.one for s in stacks), *others]):
+        ends, its_blocks = parts.of(arch)
+        rest.setdefault(ends, []).append(of_source[arch].median - sum(blocks[block] for block in its_blocks))
+    table = LatencyTable(space.family, blocks, {ends: float(np.median(x)) for ends, x in rest.items()})
+
+    rows = [
+        {
+            "id": arch.id,
+            "architecture": arch.json,
+            "table": table(arch),
+            "measured": latency.median,
+            "low": latency.low,
+            "high": latency.high,
+        }
+        for arch, latency in zip(checks, times[len(sources) :], strict=True)
+    ]
+    predicted, measured = (np.array([row[k] for row in rows]) for k in ("table", "measured"))
+    error = predicted / measured - 1
+    return table, {
+        "networks": rows,
+        "median_error": float(np.median(np.abs(error))),
+        "worst_error": float(np.abs(error).max()),
+        "bias": float(error.mean()),
+        "spearman": spearman(predicted, measured),
+        "sources": [{"architecture": arch.json, **asdict(latency)} for arch, latency in of_source.items()],
+    }

@@ -1,0 +1,100 @@
+"""What the networks of a family consist of, for a table of latencies."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+from libranas.core.arch import Arch
+from libranas.spaces import AutoFormerSpace, PiTSpace
+from libranas.spaces.pit import STAGES
+
+
+class Stack(NamedTuple):
+    """Two networks that differ by blocks of one kind alone.
+
+    Attributes
+    ----------
+    block : the kind
+    one, deep : the networks
+    between : blocks that `deep` has more
+    """
+
+    block: tuple
+    one: Arch
+    deep: Arch
+    between: int
+
+
+class AutoFormerParts:
+    """A block depends on width, heads and MLP ratio, the ends on the width."""
+
+    block = ("embed_dim", "num_heads", "mlp_ratio")
+    ends = ("embed_dim",)
+
+    @staticmethod
+    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
+        width = arch["embed_dim"]
+        return (width,), [(width, *kind) for kind in zip(arch["num_heads"], arch["mlp_ratio"], strict=True)]
+
+    @staticmethod
+    def stacks(space: AutoFormerSpace) -> tuple[AutoFormerSpace, list[Stack], list[Arch]]:
+        most = max(*space.depth, 2)
+        kinds = product(space.embed_dim, space.num_heads, space.mlp_ratio)
+        stacks = [
+            Stack((w, h, r), *(space.arch(w, [h] * depth, [r] * depth) for depth in (1, most)), most - 1)
+            for w, h, r in kinds
+        ]
+        return replace(space, depth=(1, most, *space.depth)), stacks, []
+
+    @staticmethod
+    def extremes(space: AutoFormerSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
+        found = []
+        for width, pick in product(space.embed_dim, (min, max)):
+            heads, ratio = pick(product(space.num_heads, space.mlp_ratio), key=lambda k: blocks[width, *k])
+            found += [space.arch(width, [heads] * d, [ratio] * d) for d in (min(space.depth), max(space.depth))]
+        return found
+
+
+class PiTParts:
+    """A block depends on its stage too, whose tokens are fewer than those of the one before; the ends depend on the
+    widths of all stages."""
+
+    block = ("stage", "base_dim", "num_heads", "mlp_ratio")
+    ends = ("base_dim", "num_heads")
+
+    @staticmethod
+    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
+        width, ratio, heads = arch["base_dim"], arch["mlp_ratio"], arch["num_heads"]
+        blocks = [(i, width, heads[i], ratio) for i, depth in enumerate(arch["depth"]) for _ in range(depth)]
+        return (width, heads), blocks
+
+    @staticmethod
+    def stacks(space: PiTSpace) -> tuple[PiTSpace, list[Stack], list[Arch]]:
+        most = [max(*choices, 2) for choices in space.stage_depth]
+        one = [1] * STAGES
+        stacks = []
+        for width, ratio, heads in product(space.base_dim, space.mlp_ratio, space.num_heads):
+            shallow = space.arch(width, ratio, one, [heads] * STAGES)
+            for i, depth in enumerate(most):
+                deep = space.arch(width, ratio, [*one[:i], depth, *one[i + 1 :]], [heads] * STAGES)
+                stacks.append(Stack((i, width, heads, ratio), shallow, deep, depth - 1))
+        mixed = (heads for heads in space.heads if len(set(heads)) > 1)
+        others = [
+            space.arch(width, min(space.mlp_ratio), one, heads) for width, heads in product(space.base_dim, mixed)
+        ]
+        depths = tuple((1, depth, *choices) for depth, choices in zip(most, space.stage_depth, strict=True))
+        return replace(space, stage_depth=depths), stacks, others
+
+    @staticmethod
+    def extremes(space: PiTSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
+        depths = product(*((min(choices), max(choices)) for choices in space.stage_depth))
+        return [space.arch(*genes) for genes in product(space.base_dim, space.mlp_ratio, depths, space.heads)]
+
+
+#: Family -> what its networks consist of, for the table of latencies: ``block`` and ``ends``, the names of what each
+#: depends on; ``of(arch)``, these for the ends and for every block; ``stacks(space)``, a space with more depths, its
+#: stacks for all kinds of block, and members of one block a stage for ends that no stack has;
+#: ``extremes(space, blocks)``, members among which are the fastest and the slowest. A block that was too fast to
+#: measure may be below zero, so that more of them are faster.
+PARTS = {"autoformer": AutoFormerParts, "pit": PiTParts}

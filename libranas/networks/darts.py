@@ -1,0 +1,267 @@
+"""Networks of the search space DARTS (Liu et al., ICLR 2019), and its supernet.
+
+A stem, normal cells with reduction cells at a third and two thirds of the depth (each doubles the channels and halves
+the resolution), the average over all pixels and a classifier. A cell brings its two inputs to its own width (ReLU, 1x1
+convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's, as in
+the authors' code. Registered with timm as ``libranas_darts``.
+
+Where this differs from the authors' code: the drop-path rate is the same in every epoch (theirs grows from 0), and the
+auxiliary classifier averages over 2 x 2 equal fields of any image (theirs over overlapping ones of 5 x 5 pixels of
+images of one size).
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from timm.layers import DropPath
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.networks.operations import FactorizedReduce, Zero, average_pool, convolution_cfg, relu_conv_bn
+from libranas.spaces.cells.darts import EDGES, NODES, DARTSSpace, cell_mask, reductions
+
+__all__ = ["DARTS", "DARTSSupernet", "model_args"]
+
+
+def separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> nn.Sequential:
+    """ReLU, depthwise and 1x1 convolution, batch normalisation."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+    )
+
+
+def operation(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+    """One of the operations of :data:`libranas.spaces.cells.darts.OPERATIONS`, or ``none``."""
+    if name == "none":
+        return Zero(stride)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
+    if name.endswith("pool_3x3"):
+        pool = average_pool(stride) if name.startswith("avg") else nn.MaxPool2d(3, stride, padding=1)
+        return pool if affine else nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
+    kernel = int(name[-1])
+    if name.startswith("dil_conv"):
+        return separable(channels, kernel, stride, 2, affine)
+    return nn.Sequential(separable(channels, kernel, stride, 1, affine), separable(channels, kernel, 1, 1, affine))
+
+
+class Cell(nn.Module):
+    """A cell with the operations that a mask leaves on its edges; those of an edge are added up.
+
+    Parameters
+    ----------
+    mask : for each of :data:`libranas.spaces.cells.darts.EDGES` the names of its operations
+    inputs : channels of the two inputs
+    reduces : whether it halves the resolution
+    larger : whether the first input has twice the resolution of the second
+    """
+
+    def __init__(
+        self,
+        mask: Sequence[Sequence[str]],
+        inputs: tuple[int, int],
+        channels: int,
+        reduces: bool,
+        larger: bool,
+        affine: bool,
+        drop_path_rate: float,
+    ):
+        super().__init__()
+        self.first = FactorizedReduce(inputs[0], channels) if larger else relu_conv_bn(inputs[0], channels, 1)
+        self.second = relu_conv_bn(inputs[1], channels, 1)
+        self.edges = nn.ModuleDict(
+            {
+                f"{i}{j}": nn.ModuleDict(
+                    {name: operation(name, channels, 1 + (reduces and i < 2), affine) for name in names}
+                )
+                for (i, j), names in zip(EDGES, mask, strict=True)
+                if names
+            }
+        )
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, first_BCHW: torch.Tensor, second_BCHW: torch.Tensor) -> torch.Tensor:
+        nodes = [self.first(first_BCHW), self.second(second_BCHW)]
+        for j in NODES:
+            total = None
+            for i in range(j):
+                for op in self.edges[f"{i}{j}"].values() if f"{i}{j}" in self.edges else ():
+                    term = op(nodes[i])
+                    if not isinstance(op, nn.Identity):
+                        term = self.drop_path(term)
+                    total = term if total is None else total + term
+            nodes.append(total)
+        return torch.cat(nodes[2:], dim=1)
+
+
+class DARTSSupernet(nn.Module):
+    """A network whose cells have on each edge the operations that a mask leaves.
+
+    A network with a part of the operations has a part of the parameters, under the same names: its weights are
+    loaded from the whole supernet's ``state_dict`` with the other entries left out.
+
+    Parameters
+    ----------
+    mask : ``normal`` and ``reduce``: for each of :data:`libranas.spaces.cells.darts.EDGES` the names of its operations
+    width : channels of a node in the first cells
+    layers : number of cells
+    affine, large_stem : see :class:`libranas.spaces.cells.darts.DARTSSpace`
+    drop_path_rate : probability that an operation, identities apart, is left out for an image in training
+
+    Attributes
+    ----------
+    features : tuple of module names
+        The primary blocks in execution order: stem and cells.
+    """
+
+    def __init__(
+        self,
+        mask: Mapping[str, Sequence[Sequence[str]]],
+        width: int = 16,
+        layers: int = 8,
+        affine: bool = True,
+        large_stem: bool = False,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        for kind in ("normal", "reduce"):
+            for node in NODES:
+                if not any(names for (_, j), names in zip(EDGES, mask[kind], strict=True) if j == node):
+                    raise LibranasError(
+                        f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
+                    )
+        self.in_chans = in_chans
+        if large_stem:
+            self.stem = nn.Sequential(
+                nn.Conv2d(in_chans, width // 2, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width // 2),
+                nn.ReLU(),
+                nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+            )
+            self.reduction = relu_conv_bn(width, width, 3, 2)
+            inputs = (width, width)
+        else:
+            self.stem = nn.Sequential(
+                nn.Conv2d(in_chans, 3 * width, 3, padding=1, bias=False), nn.BatchNorm2d(3 * width)
+            )
+            self.reduction = nn.Identity()
+            inputs = (3 * width, 3 * width)
+        cells, larger = [], large_stem
+        for layer in range(layers):
+            reduces = layer in reductions(layers)
+            width *= 1 + reduces
+            kind = "reduce" if reduces else "normal"
+            cells.append(Cell(mask[kind], inputs, width, reduces, larger, affine, drop_path_rate))
+            inputs, larger = (inputs[1], len(NODES) * width), reduces
+        self.cells = nn.ModuleList(cells)
+        self.num_features = inputs[1]
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.reset_classifier(num_classes)
+        stems = ("stem", "reduction") if large_stem else ("stem",)
+        self.features = (*stems, *(f"cells.{i}" for i in range(layers)))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new last layer; 0 classes: none."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def outputs(self, x_BCHW: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The output of each cell in turn."""
+        before = self.stem(x_BCHW)
+        now = self.reduction(before)
+        for cell in self.cells:
+            before, now = now, cell(before, now)
+            yield now
+
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        (last,) = deque(self.outputs(x_BCHW), maxlen=1)
+        return last
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of images (B, channels, H, W)."""
+        return self.head(self.pool(self.forward_features(x_BCHW)))
+
+
+class DARTS(DARTSSupernet):
+    """A network of the space: two edges with one operation each at every node.
+
+    Parameters
+    ----------
+    normal, reduce : list of eight pairs (operation, node that it reads), two for each node
+    auxiliary : bool
+        A second classifier after two thirds of the cells; in training the network then gives the logits of both.
+    **kwargs
+        As for :class:`DARTSSupernet`.
+    """
+
+    def __init__(
+        self,
+        normal: Sequence[tuple[str, int]],
+        reduce: Sequence[tuple[str, int]],
+        width: int = 36,
+        layers: int = 20,
+        auxiliary: bool = False,
+        **kwargs,
+    ):
+        mask = {"normal": cell_mask(normal), "reduce": cell_mask(reduce)}
+        super().__init__(mask, width, layers, **kwargs)
+        self.auxiliary = None
+        if auxiliary:
+            self.auxiliary_after = reductions(layers)[1]
+            self.auxiliary = nn.Sequential(
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Conv2d(4 * len(NODES) * width, 128, 1, bias=False),
+                nn.BatchNorm2d(128),
+                nn.ReLU(),
+                nn.Conv2d(128, 768, 2, bias=False),
+                nn.BatchNorm2d(768),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(768, self.num_classes),
+            )
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, classes) of images (B, channels, H, W); in training also those of the auxiliary classifier."""
+        if self.auxiliary is None or not self.training:
+            return super().forward(x_BCHW)
+        for layer, last in enumerate(self.outputs(x_BCHW)):
+            if layer == self.auxiliary_after:
+                auxiliary = self.auxiliary(last)
+        return self.head(self.pool(last)), auxiliary
+
+
+default_cfgs = generate_default_cfgs({"libranas_darts.untrained": convolution_cfg("stem.0", "head")})
+
+
+def model_args(space: DARTSSpace, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_darts", ...)`` for `arch`; JSON-ready."""
+    return {
+        "normal": [list(pair) for pair in arch["normal"]],
+        "reduce": [list(pair) for pair in arch["reduce"]],
+        "width": space.width,
+        "layers": space.layers,
+        "affine": space.affine,
+        "large_stem": space.large_stem,
+        "in_chans": space.channels,
+        "num_classes": space.classes,
+    }
+
+
+@register_model
+def libranas_darts(pretrained: bool = False, **kwargs) -> DARTS:
+    """A network of the DARTS space; see :class:`DARTS` for the arguments."""
+    return build_model_with_cfg(DARTS, "libranas_darts", pretrained, **kwargs)

@@ -1,0 +1,256 @@
+"""Networks as a command names them: of timm, of a Python file, of a file of another project."""
+
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from libranas.core.errors import LibranasError
+from libranas.core.provenance import file_sha256
+from libranas.core.text import key_value, split
+
+#: Side of the images where neither the command nor the model says one.
+IMAGE_SIZE = 224
+
+#: Side of the images of each family of spaces where nothing else is said.
+SIDES = {"autoformer": 224, "pit": 224, "darts": 32, "nasbench101": 32, "nasbench201": 32, "transnas101": 256}
+#: A member of a space, perhaps with keys of the space: ``nasbench201,width=8:|nor_conv_3x3~0|+...``.
+MEMBER = re.compile(rf"({'|'.join(SIDES)})((?:,[^:]*)?):(.*)", re.DOTALL)
+#: A file of networks as the model, perhaps with keys of the space.
+NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
+
+
+class Wanted(NamedTuple):
+    """What was asked for besides the name of the network; None: as the network has it."""
+
+    classes: int
+    seed: int = 0
+    image_size: int | None = None
+    channels: int | None = None
+    drop_path: float | None = None
+    fused: bool = False  # attention, for training
+
+
+def model_of(text: str, wanted: Wanted) -> tuple:
+    """The network that `text` names, with its initial weights, and the side and channels of its images."""
+    import torch
+
+    path, colon, function = text.rpartition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(wanted.seed)
+        if _is_export(text):
+            text = f"timm:local-dir:{Path(text).expanduser()}"
+        if text.startswith("timm:"):
+            model, size, channels = _timm_model(text.removeprefix("timm:"), wanted)
+        elif colon and path.endswith(".py"):
+            model = _model_of_file(Path(path).expanduser(), function, wanted.classes)
+            size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
+        elif match := MEMBER.match(text):
+            size = wanted.image_size or SIDES[match[1]]
+            channels = wanted.channels or 3
+            model = _member(text, match, wanted, (size, channels, wanted.classes))
+        elif NETWORK_FILE.match(text):
+            model, size, channels = _published_model(text, wanted)
+        else:
+            raise LibranasError(
+                f"--model {text} is neither timm:NAME nor PATH.py:FUNC, nor a .yaml or .json file.",
+                "For example timm:vit_tiny_patch16_224, networks/mine.py:build, results/RUN/export/winner.",
+            )
+    if not isinstance(model, torch.nn.Module):
+        raise LibranasError(f"--model {text} gave a {type(model).__name__}.", "It must return a torch.nn.Module.")
+    if not any(p.numel() for p in model.parameters()):
+        raise LibranasError(f"--model {text} has no parameters.", "Name a network with weights.")
+    return model, size, channels
+
+
+def _is_export(text: str) -> bool:
+    return os.path.isfile(Path(text).expanduser() / "config.json")  # no error for a text that is no path
+
+
+def _published_model(text: str, wanted: Wanted) -> tuple:
+    """The one network of a file of another project."""
+    from libranas.networks import build
+    from libranas.spaces import file_formats as network_files
+
+    path, *pairs = split(text)
+    content = network_files.read_file(Path(path).expanduser())
+    settings = dict(key_value(pair, f"--model {path}:") for pair in pairs)
+    try:
+        space = network_files.network_space(content, settings, wanted.image_size, wanted.channels, wanted.classes)
+    except LibranasError as error:
+        raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
+    arch = network_files.one_network(content, space, f"--model {path}")
+    return build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused), space.image_size, space.channels
+
+
+def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
+    """A member of a search space, by its string in the original benchmark or as canonical JSON."""
+    from libranas.networks import build
+    from libranas.spaces import make_space
+
+    family, keys, string = match.groups()
+    settings = dict(key_value(pair, f"--model {family}:") for pair in split(keys)[1:]) if keys else {}
+    try:
+        space = make_space({"family": family, **settings}, *task)
+    except TypeError as error:  # an unknown key, or choices that are no numbers
+        raise LibranasError(f"--model {text}: {error}.", "See `space` in config/schema.yaml.") from None
+    known = {field.name for field in dataclasses.fields(space)} | {"preset", "level"}
+    if unknown := sorted(set(settings) - known):
+        raise LibranasError(f"--model {family}: there is no key {unknown[0]}.", "See `space` in config/schema.yaml.")
+    try:
+        return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused)
+    except ValueError:
+        raise LibranasError(f"--model {text} is no member of {space}.", "Give other keys of the space.") from None
+
+
+def _timm_model(text: str, wanted: Wanted) -> tuple:
+    import timm
+    from timm.layers import DropPath
+
+    import libranas.nets  # noqa: F401 - registers our models with timm
+
+    name, *pairs = split(text)
+    given = dict(key_value(pair, f"--model timm:{text}:") for pair in pairs)
+    kind = name.split(".")[0]
+    if ":" not in name and not timm.is_model(kind):  # with a colon: local-dir: or hf-hub:
+        close = _similar(kind, timm.list_models())
+        todo = f"Close matches: {', '.join(close)}." if close else "timm.list_models() lists all names."
+        raise LibranasError(f"timm {timm.__version__} has no model '{name}'.", todo)
+    known = timm.get_pretrained_cfg(kind) if ":" not in name else None
+    if wanted.image_size and known and known.fixed_input_size:
+        given.setdefault("img_size", wanted.image_size)
+    if wanted.channels:
+        given.setdefault("in_chans", wanted.channels)
+    chosen = "drop_path_rate" in given
+    if wanted.drop_path:
+        given.setdefault("drop_path_rate", wanted.drop_path)
+    try:
+        model = timm.create_model(name, **{"pretrained": False, "num_classes": wanted.classes, **given})
+        if wanted.drop_path == 0 and not chosen:  # over the rate of a file or of timm's defaults
+            for module in model.modules():
+                if isinstance(module, DropPath):
+                    module.drop_prob = 0.0
+    except Exception as error:  # any argument can be wrong in any way
+        raise LibranasError(
+            f"timm cannot make {text} with {wanted.classes} classes: {type(error).__name__}: {error}.",
+            f"Check the arguments that timm's {kind} takes.",
+        ) from error
+    channels, *sides = model.pretrained_cfg["input_size"]
+    size = wanted.image_size or np.max(given.get("img_size") or sides).item()
+    return model, size, given.get("in_chans") or channels
+
+
+def _similar(name: str, names: Sequence[str]) -> list[str]:
+    """Up to five names like this one, or that begin like it: timm's names have long endings."""
+
+    def ratio(other: str) -> float:
+        return max(difflib.SequenceMatcher(None, name, o).ratio() for o in (other, other[: len(name)]))
+
+    ratios = {other: ratio(other) for other in names}
+    return sorted((o for o in names if name and ratios[o] > 0.6), key=lambda o: -ratios[o])[:5]
+
+
+def _model_of_file(path: Path, function: str, classes: int):
+    """What the function of the file returns; it is given the number of classes if it takes an argument."""
+    if not path.is_file():
+        raise LibranasError(f"--model: {path} does not exist.", "Name a Python file and a function: PATH.py:FUNC.")
+    with _blame(path, "cannot be imported"):
+        spec = importlib.util.spec_from_file_location(f"libranas_model_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pickles look there
+        sys.path.insert(0, str(path.resolve().parent))  # as `python PATH.py` has it, for its neighbours
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            sys.path.pop(0)
+    build = getattr(module, function, None)
+    if not callable(build):
+        callables = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        close = difflib.get_close_matches(function, callables, 3, 0.4)
+        raise LibranasError(
+            f"--model: {path} has no function '{function}'.",
+            f"Close matches: {', '.join(close)}." if close else f"It has: {', '.join(callables) or 'none'}.",
+        )
+    with _blame(path, f"{function} failed"):
+        return _called(build, classes)
+
+
+def _called(build: Callable, classes: int):
+    kinds = {name: p.kind for name, p in inspect.signature(build).parameters.items()}
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    if kinds.get("num_classes", inspect.Parameter.POSITIONAL_ONLY) != inspect.Parameter.POSITIONAL_ONLY:
+        return build(num_classes=classes)
+    if positional & set(kinds.values()):
+        return build(classes)
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():  # torchvision's functions take it so
+        return build(num_classes=classes)
+    return build()
+
+
+@contextmanager
+def _blame(path: Path, problem: str) -> Iterator[None]:
+    """Turn whatever the user's file raises into one message that names the line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f", line {f.lineno}" for f in frames if Path(f.filename).resolve() == path.resolve()]
+        raise LibranasError(
+            f"--model: {path}{lines[-1] if lines else ''}: {problem}: {type(error).__name__}: {error}.",
+            "The function is called with the number of classes if it takes an argument.",
+        ) from error
+
+
+def checked_outputs(model, inputs, text: str, classes: int) -> int:
+    """Number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
+    import torch
+
+    shape = tuple(inputs.shape)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = model.eval()(inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise LibranasError(
+            f"--model {text} does not take images of shape {shape}: {type(error).__name__}: {error}.",
+            "Change --image-size or --channels, or the model.",
+        ) from error
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if isinstance(found, str) or len(found) != 2 or len(logits) != len(inputs):
+        raise LibranasError(
+            f"--model {text} returns {found} for images of shape {shape}; expected are logits of shape (B, K).",
+            "Wrap the network so that it returns logits.",
+        )
+    if logits.shape[1] < classes:
+        raise LibranasError(
+            f"--model {text} has {logits.shape[1]} outputs, but the images have {classes} classes.",
+            "Make the network for this number of classes, or leave class folders out.",
+        )
+    return logits.shape[1]
+
+
+def model_record(text: str) -> dict:
+    """Names the network in the conditions: without folders, but a file with its hash."""
+    if text.startswith("timm:") or MEMBER.match(text):
+        return {"name": text}
+    if _is_export(text):
+        path = Path(text).expanduser()
+        return {"name": path.resolve().name, "sha256": file_sha256(path / "config.json")}
+    if NETWORK_FILE.match(text):
+        name, *pairs = split(text)
+        path = Path(name).expanduser()
+        return {"name": ",".join([path.name, *pairs]), "sha256": file_sha256(path)}
+    path, _, function = text.rpartition(":")
+    path = Path(path).expanduser()
+    return {"name": f"{path.name}:{function}", "sha256": file_sha256(path)}

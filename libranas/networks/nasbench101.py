@@ -1,0 +1,159 @@
+"""Networks of the search space NAS-Bench-101 (Ying et al., ICML 2019).
+
+A stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between two stacks, the average over all
+pixels and a classifier. In a cell, a vertex applies its operation to the sum of what its edges bring: the cell's input
+through a projection of its own (1x1 convolution, normalisation, ReLU), other vertices cut to the channels of this one.
+The vertices that feed the output are concatenated, and a projection of the input is added if an edge says so.
+Registered with timm as ``libranas_nasbench101``.
+
+Batch normalisation has PyTorch's momentum and epsilon; the authors' TensorFlow code has 0.997 (0.003 in PyTorch's
+terms) and 1e-5.
+"""
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from libranas.core.arch import Arch
+from libranas.networks.operations import convolution_cfg, no_drop_path
+from libranas.spaces.cells.nasbench101 import NASBench101Space, vertex_channels
+
+__all__ = ["NASBench101", "model_args"]
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution without bias ("same" padding), batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+OPERATIONS = {
+    "maxpool3x3": lambda channels: nn.MaxPool2d(3, stride=1, padding=1),
+    "conv1x1-bn-relu": lambda channels: conv_bn_relu(channels, channels, 1),
+    "conv3x3-bn-relu": lambda channels: conv_bn_relu(channels, channels, 3),
+}
+
+
+class Cell(nn.Module):
+    """See the module's text; `matrix` and `ops` are the genes of a member."""
+
+    def __init__(self, matrix: list[list[int]], ops: list[str], inputs: int, outputs: int):
+        super().__init__()
+        last = len(ops) - 1
+        self.channels = vertex_channels(matrix, inputs, outputs)
+        self.sources = [[u for u in range(1, v) if matrix[u][v]] for v in range(last + 1)]
+        self.projections = nn.ModuleDict(
+            {str(v): conv_bn_relu(inputs, self.channels[v], 1) for v in range(1, last + 1) if matrix[0][v]}
+        )
+        self.operations = nn.ModuleDict({str(v): OPERATIONS[ops[v]](self.channels[v]) for v in range(1, last)})
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        values = [x_BCHW]
+        for v, sources in enumerate(self.sources[1:], start=1):
+            is_output = v == len(self.sources) - 1
+            terms = [self.projections[str(v)](x_BCHW)] if str(v) in self.projections else []
+            if is_output and sources:
+                terms.append(torch.cat([values[u] for u in sources], dim=1))
+            elif not is_output:
+                terms += [values[u][:, : self.channels[v]] for u in sources]
+            total = terms[0]
+            for term in terms[1:]:
+                total = total + term
+            values.append(total if is_output else self.operations[str(v)](total))
+        return values[-1]
+
+
+class NASBench101(nn.Module):
+    """A network of NAS-Bench-101.
+
+    Parameters
+    ----------
+    matrix, ops
+        The genes of the member: see :class:`libranas.spaces.cells.nasbench101.NASBench101Space`.
+    width : int
+        Channels of the first stack (C).
+    cells : int
+        Of each stack.
+    port_init : bool
+        Weights of convolutions from N(0, 2 / (k^2 outputs)), of the classifier from N(0, 0.01^2), no biases, as in the
+        PyTorch port nasbench_pytorch, whose networks NASLib scores. False: PyTorch's own.
+    drop_path_rate : float
+        Must be 0.
+
+    Attributes
+    ----------
+    features : tuple of module names
+        The primary blocks in execution order: stem and cells.
+    """
+
+    def __init__(
+        self,
+        matrix: list[list[int]],
+        ops: list[str],
+        width: int = 128,
+        cells: int = 3,
+        port_init: bool = False,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        no_drop_path(drop_path_rate, NASBench101Space.family)
+        self.in_chans, self.num_features, self.port_init = in_chans, 4 * width, port_init
+        self.stem = conv_bn_relu(in_chans, width, 3)
+        blocks, inputs = [], width
+        for outputs in (width, 2 * width, 4 * width):
+            if blocks:
+                blocks.append(nn.MaxPool2d(2))
+            for _ in range(cells):
+                blocks.append(Cell(matrix, ops, inputs, outputs))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.reset_classifier(num_classes)
+        self.features = ("stem", *(f"blocks.{i}" for i, block in enumerate(blocks) if isinstance(block, Cell)))
+        if port_init:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new last layer; 0 classes: none."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        if num_classes and self.port_init:
+            nn.init.normal_(self.head.weight, std=0.01)
+            nn.init.zeros_(self.head.bias)
+
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(x_BCHW))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of images (B, channels, H, W); 4 divides H and W."""
+        return self.head(self.pool(self.forward_features(x_BCHW)))
+
+
+default_cfgs = generate_default_cfgs({"libranas_nasbench101.untrained": convolution_cfg("stem.0", "head")})
+
+
+def model_args(space: NASBench101Space, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_nasbench101", ...)`` for `arch`; JSON-ready."""
+    return {
+        "matrix": [list(row) for row in arch["matrix"]],
+        "ops": list(arch["ops"]),
+        "width": space.width,
+        "cells": space.cells,
+        "port_init": space.port_init,
+        "in_chans": space.channels,
+        "num_classes": space.classes,
+    }
+
+
+@register_model
+def libranas_nasbench101(pretrained: bool = False, **kwargs) -> NASBench101:
+    """A network of NAS-Bench-101; see :class:`NASBench101` for the arguments."""
+    return build_model_with_cfg(NASBench101, "libranas_nasbench101", pretrained, **kwargs)

@@ -1,0 +1,105 @@
+"""Operations and details that the convolutional search spaces share.
+
+Activations are modules and never in place: proxies look at what goes into them.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
+import torch
+from torch import nn
+
+from libranas.core.errors import LibranasError
+from libranas.spaces.cells.base import EDGES
+
+__all__ = ["Cell", "FactorizedReduce", "Zero", "average_pool", "convolution_cfg", "no_drop_path", "relu_conv_bn"]
+
+
+def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """ReLU, convolution without bias ("same" padding), batch normalisation."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+def average_pool(stride: int = 1) -> nn.AvgPool2d:
+    """3x3 average pooling over the pixels that exist."""
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+
+
+class Zero(nn.Module):
+    """The absent edge: the input times zero, so that what lies before it keeps a gradient, which is zero.
+
+    With `stride` only every so many rows and columns; with `outputs` so many channels.
+    """
+
+    def __init__(self, stride: int = 1, outputs: int | None = None):
+        super().__init__()
+        self.stride, self.outputs = stride, outputs
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        if self.outputs is not None:
+            x_BCHW = x_BCHW[:, :1].expand(-1, self.outputs, -1, -1)
+        return x_BCHW[:, :, :: self.stride, :: self.stride] * 0
+
+
+class FactorizedReduce(nn.Module):
+    """The identity that halves the resolution: ReLU, two 1x1 convolutions with stride 2 that give half of the channels
+    each, the second one of the image moved by a row and a column (zeros at its end), and batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool = True):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1))
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = self.relu(x_BCHW)
+        return self.norm(torch.cat([self.even(x_BCHW), self.odd(self.pad(x_BCHW)[:, :, 1:, 1:])], dim=1))
+
+
+class Cell(nn.Module):
+    """A cell of four nodes: node j is the sum over its predecessors i of operation (i, j); node 3 is the output.
+
+    `operations` are in the order of :data:`libranas.spaces.cells.base.EDGES`.
+    """
+
+    def __init__(self, operations: Iterable[nn.Module]):
+        super().__init__()
+        self.operations = nn.ModuleDict({f"{i}{j}": op for (i, j), op in zip(EDGES, operations, strict=True)})
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        nodes = [x_BCHW]
+        for j in range(1, 4):
+            nodes.append(reduce(add, (self.operations[f"{i}{j}"](nodes[i]) for i in range(j))))
+        return nodes[-1]
+
+
+def no_drop_path(rate: float, family: str) -> None:
+    """Raise a LibranasError unless `rate` is 0."""
+    if rate:
+        raise LibranasError(
+            f"Networks of the space {family} have no stochastic depth, but its rate is {rate:g}.",
+            "Set the drop-path rate to 0.",
+        )
+
+
+def convolution_cfg(first_conv: str, classifier: str) -> dict:
+    """timm's description of an untrained network for images of any size."""
+    return {
+        "url": "",
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": first_conv,
+        "classifier": classifier,
+    }

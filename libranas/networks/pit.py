@@ -1,0 +1,103 @@
+"""Pooling-based vision transformers (PiT) as timm has them, for the space of ViT-Bench-101.
+
+timm's PoolingVisionTransformer is the network (Heo et al., ICCV 2021; Auto-Prox trained the same one) and keeps its
+initial weights. Added here: another input size, and gradient checkpointing a stage. Registered with timm as
+``libranas_pit``.
+
+Where timm differs from Auto-Prox's code: drop-path rates reach their maximum in the last block instead of one step
+below.
+"""
+
+import torch
+from timm.layers import resample_abs_pos_embed_nhwc, to_2tuple
+from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
+from timm.models.pit import PoolingVisionTransformer
+from torch import nn
+
+from libranas.core.arch import Arch
+from libranas.spaces.pit import STAGES, PiTSpace
+
+__all__ = ["PiT", "model_args"]
+
+
+class PiT(PoolingVisionTransformer):
+    """A network of the space; a timm model in every respect.
+
+    Parameters
+    ----------
+    base_dim : int
+        Width of one head, in every stage.
+    depth, heads : list with one entry a stage
+    mlp_ratio : float
+    **kwargs
+        As for timm's PoolingVisionTransformer.
+    """
+
+    def __init__(self, base_dim: int, depth: list[int], heads: list[int], mlp_ratio: float, **kwargs):
+        self.grad_checkpointing = False
+        super().__init__(base_dims=[base_dim] * STAGES, depth=depth, heads=heads, mlp_ratio=mlp_ratio, **kwargs)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        """Take images of another size: the positions are resampled."""
+        embed, conv = self.patch_embed, self.patch_embed.conv
+        size, stride, patch = to_2tuple(img_size), conv.stride, conv.kernel_size
+        embed.img_size = size
+        embed.grid_size = tuple((n - p) // s + 1 for n, p, s in zip(size, patch, stride, strict=True))
+        embed.height, embed.width = embed.grid_size
+        positions_1HWC = self.pos_embed.detach().permute(0, 2, 3, 1)
+        resampled = resample_abs_pos_embed_nhwc(positions_1HWC, list(embed.grid_size)).permute(0, 3, 1, 2)
+        self.pos_embed = nn.Parameter(resampled.contiguous(), self.pos_embed.requires_grad)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token after the last norm, (B, 1, D)."""
+        x = self.pos_drop(self.patch_embed(x) + self.pos_embed)
+        tokens = self.cls_token.expand(x.shape[0], -1, -1)
+        for stage in self.transformers:
+            again = self.grad_checkpointing and self.training and not torch.jit.is_scripting()
+            x, tokens = checkpoint(stage, (x, tokens)) if again else stage((x, tokens))
+        return self.norm(tokens)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "libranas_pit.untrained": {
+            "url": "",
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": None,
+            "crop_pct": 0.9,
+            "interpolation": "bicubic",
+            "fixed_input_size": True,
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "first_conv": "patch_embed.conv",
+            "classifier": "head",
+        }
+    }
+)
+
+
+def model_args(space: PiTSpace, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_pit", ...)`` for `arch`; JSON-ready."""
+    return {
+        "base_dim": arch["base_dim"],
+        "depth": list(arch["depth"]),
+        "heads": list(arch["num_heads"]),
+        "mlp_ratio": arch["mlp_ratio"],
+        "img_size": space.image_size,
+        "patch_size": space.patch_size,
+        "stride": space.stride,
+        "in_chans": space.channels,
+        "num_classes": space.classes,
+    }
+
+
+@register_model
+def libranas_pit(pretrained: bool = False, **kwargs) -> PiT:
+    """A PiT of any shape; see :class:`PiT` for the arguments."""
+    return build_model_with_cfg(
+        PiT, "libranas_pit", pretrained, feature_cfg={"out_indices": 3, "feature_cls": "getter"}, **kwargs
+    )

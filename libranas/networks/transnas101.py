@@ -1,0 +1,195 @@
+"""Networks of the search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021), micro and macro, for all seven tasks.
+
+A stem, modules of two blocks each, and what the task asks for: pooling and a linear layer, the same after nine pieces
+of an image went through the network (jigsaw), or a decoder of convolutions and transposed convolutions (segmentation,
+normals, autoencoder). The blocks are cells (micro) or residual blocks (macro). Registered with timm as
+``libranas_transnas101``.
+"""
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from libranas.core.arch import Arch
+from libranas.networks.operations import Cell, FactorizedReduce, Zero, convolution_cfg, no_drop_path, relu_conv_bn
+from libranas.spaces.cells.base import EDGES
+from libranas.spaces.cells.transnas101 import (
+    BLOCKS,
+    FAMILY,
+    IMAGE_TASKS,
+    PIECES,
+    Layer,
+    TransNASMacroSpace,
+    TransNASMicroSpace,
+    decoder,
+    halves,
+    widens,
+)
+
+__all__ = ["TransNAS101", "model_args"]
+
+
+def operation(name: str, inputs: int, outputs: int, stride: int, affine: bool) -> nn.Module:
+    """An operation of a cell; `affine`: whether an identity that reduces has scale and shift."""
+    if name == "none":
+        return Zero(stride, None if inputs == outputs else outputs)
+    if name == "skip_connect":
+        same = stride == 1 and inputs == outputs
+        return nn.Identity() if same else FactorizedReduce(inputs, outputs, affine)
+    return relu_conv_bn(inputs, outputs, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name], stride)
+
+
+def cell(edges: list[str], inputs: int, outputs: int, stride: int, affine: bool) -> Cell:
+    """A cell whose operations at the input, and no others, have the stride and change the width."""
+    shapes = ((outputs, 1) if source else (inputs, stride) for source, _ in EDGES)
+    return Cell(operation(op, i, outputs, s, affine) for op, (i, s) in zip(edges, shapes, strict=True))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut, which is a 1x1 convolution where width or resolution change."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.main = nn.Sequential(relu_conv_bn(inputs, outputs, 3, stride), relu_conv_bn(outputs, outputs, 3))
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.main(x_BCHW) + self.shortcut(x_BCHW)
+
+
+def decoder_layer(layer: Layer, tanh: bool) -> nn.Sequential:
+    """The modules of a layer of a decoder; `tanh` for the last one."""
+    if layer.up:
+        convolution = nn.ConvTranspose2d(layer.inputs, layer.outputs, 3, 2, padding=1, output_padding=1)
+    else:
+        convolution = nn.Conv2d(layer.inputs, layer.outputs, 3, padding=1)
+    if layer.last:
+        return nn.Sequential(convolution, nn.Tanh() if tanh else nn.Identity())
+    return nn.Sequential(convolution, nn.BatchNorm2d(layer.outputs), nn.LeakyReLU(0.2))
+
+
+class TransNAS101(nn.Module):
+    """A network of TransNAS-Bench-101.
+
+    Parameters
+    ----------
+    modules : list of int
+        The codes of the modules; see :mod:`libranas.spaces.cells.transnas101`.
+    edges : list of six names of operations, or None
+        Of the cells, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks.
+    task : str
+        One of :data:`libranas.spaces.cells.transnas101.TASKS`.
+    width : int
+        Channels after the stem.
+    naslib : bool
+        Stem and reductions as in NASLib's variant; see :class:`libranas.spaces.cells.transnas101.Variant`.
+    published_init : bool
+        Initial weights as in the benchmark's training.
+    num_classes : int
+        Numbers that the network puts out, for each pixel where the output is an image.
+    drop_path_rate : float
+        Must be 0.
+
+    Attributes
+    ----------
+    features : tuple of module names
+        The primary blocks in execution order: stem, then cells or residual blocks.
+    """
+
+    def __init__(
+        self,
+        modules: list[int],
+        edges: list[str] | None = None,
+        task: str = "class_object",
+        width: int = 64,
+        naslib: bool = False,
+        published_init: bool = False,
+        in_chans: int = 3,
+        num_classes: int = 100,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        no_drop_path(drop_path_rate, FAMILY)
+        self.in_chans, self.task = in_chans, task
+        if naslib:
+            stem = [nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+        else:
+            first = nn.Conv2d(in_chans, width // 2, 3, 2, padding=1, bias=False)
+            stem = [first, nn.BatchNorm2d(width // 2), relu_conv_bn(width // 2, width, 3, 2)]
+        self.stem = nn.Sequential(*stem)
+        blocks, channels = [], width
+        for code in modules:
+            for i in range(BLOCKS):
+                inputs, stride = channels, 2 if halves(code) and i == 0 else 1
+                channels *= 2 if widens(code) and i == 0 else 1
+                if edges is None:
+                    blocks.append(Residual(inputs, channels, stride))
+                    continue
+                at_input, inside = (inputs, channels, stride), (channels, channels, 1)
+                shapes = (at_input, at_input, inside, at_input, inside, inside)
+                blocks.append(Cell(operation(op, *shape, not naslib) for op, shape in zip(edges, shapes, strict=True)))
+        self.blocks = nn.Sequential(*blocks)
+        self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
+        if published_init:  # normalisations start at one and zero anyway
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.pieces = PIECES if task == "jigsaw" else 1
+        self.num_features = channels * self.pieces
+        if task in IMAGE_TASKS:
+            self.num_classes = num_classes
+            layers = decoder(task, channels, num_classes, 2 + sum(map(halves, modules)))
+            self.head = nn.Sequential(*(decoder_layer(layer, tanh=task != "segmentsemantic") for layer in layers))
+        else:
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new last layer; 0 classes: none. Not for tasks whose output is an image."""
+        if self.task in IMAGE_TASKS:
+            raise ValueError(f"the task {self.task} has no classifier")
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(x_BCHW))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, outputs), or an image (B, outputs, H, W), of images (B, channels, H, W); for ``jigsaw`` of pieces
+        (B, 9, channels, H, W), each of which goes through the network by itself."""
+        if self.task == "jigsaw":
+            features = torch.cat([self.forward_features(piece) for piece in x_BCHW.unbind(1)], dim=1)
+        else:
+            features = self.forward_features(x_BCHW)
+        return self.head(features if self.task in IMAGE_TASKS else self.pool(features))
+
+
+default_cfgs = generate_default_cfgs({"libranas_transnas101.untrained": convolution_cfg("stem.0", "head")})
+
+
+def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> dict:
+    """Arguments of ``timm.create_model("libranas_transnas101", ...)`` for `arch`; JSON-ready."""
+    if isinstance(space, TransNASMicroSpace):
+        skeleton = space.skeleton
+        own = {"modules": list(skeleton.modules), "edges": list(arch["edges"]), "naslib": skeleton.naslib}
+    else:
+        own = {"modules": list(arch["modules"])}
+    return own | {
+        "task": space.task,
+        "width": space.width,
+        "published_init": space.published_init,
+        "in_chans": space.channels,
+        "num_classes": space.outputs,
+    }
+
+
+@register_model
+def libranas_transnas101(pretrained: bool = False, **kwargs) -> TransNAS101:
+    """A network of TransNAS-Bench-101; see :class:`TransNAS101` for the arguments."""
+    return build_model_with_cfg(TransNAS101, "libranas_transnas101", pretrained, **kwargs)

@@ -1,0 +1,200 @@
+"""LIBRA next to its competitors: rankings of architectures that were not used to fit anything.
+
+Every combiner (:mod:`libranas.predictors.registry`) learns from calibration architectures only (and from the scores,
+never the
+accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors are
+learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
+
+Shape suffixes: A architectures, P proxies, F features, E evaluation architectures. Tables as in
+:mod:`libranas.predictors.libra`: ``score_AP`` with higher = better, accuracies and #params as Series over the same ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, precision_at, spearman
+from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.libra import MIN_ARCHITECTURES, check_table
+from libranas.predictors.registry import COMBINERS
+
+#: What a ranking is judged by, columns of :class:`Evaluation`. p1, p5: share of the truly best 1 % and 5 % among the
+#: best by the ranking.
+MEASURES = ("spearman", "kendall", "p1", "p5", "regret")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality of combiners on architectures not used for fitting.
+
+    Attributes
+    ----------
+    summary : one row a method and number of labels: ``method, needs_labels, labels, spearman, low, high, kendall, p1,
+        p5, regret, lacks, n_calibration, n_evaluation, splits``. Means over the splits; low and high are the 2.5 and
+        97.5 percentiles of Spearman over the splits (how much one random choice of calibration architectures
+        matters; not a confidence interval of the mean). Regret: best evaluation accuracy less that of the
+        method's top architecture (mean over tied tops), in units of accuracy. ``lacks`` names what a method needs
+        and does not get ("" if nothing): it is not judged, and its measures are NaN.
+    per_split : one row a method, number of labels and split: ``method, n_calibration, split, spearman, kendall, p1, p5,
+        regret``.
+    """
+
+    summary: pd.DataFrame
+    per_split: pd.DataFrame
+
+
+def judge(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The measures of a ranking of architectures, both of shape (E,)."""
+    return {
+        "spearman": spearman(predicted, truth),
+        "kendall": kendall(predicted, truth),
+        "p1": precision_at(predicted, truth, 0.01),
+        "p5": precision_at(predicted, truth, 0.05),
+        "regret": float(truth.max() - truth[predicted == predicted.max()].mean()),
+    }
+
+
+def evaluate(
+    score_AP: pd.DataFrame,
+    accuracy_A: pd.Series,
+    params_A: pd.Series,
+    calibration: int | Sequence[int],
+    splits: int = 20,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    *,
+    feature_AF: pd.DataFrame | None = None,
+    reference: Sample | None = None,
+    network_A: pd.Series | None = None,
+) -> Evaluation:
+    """Fit every method on `calibration` random architectures, judge it on all others, `splits` times.
+
+    Parameters
+    ----------
+    calibration : number of labels, or several; 0 judges the methods without labels, once, on all architectures
+    feature_AF : features of the architectures, for learners
+    reference : sample without labels that ranks are made in; the table itself if not given
+    network_A : which network each architecture is, for tables in which several compute the same function: none of a
+        labelled network is judged
+
+    A split does not depend on the methods nor on the other numbers of labels, and nothing on the order of rows or
+    columns. A method that cannot rank (all values equal) has a NaN Spearman in that split, and NaN in the summary: it
+    is not dropped, nor is one that lacks what it needs. Raises LibranasError if either part would have fewer than
+    10 architectures, for unknown methods, and for unusable tables.
+    """
+    methods = list(COMBINERS) if methods is None else list(methods)
+    if unknown := [m for m in methods if m not in COMBINERS]:
+        raise LibranasError(f"unknown combiners {unknown}", f"known: {', '.join(COMBINERS)}")
+    score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
+    table = Sample(score_AP, params_A, _checked_features(feature_AF, score_AP.index))
+    n = len(table)
+    network_A = np.arange(n) if network_A is None else network_A.loc[score_AP.index].to_numpy()
+    networks = len(np.unique(network_A))
+    counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
+    for count in counts:
+        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
+            raise LibranasError(
+                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
+                "label more architectures or change the number for calibration",
+            )
+    rows, lacking, judged = [], {}, {}
+    for count in counts:
+        for split in range(splits if count else 1):
+            rng = np.random.default_rng(stream_seed(seed, "ensemble", "split", split))
+            fit, rest = parted(rng, count, network_A)
+            judged.setdefault(count, []).append(len(rest))
+            known = Calibration(table.take(fit), accuracy_A.iloc[fit], table if reference is None else reference)
+            others, truth = table.take(rest), accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
+            for method in methods:
+                lacking[method, count] = ", ".join(COMBINERS[method].lacks(known))
+                if lacking[method, count]:
+                    continue
+                predict = COMBINERS[method].fit(known, stream_seed(seed, "ensemble", split, method))
+                measures = judge(predict(others), truth)
+                rows.append({"method": method, "n_calibration": count, "split": split, **measures})
+    per_split = pd.DataFrame(rows, columns=["method", "n_calibration", "split", *MEASURES])
+    summary = []
+    for count in counts:
+        for method in methods:
+            part = per_split[(per_split["method"] == method) & (per_split["n_calibration"] == count)]
+            mean = part[list(MEASURES)].mean(skipna=False)
+            summary.append(
+                {
+                    "method": method,
+                    "needs_labels": COMBINERS[method].needs_labels,
+                    "labels": count if COMBINERS[method].needs_labels else 0,
+                    "spearman": mean["spearman"],
+                    "low": part["spearman"].quantile(0.025) if part["spearman"].notna().all() else np.nan,
+                    "high": part["spearman"].quantile(0.975) if part["spearman"].notna().all() else np.nan,
+                    **mean.drop("spearman"),
+                    "lacks": lacking[method, count],
+                    "n_calibration": count,
+                    "n_evaluation": round(float(np.mean(judged[count]))),
+                    "splits": len(part),
+                }
+            )
+    return Evaluation(pd.DataFrame(summary), per_split)
+
+
+def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random architectures, no two of one network, and all those of other networks; positions, ascending.
+
+    Networks are drawn and not architectures: else a network that a table holds often would nearly always be among the
+    first, and what is judged would be no picture of the table.
+    """
+    code_A, found = pd.factorize(network_A)
+    chosen = rng.permutation(len(found))[:count]
+    order_A = rng.permutation(len(code_A))
+    _, first = np.unique(code_A[order_A], return_index=True)  # one architecture of every network
+    return np.sort(order_A[first[chosen]]), np.flatnonzero(~np.isin(code_A, chosen))
+
+
+def _checked_features(feature_AF: pd.DataFrame | None, ids: pd.Index) -> pd.DataFrame | None:
+    """The features in the order of `ids`, columns by name; LibranasError if they do not fit or are not finite."""
+    if feature_AF is None:
+        return None
+    odd = ids.difference(feature_AF.index).union(feature_AF.index[feature_AF.index.duplicated()])
+    if len(odd):
+        raise LibranasError(
+            f"the table of features has no row, or several, for architecture {odd[0]!r}",
+            "give the features of each scored architecture once",
+        )
+    feature_AF = feature_AF.loc[ids].sort_index(axis=1).astype(np.float64)
+    if not np.isfinite(feature_AF.to_numpy()).all():
+        raise LibranasError("features of architectures are not finite", "leave those features out")
+    return feature_AF
+
+
+def proxy_table(
+    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, seed: int = 0, resamples: int = 1000
+) -> pd.DataFrame:
+    """Every proxy by itself against accuracy, the best first; no labels are used to choose anything.
+
+    One row a proxy: ``proxy, n, spearman, low, high, kendall, partial_given_params, non_finite``. All signed;
+    low and high: 95 % percentile bootstrap over architectures; the partial Spearman is NaN where #params
+    fixes the ranks of the proxy (as for params itself); non-finite scores are counted and rank last.
+    """
+    score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
+    accuracy, params = accuracy_A.to_numpy(dtype=np.float64), params_A.to_numpy(dtype=np.float64)
+    rows = []
+    for proxy in score_AP.columns:
+        s = score_AP[proxy].to_numpy(dtype=np.float64)
+        stream = stream_seed(seed, "ensemble", "bootstrap", proxy)
+        low, high = bootstrap_interval(spearman, s, accuracy, n=resamples, seed=stream)
+        rows.append(
+            {
+                "proxy": proxy,
+                "n": len(s),
+                "spearman": spearman(s, accuracy),
+                "low": low,
+                "high": high,
+                "kendall": kendall(s, accuracy),
+                "partial_given_params": partial_spearman(s, accuracy, params),
+                "non_finite": int((~np.isfinite(s)).sum()),
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["spearman", "proxy"], ascending=[False, True], ignore_index=True)

@@ -1,0 +1,132 @@
+"""Choose proxies and fit the combiner on some labels, judge both on the others."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.core.stats import bootstrap_interval, spearman
+from libranas.predictors.base import Calibration, Predictor, Sample
+from libranas.predictors.evaluation import _checked_features, evaluate, parted, proxy_table
+from libranas.predictors.libra import check_table, choose, log_rank
+from libranas.predictors.registry import COMBINERS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """LIBRA's choice and how it fares.
+
+    Attributes
+    ----------
+    choice : JSON-ready record of :class:`libranas.predictors.libra.Choice` with ``proxies``, ``calibration`` (ids that
+    chose)
+        and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n; and
+        ``combiner``: what ranks the candidates of the search (see :func:`fitted`), with its ``name``, the
+        ``proxies`` that it looks at and its own ``held_out``
+    methods : see :class:`Evaluation` (``summary``)
+    proxies : see :func:`proxy_table`; all labelled architectures
+    """
+
+    choice: dict
+    methods: pd.DataFrame
+    proxies: pd.DataFrame
+
+
+def choose_and_judge(
+    score_AP: pd.DataFrame,
+    accuracy_A: pd.Series,
+    params_A: pd.Series,
+    settings: dict,
+    seed: int,
+    feature_AF: pd.DataFrame | None = None,
+    network_A: pd.Series | None = None,
+) -> Verdict:
+    """Choose on some labelled architectures, judge on the others, next to every other method.
+
+    Parameters
+    ----------
+    score_AP, params_A : the sample; labels of those with an accuracy are used, scores of all
+    settings : config section ``libra`` (mode, combiner, calibration, splits, window, duplicate); `calibration` may be a
+        list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one.
+        ``methods``, if there, names the methods to judge
+    feature_AF : features of the sample, for learners
+    network_A : as for :func:`evaluate`; of the sample
+
+    Raises
+    ------
+    LibranasError
+        If accuracies name unknown architectures, or too few have one.
+    """
+    if len(unknown := accuracy_A.index.difference(score_AP.index)):
+        raise LibranasError(
+            f"{len(unknown)} architectures with an accuracy have no scores, e.g. {unknown[0]}",
+            "score the same sample that the benchmark was made for (delete the benchmark's files to redo it)",
+        )
+    features = _checked_features(feature_AF, score_AP.index)
+    reference = Sample(score_AP.sort_index(axis=1), params_A.loc[score_AP.index], features)
+    score_AP, accuracy_A, params_A = check_table(score_AP.loc[accuracy_A.index], accuracy_A, params_A[accuracy_A.index])
+    # Judged first: it checks that both parts are large enough.
+    evaluation = evaluate(
+        score_AP,
+        accuracy_A,
+        params_A,
+        settings["calibration"],
+        settings["splits"],
+        seed,
+        settings.get("methods"),
+        feature_AF=None if features is None else features.loc[score_AP.index],
+        reference=reference,
+        network_A=network_A,
+    )
+    count = settings["calibration"] if isinstance(settings["calibration"], int) else settings["calibration"][-1]
+    rng = np.random.default_rng(stream_seed(seed, "libra", "calibration"))
+    network_A = accuracy_A.index if network_A is None else network_A.loc[accuracy_A.index]
+    fit, rest = parted(rng, count, network_A.to_numpy())
+    choice = choose(
+        score_AP.iloc[fit],
+        accuracy_A.iloc[fit],
+        params_A.iloc[fit],
+        settings["mode"],
+        window=settings["window"],
+        duplicate=settings["duplicate"],
+        seed=stream_seed(seed, "libra", "gain"),
+    )
+    truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
+
+    def held_out(ranking: np.ndarray) -> dict:
+        low, high = bootstrap_interval(spearman, ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
+        return {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)}
+
+    chosen = sorted(accuracy_A.index[fit])
+    predict = fitted(reference, accuracy_A, chosen, settings["combiner"], seed)
+    others = [reference.score_AP.index.get_loc(i) for i in accuracy_A.index[rest]]
+    record = {
+        **asdict(choice),
+        "proxies": choice.proxies,
+        "calibration": chosen,
+        "held_out": held_out(log_rank(score_AP.iloc[rest][choice.proxies]).to_numpy()),
+        "combiner": {
+            "name": settings["combiner"],
+            "proxies": list(predict.proxies),
+            "held_out": held_out(predict(reference.take(others))),
+        },
+    }
+    return Verdict(record, evaluation.summary, proxy_table(score_AP, accuracy_A, params_A, seed))
+
+
+def fitted(sample: Sample, accuracy_A: pd.Series, calibration: Sequence[str], combiner: str, seed: int) -> Predictor:
+    """The combiner fitted on the accuracies of the `calibration` architectures alone, the whole sample as reference.
+
+    :func:`choose_and_judge` judges it and the search ranks its candidates with it: equal arguments, equal predictor.
+    """
+    positions = [sample.score_AP.index.get_loc(i) for i in calibration]
+    known = Calibration(sample.take(positions), accuracy_A.loc[list(calibration)], sample)
+    if lacks := COMBINERS[combiner].lacks(known):
+        raise LibranasError(
+            f"libra.combiner {combiner} needs {', '.join(lacks)}",
+            "add it to score.proxies, or choose another combiner",
+        )
+    return COMBINERS[combiner].fit(known, stream_seed(seed, "libra", "gain"))

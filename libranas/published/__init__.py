@@ -1,0 +1,1 @@
+"""Published tables: those of benchmarks, and those that the paper prints."""

@@ -1,0 +1,1 @@
+"""Runs of the workflow: their folder, and the machines that they use."""

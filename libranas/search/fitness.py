@@ -1,0 +1,76 @@
+"""The fitness of a candidate: what a fitted combiner says of its scores."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+from libranas.core.arch import Arch
+from libranas.core.files import read_log
+from libranas.core.provenance import digest
+from libranas.predictors.base import Predictor, Sample
+from libranas.scores.layer_window import LayerWindow
+from libranas.scores.scorer import Scorer
+from libranas.zero_cost import registry as proxies
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """The fitness of a search: what a fitted combiner says of a candidate
+    (:func:`libranas.predictors.selection.fitted`).
+
+    Called with an architecture it returns ``(fitness, {proxy: score})``. Only the proxies that the combiner looks at
+    are scored; where it looks at none, no network is built.
+
+    Parameters
+    ----------
+    known : canonical JSON of an architecture to its scores, where they are known already (:meth:`recall`)
+    """
+
+    scorer: Scorer
+    predictor: Predictor
+    seeds: int
+    window: LayerWindow
+    psi: str
+    known: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def scores_key(self) -> str:
+        """Names everything the scores depend on besides the architecture; how they are combined is no part of it."""
+        return digest(self.scorer.keys(proxies.with_parts(self.predictor.proxies)), *self._arguments)
+
+    def recall(self, logs: Iterable[Path]) -> None:
+        """Take scores that this fitness would compute from the logs of searches, however these combined them.
+
+        Their records have keys that begin with :attr:`scores_key`.
+        """
+        for record in chain.from_iterable(map(read_log, logs)):
+            if record["key"].startswith(self.scores_key):
+                self.known[record["arch"]] = record["detail"]
+
+    def scores(self, arch: Arch) -> dict[str, float]:
+        """Proxy to score of what the combiner looks at: the work that can be shared out."""
+        if not self.predictor.proxies:
+            return {}
+        return self.known.get(arch.json) or _scores(self.scorer, arch, *self._arguments)
+
+    @property
+    def _arguments(self) -> tuple:
+        return self.seeds, self.predictor.proxies, self.window, self.psi
+
+    def of(self, arch: Arch, scores: dict[str, float]) -> float:
+        """What the combiner says of an architecture with these scores."""
+        space = self.scorer.space
+        return float(self.predictor(Sample.one(scores, space.params(arch), space.features(arch)))[0])
+
+    def __call__(self, arch: Arch) -> tuple[float, dict]:
+        scores = self.scores(arch)
+        return self.of(arch, scores), scores
+
+
+def _scores(
+    scorer: Scorer, arch: Arch, seeds: int, names: Sequence[str], window: LayerWindow, psi: str
+) -> dict[str, float]:
+    row = scorer.table(arch, range(seeds), names, window, psi)
+    return {name: float(row[name]) for name in names}

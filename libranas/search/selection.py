@@ -1,0 +1,170 @@
+"""Name the winner of the searches and its controls."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+
+from libranas.core import pareto
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.search.history import _points_of
+from libranas.spaces import Budget, Sampler, Space
+from libranas.spaces.base import network
+
+#: Greatest difference in parameters between the winner and the random control, where the space has such a network.
+EQUAL_SIZE = 0.02
+#: Networks that are measured for one role before none is taken to keep to the limits of latency, after how many the
+#: table is corrected by them, and how many are looked at in it.
+TRIES, SOME, LOOKED_AT = 20, 5, 2000
+#: How the winner is taken from what was evaluated.
+WINNERS = ("fittest", "balanced")
+
+
+def select(
+    histories: Mapping[str, pd.DataFrame],
+    space: Space,
+    budget: Budget,
+    seed: int,
+    winner: str = "fittest",
+    objectives: Sequence[str] = (),
+    measured: Callable[[Arch], dict] | None = None,
+    reference: Arch | None = None,
+) -> dict[str, dict]:
+    """The winner and its controls, JSON-ready.
+
+    Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`), or the nearest in size that is
+    found, with ``params_difference``, what it has more or less as a share of the winner's parameters; ``params_max``,
+    the largest network that the params-only search found; ``reference``, a member that the user names, if any, of any
+    size and latency. A control can be the winner itself; then ``same_as`` says so.
+
+    Parameters
+    ----------
+    histories : the method that finds the winner first; ``params`` among them
+    winner : ``fittest``, or ``balanced``: of the front against `objectives` the best compromise
+        (:func:`libranas.core.pareto.balanced`)
+    measured : the latency of a network as :func:`libranas.latency.table.record` gives it. Where the budget limits
+    latency, a
+        role is given to the first candidate whose measured median keeps to the limits; the ones before it are kept
+        under ``rejected``. From :data:`SOME` of them on the machine is taken to be slower or faster than when the table
+        was measured, by their median factor, and who would not keep to the limits by that is not measured
+    """
+    method = next(iter(histories))
+    low, high = budget.latency if measured and budget.latency else (-np.inf, np.inf)
+
+    def candidates(table: pd.DataFrame, rule: str) -> Iterator[Arch]:
+        table = table[np.isfinite(table["fitness"])]
+        if table.empty:
+            raise LibranasError(
+                "No candidate of the search has a finite fitness.",
+                f"Look at the scores in search/{method}.csv and leave the failing proxies out of score.proxies.",
+            )
+        if rule == "balanced":
+            table = table[table["front"]]
+            order = pareto.balanced(_points_of(table, objectives))
+        else:
+            order = np.argsort(-table["fitness"].to_numpy(), kind="stable")
+        return (Arch.from_json(table["architecture"].iloc[i]) for i in order)
+
+    def entry_of(arch: Arch) -> dict:
+        entry = {"id": arch.id, "architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
+        return entry | ({"latency": measured(arch)} if measured else {})
+
+    def taken(found: Iterator[Arch], role: str) -> tuple[Arch, dict]:
+        rejected, factors = [], []
+        for arch in islice(found, LOOKED_AT):
+            if len(rejected) >= SOME and not low <= np.median(factors) * budget.clock(arch) <= high:
+                continue
+            entry = entry_of(arch)
+            if not measured or low <= entry["latency"]["median"] <= high:
+                return arch, {**entry, **({"rejected": rejected} if rejected else {})}
+            rejected.append(entry)
+            factors.append(entry["latency"]["median"] / budget.clock(arch))
+            if len(rejected) == TRIES:
+                break
+        times = [e["latency"]["median"] for e in rejected]
+        raise LibranasError(
+            f"No candidate for {role} keeps to budget.latency {list(budget.latency)} when it is measured; {len(times)} "
+            f"were, {min(times):.3f} to {max(times):.3f} ms, {np.median(factors):.3f} times what the table says.",
+            "Let nothing else run while latencies are measured, delete latency/table.json of the run to measure the "
+            "table again, or widen the budget.",
+        )
+
+    best, entry = taken(candidates(histories[method], winner), "winner")
+    largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
+    control, control_entry = taken(equal_size(space, budget, best, EQUAL_SIZE, seed, [largest]), "random")
+    difference = space.params(control) / space.params(best) - 1
+    if abs(difference) > EQUAL_SIZE:
+        control_entry["params_difference"] = difference
+    roles = {"winner": entry, "random": control_entry, "params_max": largest_entry}
+    if reference is not None:
+        roles["reference"] = entry_of(reference)
+    for role, other in roles.items():
+        if role != "winner" and other["id"] == best.id:
+            other["same_as"] = "winner"
+    return roles
+
+
+def equal_size(
+    space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude: Iterable[Arch] = ()
+) -> Iterator[Arch]:
+    """Random members whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
+
+    The budget's other limits still hold; the window of parameters is the tolerance cut with the budget's. Drawn by
+    rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away,
+    for up to :data:`TRIES` networks. Where these do not reach it either, the member of the budget that came nearest in
+    size.
+    """
+    size = space.params(like)
+    low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
+    if budget.params:
+        low, high = max(low, budget.params[0]), min(high, budget.params[1])
+    rng = np.random.default_rng(stream_seed(seed, "search", "equal_size", like.id))
+    window = replace(budget, params=(low, high))
+    excluded = {network(space, arch) for arch in (like, *exclude)}
+    asked = len(excluded)
+    try:
+        yield from Sampler(space, window, rng, exclude=excluded)
+    except LibranasError:
+        for _ in range(TRIES):
+            if not (arch := _walk(space, budget, window, size, rng, excluded)):
+                break
+            excluded.add(network(space, arch))
+            yield arch
+        if len(excluded) == asked:
+            raise
+
+
+def _walk(
+    space: Space, budget: Budget, window: Budget, size: int, rng: np.random.Generator, exclude: set[str]
+) -> Arch | None:
+    """The first member within the window that walks of some hundred mutations meet; else the nearest of the budget.
+
+    Parameters
+    ----------
+    size : parameters that are wanted
+    exclude : networks that do not count
+    """
+    limits = window.limits(space)
+    nearest, gap = None, np.inf
+
+    def away(arch: Arch) -> float:
+        """How far outside of the windows, relative to them."""
+        counts = [(limit.window, limit.count(arch)) for limit in limits]
+        return sum(max(w[0] / count - 1, count / w[1] - 1, 0) for w, count in counts)
+
+    for _ in range(100):
+        arch = space.sample(rng)
+        for _ in range(300):
+            child = space.mutate(arch, rng)
+            if away(child) <= away(arch):
+                arch = child
+            new = network(space, child) not in exclude
+            if new and window.admits(space, child):
+                return child
+            if new and abs(space.params(child) - size) < gap and budget.admits(space, child):
+                nearest, gap = child, abs(space.params(child) - size)
+    return nearest

@@ -1,0 +1,413 @@
+"""The search space NAS-Bench-101 (Ying et al., ICML 2019): cells that are small graphs with operations at the vertices.
+
+A cell has at most 7 vertices and 9 edges; the first vertex is its input, the last its output, the others carry one of
+three operations. The network is a stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between
+two stacks, and a classifier; see :mod:`libranas.networks.nasbench101`. Published skeleton: C = 128, three cells a
+stack.
+"""
+
+import ast
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations, product
+
+import numpy as np
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.spaces.cells.base import spatial_size
+from libranas.spaces.cells.counting import Size, Sized, conv, linear, norm, pool, relu
+
+#: Most vertices of a cell, input and output included, and most edges.
+VERTICES, EDGES = 7, 9
+INPUT, OUTPUT = "input", "output"
+OPERATIONS = ("maxpool3x3", "conv1x1-bn-relu", "conv3x3-bn-relu")
+#: NASLib's tables name a member by the entries of its matrix, row by row, and a code for each vertex.
+NASLIB_CODES = (INPUT, OUTPUT, *OPERATIONS)
+
+Matrix = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class NASBench101Space(Sized):
+    """The 423,624 different cells together with the task and the skeleton.
+
+    Parameters
+    ----------
+    image_size : int or (height, width)
+        Divisible by 4.
+    channels, classes : int
+        The rest of the task.
+    width : int
+        Channels of the first stack (C), at least 5.
+    cells : int
+        Of each stack.
+    port_init : bool
+        Initial weights as in the PyTorch port that NASLib scores (nasbench_pytorch), not PyTorch's own; see
+        :class:`libranas.networks.nasbench101.NASBench101`.
+
+    Notes
+    -----
+    Genes: ``matrix``, rows of the upper triangular adjacency matrix; ``ops``, a name for each vertex. Every vertex lies
+    on a path from the input to the output: :meth:`arch` removes the others.
+
+    A cell may be written with its vertices in any order that the edges allow, and each of these is a member to
+    :meth:`contains`; :meth:`representative` is one of them, :meth:`members` and :meth:`size` count each cell once. The
+    order still has one effect. Where C does not divide by the number of vertices that feed the output, the first
+    of them get a channel more, so the parameters of isomorphic members may differ a little. The table's
+    sizes belong to the order that it prints.
+    """
+
+    image_size: int | tuple[int, int] = 32
+    channels: int = 3
+    classes: int = 10
+    width: int = 128
+    cells: int = 3
+    port_init: bool = False
+
+    family = "nasbench101"
+
+    def __post_init__(self):
+        height, width = spatial_size(self.image_size, 4, self.family)
+        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        if self.width < VERTICES - 2:
+            raise LibranasError(
+                f"space.width {self.width} is too small: a cell may divide it among {VERTICES - 2} vertices.",
+                f"Choose at least {VERTICES - 2}.",
+            )
+
+    @classmethod
+    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "NASBench101Space":
+        """Build from the config section ``space``: ``width``, ``cells``, ``port_init`` if not the defaults."""
+        skeleton = {k: settings[k] for k in ("width", "cells", "port_init") if settings.get(k) is not None}
+        return cls(image_size, channels, classes, **skeleton)
+
+    # -- members ---------------------------------------------------------------------------------------
+
+    def arch(self, matrix: Sequence[Sequence[int]], ops: Sequence[str]) -> Arch | None:
+        """The member that is left of a graph without the vertices on no path from input to output; None if it has too
+        many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
+        if not _is_graph(matrix, ops):
+            return None
+        last = len(matrix) - 1
+        forward, backward = {0}, {last}
+        for v in range(1, last + 1):
+            if any(matrix[u][v] for u in forward):
+                forward.add(v)
+        for v in reversed(range(last)):
+            if any(matrix[v][u] for u in backward):
+                backward.add(v)
+        kept = sorted(forward & backward)
+        matrix = tuple(tuple(int(matrix[u][v]) for v in kept) for u in kept)
+        if last not in forward or sum(map(sum, matrix)) > EDGES:
+            return None
+        return Arch(self.family, {"matrix": matrix, "ops": tuple(str(ops[v]) for v in kept)})
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """As the authors: entries and operations of a graph of 7 vertices at random until it is a member."""
+        while True:
+            upper = rng.integers(2, size=VERTICES * (VERTICES - 1) // 2)
+            arch = self.arch(_square(upper), (INPUT, *rng.choice(OPERATIONS, size=VERTICES - 2), OUTPUT))
+            if arch is not None:
+                return arch
+
+    def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """The authors' mutation of a graph of 7 vertices: an entry flips with probability 1/7, an operation changes
+        with probability 1/5, until the result is another member. Vertices that `arch` lacks are put anywhere."""
+        while True:
+            free = np.sort(rng.permutation(np.arange(1, VERTICES - 1))[: len(arch["ops"]) - 2])
+            upper, ops = _in_seven(arch, (0, *free, VERTICES - 1), rng.choice(OPERATIONS, size=VERTICES))
+            upper ^= rng.random(len(upper)) < 1 / VERTICES
+            for v in range(1, VERTICES - 1):
+                if rng.random() < 1 / (VERTICES - 2):
+                    ops[v] = rng.choice([op for op in OPERATIONS if op != ops[v]])
+            child = self.arch(_square(upper), ops)
+            if child not in (None, arch):
+                return child
+
+    def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
+        """Each entry of the matrix and each operation from either parent, until the result is a member. Parents with
+        fewer than 7 vertices lack the last ones before the output."""
+        parents = [
+            _in_seven(x, (*range(len(x["ops"]) - 1), VERTICES - 1), other["ops"][: VERTICES - 1])
+            for x, other in ((a, b), (b, a))
+        ]
+        (upper_a, ops_a), (upper_b, ops_b) = parents
+        while True:
+            upper = np.where(rng.random(len(upper_a)) < 0.5, upper_a, upper_b)
+            ops = [x if first else y for x, y, first in zip(ops_a, ops_b, rng.random(VERTICES) < 0.5, strict=True)]
+            child = self.arch(_square(upper), ops)
+            if child is not None:
+                return child
+
+    def contains(self, arch: Arch) -> bool:
+        if arch.family != self.family or set(arch.genes) != {"matrix", "ops"}:
+            return False
+        return self.arch(arch["matrix"], arch["ops"]) == arch
+
+    def canonical(self, arch: Arch) -> Arch:
+        return self.arch(arch["matrix"], arch["ops"])
+
+    def representative(self, arch: Arch) -> Arch:
+        """The same cell with its vertices in the order that makes the matrix, then the operations, smallest."""
+        matrix, codes = arch["matrix"], [NASLIB_CODES.index(op) for op in arch["ops"]]
+        return self._member(*min((moved, tuple(codes[v] for v in order)) for order, moved in _orders(matrix)))
+
+    def _member(self, matrix: Matrix, codes: Sequence[int]) -> Arch:
+        return Arch(self.family, {"matrix": matrix, "ops": tuple(NASLIB_CODES[code] for code in codes)})
+
+    def members(self) -> Iterator[Arch]:
+        """The representative of each cell, from two vertices to seven."""
+        for vertices in range(2, VERTICES + 1):
+            for matrix, symmetries in _graphs(vertices):
+                for inner in product(range(2, len(NASLIB_CODES)), repeat=vertices - 2):
+                    codes = (0, *inner, 1)
+                    if all(codes <= tuple(codes[v] for v in order) for order in symmetries):
+                        yield self._member(matrix, codes)
+
+    def size(self) -> int:
+        """Number of different cells, without writing them down (Burnside's lemma for the operations of a graph)."""
+        total = 0
+        for vertices in range(2, VERTICES + 1):
+            for _, symmetries in _graphs(vertices):
+                fixed = sum(len(OPERATIONS) ** (_cycles(order) - 2) for order in symmetries)
+                total += fixed // len(symmetries)
+        return total
+
+    # -- strings ---------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> Arch:
+        """Read the benchmark's arguments as JSON (``{"matrix": [[...], ...], "ops": ["input", ..., "output"]}``, or
+        ``module_adjacency`` and ``module_operations``), the tuple of NASLib's tables, or canonical JSON. Vertices on no
+        path from the input to the output are left out."""
+        try:
+            matrix, ops = _read(text.strip())
+            arch = self.arch(matrix, ops)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, RecursionError):
+            arch = None
+        if arch is None:
+            raise LibranasError(
+                f"{text!r} is no member of NAS-Bench-101.",
+                'Expected {"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]} with at most '
+                f"{VERTICES} vertices, {EDGES} edges and the operations {', '.join(OPERATIONS)}, or NASLib's tuple of "
+                "matrix and codes.",
+            )
+        return arch
+
+    def format(self, arch: Arch) -> str:
+        """JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
+        return json.dumps({"matrix": arch["matrix"], "ops": arch["ops"]})
+
+    # -- description -----------------------------------------------------------------------------------
+
+    def features(self, arch: Arch) -> dict[str, float]:
+        """Of the representative: vertices, edges and operations, and where they are (a graph of 7 vertices, the last
+        ones before the output being absent); edges at the input and at the output; longest and shortest path in edges;
+        and for every operation and the two convolutions together the most vertices of the kind on a path, and the
+        length of the shortest path that has no others (7: there is none)."""
+        arch = self.representative(arch)
+        matrix, ops = arch["matrix"], arch["ops"]
+        last = len(ops) - 1
+        place = (*range(last), VERTICES - 1)
+        upper, names = _in_seven(arch, place, [""] * VERTICES)
+        out = {"vertices": float(len(ops)), "edges": float(upper.sum())}
+        out |= {f"count_{op}": float(ops.count(op)) for op in OPERATIONS}
+        for (u, v), entry in zip(zip(*np.triu_indices(VERTICES, 1), strict=True), upper, strict=True):
+            out[f"edge_{u}{v}"] = float(entry)
+        for v in range(1, VERTICES - 1):
+            out |= {f"vertex_{v}_{op}": float(names[v] == op) for op in OPERATIONS}
+        out |= {
+            "from_input": float(sum(matrix[0])),
+            "to_output": float(sum(row[-1] for row in matrix)),
+            "skip": float(matrix[0][-1]),
+            "longest": _path(matrix, [1] * last, max),
+            "shortest": _path(matrix, [1] * last, min),
+        }
+        for name, kinds in {**{op: {op} for op in OPERATIONS}, "conv": set(OPERATIONS[1:])}.items():
+            chosen = [v == 0 or ops[v] in kinds for v in range(last)]
+            out[f"most_{name}"] = _path(matrix, [float(v and c) for v, c in enumerate(chosen)], max)
+            out[f"only_{name}"] = min(_path(matrix, [1 if c else np.inf for c in chosen], min), VERTICES)
+        return {name: float(value) for name, value in out.items()}
+
+    def extremes(self) -> tuple[Arch, Arch]:
+        """Fewest: one projection of the input, to the width that four vertices share, and poolings. Most: a chain of
+        five 3x3 convolutions of full width, and the four further edges from the input."""
+        pooling, convolution = OPERATIONS[0], OPERATIONS[2]
+        least = [[0] * 6 for _ in range(6)]
+        most = [[0] * 7 for _ in range(7)]
+        for u, v in ((0, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 5), (3, 5), (4, 5)):
+            least[u][v] = 1
+        for u, v in (*((v, v + 1) for v in range(6)), (0, 2), (0, 3), (0, 4)):
+            most[u][v] = 1
+        return tuple(
+            self.representative(self.arch(matrix, (INPUT, *[op] * (len(matrix) - 2), OUTPUT)))
+            for matrix, op in ((least, pooling), (most, convolution))
+        )
+
+    # -- closed forms ----------------------------------------------------------------------------------
+
+    def total(self, arch: Arch) -> Size:
+        """Parameters, MACs and published FLOPs of a member. The average over all pixels is no module in the published
+        networks, so that the FLOPs do not count it."""
+        matrix, ops = arch["matrix"], arch["ops"]
+        height, width = spatial_size(self.image_size, 4, self.family)
+        inputs = outputs = self.width
+        pixels = height * width
+        size = _conv_norm_relu(self.channels, outputs, 3, pixels)
+        for stack in range(3):
+            if stack:
+                pixels //= 4
+                size += pool(outputs, 2, pixels)
+                outputs *= 2
+            for _ in range(self.cells):
+                channels = vertex_channels(matrix, inputs, outputs)
+                for v in range(1, len(ops)):
+                    if matrix[0][v]:
+                        size += _conv_norm_relu(inputs, channels[v], 1, pixels)
+                    if ops[v] == "maxpool3x3":
+                        size += pool(channels[v], 3, pixels)
+                    elif ops[v] != OUTPUT:
+                        size += _conv_norm_relu(channels[v], channels[v], int(ops[v][4]), pixels)
+                inputs = outputs
+        return size + linear(outputs, self.classes)
+
+
+def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
+    """Channels of each vertex of a cell: the vertices that feed the output share its channels, the remainder going to
+    the first of them; another one has as many as the widest that it feeds."""
+    last = len(matrix) - 1
+    channels = [inputs] + [0] * (last - 1) + [outputs]
+    feeding = [v for v in range(1, last) if matrix[v][last]]
+    for place, v in enumerate(feeding):
+        channels[v] = outputs // len(feeding) + (place < outputs % len(feeding))
+    for v in reversed(range(1, last)):
+        if not matrix[v][last]:
+            channels[v] = max(channels[u] for u in range(v + 1, last) if matrix[v][u])
+    return channels
+
+
+def _conv_norm_relu(inputs: int, outputs: int, kernel: int, pixels: int) -> Size:
+    return conv(inputs, outputs, kernel, pixels) + norm(outputs, pixels) + relu(outputs, pixels)
+
+
+def _read(text: str) -> tuple[Sequence, Sequence]:
+    """Matrix and names of the vertices of one of the formats; ValueError and the like for another one."""
+    if text.startswith(("(", "[")):
+        codes = ast.literal_eval(text)
+        vertices = next((n for n in range(2, VERTICES + 1) if n * (n + 1) == len(codes)), None)
+        if vertices is None:
+            raise ValueError("no square matrix")
+        rows = [codes[i * vertices : (i + 1) * vertices] for i in range(vertices + 1)]
+        if min(rows[-1]) < 0:
+            raise ValueError("negative code")
+        return rows[:-1], [NASLIB_CODES[code] for code in rows[-1]]
+    genes = json.loads(text)
+    if genes.pop("family", NASBench101Space.family) != NASBench101Space.family:
+        raise ValueError("another family")
+    if set(genes) == {"module_adjacency", "module_operations"}:
+        return genes["module_adjacency"], genes["module_operations"]
+    if set(genes) != {"matrix", "ops"}:
+        raise ValueError("other keys")
+    return genes["matrix"], genes["ops"]
+
+
+def _is_graph(matrix, ops) -> bool:
+    """Whether `matrix` is a strictly upper triangular square of 0 and 1 and `ops` names its vertices."""
+    try:
+        n = len(ops)
+        return (
+            2 <= n <= VERTICES
+            and len(matrix) == n
+            and all(len(row) == n for row in matrix)
+            and all(x in (0, 1) and (x == 0 or v > u) for u, row in enumerate(matrix) for v, x in enumerate(row))
+            and (ops[0], ops[-1]) == (INPUT, OUTPUT)
+            and all(op in OPERATIONS for op in ops[1:-1])
+        )
+    except TypeError:
+        return False
+
+
+def _square(upper: np.ndarray) -> list[list[int]]:
+    """The matrix of 7 vertices with these entries above the diagonal, row by row."""
+    matrix = np.zeros((VERTICES, VERTICES), dtype=int)
+    matrix[np.triu_indices(VERTICES, 1)] = upper
+    return matrix.tolist()
+
+
+def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """A member as a graph of 7 vertices, vertex v being vertex ``place[v]`` there: entries above the diagonal, row by
+    row, and names; the vertices without edges get their names from `others`."""
+    matrix = np.zeros((VERTICES, VERTICES), dtype=int)
+    matrix[np.ix_(place, place)] = arch["matrix"]
+    ops = [
+        others[v] if v < len(others) and others[v] not in (INPUT, OUTPUT) else OPERATIONS[0] for v in range(VERTICES)
+    ]
+    for v, op in zip(place, arch["ops"], strict=True):
+        ops[v] = op
+    return matrix[np.triu_indices(VERTICES, 1)], ops
+
+
+def _path(matrix: Matrix, weight: Sequence[float], best) -> float:
+    """Largest or smallest sum of the weights of the vertices, the output apart, on a path from input to output."""
+    found = [weight[0]]
+    for v in range(1, len(matrix)):
+        found.append(best(found[u] for u in range(v) if matrix[u][v]) + (weight[v] if v < len(weight) else 0))
+    return found[-1]
+
+
+def _orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
+    """Every order of the vertices in which the edges still point forward, with the matrix in this order."""
+    last = len(matrix) - 1
+    edges = [(u, v) for u in range(1, last) for v in range(u + 1, last) if matrix[u][v]]
+    for inner in permutations(range(1, last)):
+        order = (0, *inner, last)
+        place = {v: i for i, v in enumerate(order)}
+        if all(place[u] < place[v] for u, v in edges):
+            yield order, tuple(tuple(matrix[u][v] for v in order) for u in order)
+
+
+@lru_cache
+def _graphs(vertices: int) -> tuple[tuple[Matrix, tuple[tuple[int, ...], ...]], ...]:
+    """The graphs with so many vertices, all on paths from the first to the last, and at most 9 edges, each in its
+    smallest order, with the orders that leave its matrix as it is. Sorted."""
+    found, seen = {}, set()
+    for matrix in _matrices(vertices):
+        if matrix not in seen:
+            moved = list(_orders(matrix))
+            seen.update(m for _, m in moved)
+            smallest = min(m for _, m in moved)
+            found[smallest] = tuple(order for order, m in _orders(smallest) if m == smallest)
+    return tuple(sorted(found.items()))
+
+
+def _matrices(vertices: int) -> Iterator[Matrix]:
+    """Every upper triangular matrix of :func:`_graphs`, in any order of its vertices."""
+
+    def columns(v: int, left: int):
+        """In-edges of the vertices from `v` on, at least one each and at most `left` together."""
+        if v == vertices:
+            yield ()
+            return
+        for column in product((0, 1), repeat=v):
+            # each later vertex needs an edge too
+            if 0 < sum(column) <= left - (vertices - 1 - v):
+                for rest in columns(v + 1, left - sum(column)):
+                    yield (column, *rest)
+
+    for found in columns(1, EDGES):
+        matrix = tuple(tuple(found[v - 1][u] if v > u else 0 for v in range(vertices)) for u in range(vertices))
+        if all(any(row) for row in matrix[:-1]):
+            yield matrix
+
+
+def _cycles(order: tuple[int, ...]) -> int:
+    """Number of cycles of a permutation."""
+    seen, count = set(), 0
+    for start in range(len(order)):
+        count += start not in seen
+        while start not in seen:
+            seen.add(start)
+            start = order[start]
+    return count

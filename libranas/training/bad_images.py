@@ -1,0 +1,46 @@
+"""Images that cannot be read during a training: counted, and too many end it."""
+
+import json
+from pathlib import Path
+
+from libranas.core.errors import LibranasError
+from libranas.core.files import read_log
+from libranas.training.images import Images
+
+
+class BadImages:
+    """Images that could not be read: files of JSON lines in a folder, one a process, which its workers append to too.
+
+    A line is written in one piece, so that they do not mix; between machines that would not hold, so each process has
+    its own file, and all are read together. They outlive a kill.
+    """
+
+    def __init__(self, folder: Path | None, limit: int, rank: int = 0):
+        self.folder, self.limit, self.rank = folder, limit, rank
+
+    def add(self, images: Images, index: int, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        if self.folder is None or not self.limit:
+            raise LibranasError(
+                f"The image {images.name(index)} cannot be read: {reason}.",
+                "Mend or remove it, or allow some bad images.",
+            ) from error
+        line = json.dumps({"image": images.name(index), "reason": reason.splitlines()[0][:300]}) + "\n"
+        with open(self.folder / f"bad_images-{self.rank}.jsonl", "ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def found(self) -> dict[str, str]:
+        """Name to reason."""
+        paths = sorted(self.folder.glob("bad_images-*.jsonl")) if self.folder else []
+        return {entry["image"]: entry["reason"] for path in paths for entry in read_log(path)}
+
+    def check(self) -> int:
+        """Their number; LibranasError if they are more than the limit."""
+        found = self.found()
+        if len(found) > self.limit:
+            first = "".join(f"\n     {name}: {reason}" for name, reason in list(found.items())[:10])
+            raise LibranasError(
+                f"{len(found)} images cannot be read, {self.limit} are allowed. The first of them:{first}",
+                "Mend or remove them, or allow more bad images.",
+            )
+        return len(found)

@@ -1,0 +1,77 @@
+"""Images of a data set as a training reads them: KIND:PATH, where KIND is an adapter of
+:mod:`libranas.data.adapters.registry`.
+
+Legend: N images.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from libranas.core.errors import LibranasError
+from libranas.data.adapters.registry import ADAPTERS, opened
+from libranas.data.decode import open_image
+from libranas.data.source import Item
+from libranas.data.splits import pinned_splits
+
+
+class ItemImages:
+    """Images where an adapter found them; each is decoded when it is read."""
+
+    def __init__(self, items: Sequence[Item], classes: list[str], channels: int):
+        self.classes, self.channels, self.items = classes, channels, items
+        self.label_N = np.array([item.label for item in items], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def name(self, index: int) -> str:
+        return self.items[index].source
+
+    def read(self, index: int) -> Image.Image:
+        return open_image(self.items[index].load(), self.channels)
+
+
+class Splits(NamedTuple):
+    """Images of the three splits (None: there is none), how each came about, and oddities of the data set."""
+
+    train: ItemImages
+    val: ItemImages | None
+    test: ItemImages | None
+    rules: dict[str, str]
+    warnings: list[str]
+
+
+@contextmanager
+def open_splits(
+    text: str, channels: int, val_share: float = 0.1, test_share: float = 0.2, seed: int = 0
+) -> Iterator[Splits]:
+    """The splits of the data set that `text` names; they can be read while the context is open.
+
+    Parameters
+    ----------
+    text : ``KIND:PATH``, or ``digits``
+    val_share, test_share : shares of the training images for splits that the data set lacks; 0: go without
+    seed : of that choice
+    """
+    kind, colon, path = text.partition(":")
+    if kind not in ADAPTERS or (bool(colon) != bool(path)):
+        raise LibranasError(
+            f"'{text}' is no data set of the form KIND:PATH.",
+            f"KIND is one of {', '.join(ADAPTERS)} (docs/data-sets.md).",
+        )
+    shares = {"val": val_share, "test": test_share}
+    with opened(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
+        if len(source.classes) < 2:
+            raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
+        left_out = [split for split, share in shares.items() if not share and split not in source.splits]
+        for split in left_out:
+            source.splits[split] = []
+        splits, rules = pinned_splits(source, {"splits": shares, "limit": None}, seed)
+        images = {s: ItemImages(items, source.classes, channels) if items else None for s, items in splits.items()}
+        kept = {split: rule for split, rule in rules.items() if split not in left_out}
+        yield Splits(images["train"], images["val"], images["test"], kept, source.warnings)

@@ -1,0 +1,135 @@
+"""Images on their way into a training: which ones, in which order, how they are changed, a batch at a time.
+
+Everything random is a function of the run's seed and of a place: the order of an epoch of (seed, epoch), the changes
+of an image of (seed, epoch, place in the epoch). So a run can go on anywhere, and nothing depends on the number of
+worker processes or on how a batch is divided among processes.
+
+Legend: N images, B batch, C channels, S side.
+"""
+
+import random
+import signal
+from functools import partial
+
+import numpy as np
+import torch
+from timm.data.loader import PrefetchLoader
+from torch.utils.data import DataLoader, Dataset
+
+from libranas.core.errors import LibranasError
+from libranas.core.progress import SIGNALS
+from libranas.training.bad_images import BadImages
+from libranas.training.images import Images
+from libranas.training.order import Batches
+from libranas.training.recipe import TrainingRecipe
+from libranas.training.transforms import Look, evaluation_transform, training_transform
+
+
+def seed_everything(seed: int, device: torch.device | None = None) -> None:
+    """Begin a random stream in all generators that timm, torchvision and networks draw from.
+
+    ``torch.manual_seed`` would also look for devices that are not used here, which takes a millisecond each time.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+class _Training(Dataset):
+    """Image and label for (index, seed). In the place of an image that cannot be read comes the next one."""
+
+    def __init__(self, images: Images, transform, bad: BadImages):
+        self.images, self.transform, self.bad = images, transform, bad
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        index, seed = key
+        for _ in range(len(self.images)):
+            try:
+                image = self.images.read(index)
+                break
+            except Exception as error:  # readers of images raise nearly anything
+                self.bad.add(self.images, index, error)
+                index = (index + 1) % len(self.images)
+        else:
+            raise LibranasError("Not one training image can be read.", "Check the data.")
+        seed_everything(seed)
+        return self.transform(image), int(self.images.label_N[index])
+
+
+class _Evaluation(Dataset):
+    """Image and index for an index; None for an image that cannot be read."""
+
+    def __init__(self, images: Images, transform, bad: BadImages):
+        self.images, self.transform, self.bad = images, transform, bad
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int] | None:
+        try:
+            image = self.images.read(index)
+        except Exception as error:
+            self.bad.add(self.images, index, error)
+            return None
+        return self.transform(image), index
+
+
+def _collate(look: Look, examples: list) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 (B, C, S, S) and int64 (B,), labels or indices, without the images that could not be read."""
+    good = [example for example in examples if example is not None]
+    if not good:
+        return torch.empty(0, look.channels, look.size, look.size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+    return torch.stack([image for image, _ in good]), torch.tensor([number for _, number in good])
+
+
+class _Deaf(DataLoader):
+    """Its reading processes go on when a scheduler sends its signals to all: the batch at hand needs them, and their
+    parent ends them. What is blocked while they are forked stays so in them, from their first moment."""
+
+    def __iter__(self):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **arguments) -> PrefetchLoader:
+    loader = _Deaf(
+        dataset,
+        num_workers=workers,
+        collate_fn=partial(_collate, look),
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="fork" if workers else None,  # images in memory are shared, and open files
+        **arguments,
+    )
+    # Moves a batch to the device while the one before is at work, and normalises it there.
+    return PrefetchLoader(loader, look.mean, look.std, look.channels, device)
+
+
+def training_loader(
+    images: Images, recipe: TrainingRecipe, look: Look, batches: Batches, device: torch.device, workers: int, bad
+) -> PrefetchLoader:
+    """Micro-batches float32 (B, C, S, S) and labels on the device; `batches` says from where."""
+    dataset = _Training(images, training_transform(recipe, look), bad)
+    return _loader(dataset, look, device, workers, batch_sampler=batches)
+
+
+def evaluation_loader(
+    images: Images,
+    recipe: TrainingRecipe,
+    look: Look,
+    share: range,
+    batch: int,
+    device: torch.device,
+    workers: int,
+    bad,
+) -> PrefetchLoader:
+    """Batches float32 (B, C, S, S) and the indices of the images of `share`, each once."""
+    dataset = _Evaluation(images, evaluation_transform(recipe, look), bad)
+    return _loader(dataset, look, device, workers, batch_size=batch, sampler=share)

@@ -1,0 +1,63 @@
+"""Which images an update sees, in which order; on any number of processes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from libranas.core.random import stream_seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which image is where: the batches of a run, cut into micro-batches.
+
+    A batch is cut into `micro_batches` equal parts; every process takes its share of them. Neighbours in a batch come
+    to different parts, so that repeated draws of an image do (as in DeiT).
+
+    Attributes
+    ----------
+    count : images of the training set
+    batch : images of an update
+    micro_batches : parts of a batch
+    """
+
+    count: int
+    batch: int
+    micro_batches: int
+    repeats: int
+    seed: int
+
+    @property
+    def updates(self) -> int:
+        """Updates of an epoch; images that do not fill a batch are left out, others in each epoch."""
+        return self.count // self.batch
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Indices of the images of an epoch, in their order (updates x batch)."""
+        rng = np.random.default_rng(stream_seed(self.seed, "order", epoch))
+        wanted = self.updates * self.batch
+        if self.repeats == 1:
+            return rng.permutation(self.count)[:wanted]
+        return np.repeat(rng.permutation(self.count)[: -(-wanted // self.repeats)], self.repeats)[:wanted]
+
+    def micro_batch(self, order: np.ndarray, epoch: int, update: int, part: int) -> list[tuple[int, int]]:
+        """Index and seed of each image of one micro-batch; `update` counts within the epoch."""
+        places = range(update * self.batch + part, (update + 1) * self.batch, self.micro_batches)
+        return [(int(order[p]), stream_seed(self.seed, "image", epoch, p)) for p in places]
+
+
+class Batches:
+    """Batch sampler: the micro-batches of one process, from one update to the end of its epoch."""
+
+    def __init__(self, plan: Plan, parts: Sequence[int]):
+        self.plan, self.parts, self.epoch, self.first = plan, parts, 0, 0
+
+    def __len__(self) -> int:
+        return (self.plan.updates - self.first) * len(self.parts)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = self.epoch, self.plan.order(self.epoch)
+        for update in range(self.first, self.plan.updates):
+            for part in self.parts:
+                yield self.plan.micro_batch(order, epoch, update, part)

@@ -1,0 +1,71 @@
+"""A network of a search space through final training, on the images of the stage ``prepare``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from libranas.core.arch import Arch
+from libranas.core.provenance import facts
+from libranas.core.random import stream_seed
+from libranas.networks import build
+from libranas.spaces import Space
+from libranas.training.distributed import World
+from libranas.training.images import ArrayImages
+from libranas.training.recipe import TrainingRecipe
+from libranas.training.settings import Settings
+from libranas.training.short_recipe import ImageSet
+from libranas.training.trainer import Training
+from libranas.training.transforms import Look
+
+
+def train_and_test(
+    space: Space,
+    arch: Arch,
+    sets: tuple[ImageSet, ImageSet, ImageSet],
+    recipe: TrainingRecipe,
+    seeds: tuple[int, int],
+    folder: Path,
+    key: str,
+    on_epoch: Callable[[dict], None] = lambda record: None,
+    world: World | None = None,
+    workers: int = 0,
+) -> tuple[nn.Module, dict]:
+    """Train a network of the space and measure its test accuracy once, after the last epoch.
+
+    Parameters
+    ----------
+    sets : training, validation and test images
+    seeds : master seed and index of this training; the order of images is the same for all networks of an index
+    folder : where checkpoints are kept; made for another `key`, they are not used
+    workers : processes that read images; 0: the training reads them itself
+
+    Returns
+    -------
+    the trained network, and its metrics (accuracies in [0, 1]; JSON-ready)
+    """
+    master, index = seeds
+    train, val, test = (
+        ArrayImages(s.images_NCHW.numpy(), s.labels_N.numpy(), [str(k) for k in range(s.classes)]) for s in sets
+    )
+    size, first = sets[0].images_NCHW.shape[-1], sets[0]
+    look = Look(size, first.images_NCHW.shape[1], first.mean_C, first.std_C)
+    model = build(space, arch, stream_seed(master, "train", "init", arch.id, index), recipe.drop_path, fused=True)
+    settings = Settings(folder, stream_seed(master, "train", index), key, workers=workers, restart_on_change=True)
+    training = Training(model, train, val, look, recipe, settings, world)
+    history = training.fit(on_epoch)
+    result = training.evaluate(test)
+    metrics = {
+        "id": arch.id,
+        "params": space.params(arch),
+        "macs": space.macs(arch),
+        "test_accuracy": result.top1,
+        "test_top5": result.top5,
+        "test_loss": result.loss,
+        "confusion": result.confusion_KK.tolist(),
+        "val_accuracy": history[-1]["val_accuracy"],
+        "test_images": result.images,
+        "history": history,
+        "facts": facts(),
+    }
+    return training.network(), metrics

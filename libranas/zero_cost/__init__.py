@@ -1,0 +1,1 @@
+"""Score an untrained network with zero-cost proxies."""

@@ -1,0 +1,1 @@
+"""The runs of a network that proxies share."""

@@ -1,0 +1,1 @@
+"""The zero-cost proxies, one paper a file."""

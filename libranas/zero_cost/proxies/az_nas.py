@@ -1,0 +1,96 @@
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity, progressivity and trainability of the primary blocks on
+N(0, 1) noise.
+
+The primary blocks of a vision transformer are its residual stream after every attention and after every
+MLP. Written from the paper; no code of the authors was used.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+
+from libranas.zero_cost.captures import Feature, Vjp
+from libranas.zero_cost.proxies.common import numbers
+from libranas.zero_cost.proxy import NOISE, Proxy, Undefined
+
+NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
+
+
+def _entropy(feature: Feature, _):
+    """Entropy (nats) of the normalised eigenvalues of the channel covariance over images and positions."""
+    if not feature.covariance_DD.isfinite().all():
+        return {"entropy": math.nan}
+    eigenvalues = torch.linalg.eigvalsh(feature.covariance_DD).clamp(min=0)
+    p = eigenvalues / eigenvalues.sum()
+    return {"entropy": (-p * torch.log(p + 1e-8)).sum()}
+
+
+def _combine_expressivity(places, _):
+    entropies = numbers(places, "entropy")
+    return sum(entropies), {"per_feature": entropies}
+
+
+def _combine_progressivity(parts, _):
+    entropies = parts["az_expressivity"].components["per_feature"].tolist()
+    if len(entropies) < 2:
+        raise Undefined("the network has a single primary block, so there is no step between two")
+    steps = [after - before for before, after in pairwise(entropies)]
+    # The first block has no predecessor; its entry stays NaN so that the axis matches the others.
+    return min(steps), {"per_feature": [math.nan, *steps]}
+
+
+def _isometry(vjp: Vjp, _):
+    """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's mean Jacobian."""
+    jacobian = vjp.jacobian_DD
+    if vjp.same or not jacobian.isfinite().all():
+        return {"isometry": math.nan, "same": vjp.same}
+    # The largest eigenvalue of the smaller Gram matrix is as accurate as a singular value, and faster.
+    gram = jacobian @ jacobian.T if jacobian.shape[0] <= jacobian.shape[1] else jacobian.T @ jacobian
+    s = torch.linalg.eigvalsh(gram)[-1].clamp(min=0).sqrt()
+    return {"isometry": 2 - s - 1 / (s + 1e-6), "same": False}
+
+
+def _combine_trainability(places, _):
+    isometries = numbers(places, "isometry")
+    counted = [value for value, place in zip(isometries, places, strict=True) if not place["same"]]
+    if not counted:
+        raise Undefined("every block hands the backward signal on as it is")
+    return sum(counted) / len(counted), {"per_feature": [math.nan, *isometries]}
+
+
+AZ_EXPRESSIVITY = Proxy(
+    name="az_expressivity",
+    version=2,
+    title="sum over the primary blocks of the entropy of the feature covariance spectrum",
+    source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 3",
+    run=NOISE,
+    captures={"feature": _entropy},
+    combine=_combine_expressivity,
+    components={"per_feature": ("feature",)},
+    undefined_for=NO_BLOCKS,
+)
+
+AZ_PROGRESSIVITY = Proxy(
+    name="az_progressivity",
+    version=2,
+    title="smallest increase of that entropy from one primary block to the next",
+    source="Lee and Ham, AZ-NAS (CVPR 2024); its released code leaves it out for vision transformers",
+    run=NOISE,
+    parts=("az_expressivity",),
+    combine=_combine_progressivity,
+    components={"per_feature": ("feature",)},
+    undefined_for=NO_BLOCKS,
+)
+
+AZ_TRAINABILITY = Proxy(
+    name="az_trainability",
+    version=2,
+    title="mean over the primary blocks of 2 - s - 1/s, s the spectral norm of the block's mean Jacobian",
+    source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 8; blocks that are the identity or pool tokens do not count",
+    run=NOISE,
+    captures={"vjp": _isometry},
+    combine=_combine_trainability,
+    components={"per_feature": ("feature",)},
+    undefined_for=NO_BLOCKS,
+)

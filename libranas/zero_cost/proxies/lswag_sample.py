@@ -1,0 +1,87 @@
+"""L-SWAG of single samples: this project's variant, beside the literal one (:mod:`libranas.zero_cost.proxies.nwot`).
+
+It differs in four points, each of which was chosen on networks that do not judge it (benchmarks/README.md):
+
+1. Evaluation mode: batch normalisation, the identity at initialisation, does not couple the samples, so that a sample
+   is a unit of the statistics also in convolutional networks.
+2. Lambda keeps the mean, E|g| / std g. In evaluation mode the scale of the gradients differs between networks; the
+   ratio does not depend on it and is bounded for every weight, where 1 / std is ruled by the few smallest.
+3. Psi does not saturate: a pattern is made of log2(V) + 2 samples, V units in the layer, four times as many patterns as
+   units. With 64 samples nearly every unit has a pattern of its own, and Psi counts units.
+4. Psi is summed over the layers.
+"""
+
+import math
+
+from libranas.zero_cost.captures import Activation, Gradient
+from libranas.zero_cost.proxies.common import numbers
+from libranas.zero_cost.proxies.gradient_common import log_ratio, without_empty
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION
+from libranas.zero_cost.proxy import EVALUATION, Proxy, Undefined
+
+#: Samples of a pattern beyond log2 of the units.
+SPARE_BITS = 2
+
+
+def _lambda(gradient: Gradient, _):
+    return {"log": log_ratio(gradient, gradient.std_OI)}
+
+
+def _combine_lambda(places, _):
+    logs = without_empty(numbers(places, "log"))
+    return sum(logs), {"lambda": logs}
+
+
+def _psi(activation: Activation, _):
+    samples, units = activation.chosen_SV.shape
+    bits = min(samples, math.ceil(math.log2(units)) + SPARE_BITS)
+    return {"words": len(activation.patterns(bits)), "units": units}
+
+
+def _combine_psi(places, _):
+    words, units = ([place[key] for place in places] for key in ("words", "units"))
+    return float(sum(words)), {"words": words, "units": units}
+
+
+def _combine_product(parts, _):
+    lambda_, psi = (parts[part].value for part in LSWAG_SAMPLE.parts)
+    if lambda_ <= 0:
+        raise Undefined(f"Lambda is not positive ({lambda_:.3g}), so the product with Psi would fall as Psi grows")
+    return lambda_ * psi, {}
+
+
+SOURCE = "this project, after Casarin et al., L-SWAG (CVPR 2025), Eq. 1"
+
+LSWAG_SAMPLE_LAMBDA = Proxy(
+    name="lswag_sample_lambda",
+    version=1,
+    title="trainability of single samples: sum over layers of log sum E|g| / std g",
+    source=SOURCE,
+    run=EVALUATION,
+    captures={"sample_spread": _lambda},
+    combine=_combine_lambda,
+    components={"lambda": ("layer",)},
+)
+
+LSWAG_SAMPLE_PSI = Proxy(
+    name="lswag_sample_psi",
+    version=1,
+    title="unsaturated expressivity: sum over layers of the distinct patterns of log2(units) + 2 samples",
+    source=SOURCE,
+    run=EVALUATION,
+    captures={"sample_activation": _psi},
+    combine=_combine_psi,
+    components={"words": ("activation",), "units": ("activation",)},
+    undefined_for=NO_ACTIVATION,
+)
+
+LSWAG_SAMPLE = Proxy(
+    name="lswag_sample",
+    version=1,
+    title="Lambda x Psi of single samples",
+    source=SOURCE,
+    run=EVALUATION,
+    parts=("lswag_sample_lambda", "lswag_sample_psi"),
+    combine=_combine_product,
+    undefined_for=NO_ACTIVATION,
+)

@@ -1,0 +1,52 @@
+"""SNIP, plain and the gradient norm (Abdelfattah et al., Zero-cost proxies, ICLR 2021)."""
+
+import torch
+
+from libranas.zero_cost.captures import Gradient
+from libranas.zero_cost.proxies.common import sum_over_layers
+from libranas.zero_cost.proxies.gradient_common import _total
+from libranas.zero_cost.proxy import DATA, Proxy
+
+
+def _plain(gradient: Gradient, _):
+    return {"per_layer": _total(gradient.saliency_OI)}
+
+
+def _snip(gradient: Gradient, _):
+    return {"per_layer": _total(gradient.saliency_OI.abs())}
+
+
+def _grad_norm(gradient: Gradient, _):
+    return {"per_layer": torch.linalg.vector_norm(gradient.mean_OI, dtype=torch.float64)}
+
+
+PLAIN = Proxy(
+    name="plain",
+    version=1,
+    title="sum over layers of sum W * dL/dW, signed",
+    source="Abdelfattah et al., Zero-cost proxies (ICLR 2021); sign of its correlation differs between spaces",
+    run=DATA,
+    captures={"gradient": _plain},
+    combine=sum_over_layers,
+    components={"per_layer": ("layer",)},
+)
+SNIP = Proxy(
+    name="snip",
+    version=1,
+    title="sum over layers of sum |W * dL/dW|",
+    source="Lee et al., SNIP (ICLR 2019); Abdelfattah et al. (ICLR 2021)",
+    run=DATA,
+    captures={"gradient": _snip},
+    combine=sum_over_layers,
+    components={"per_layer": ("layer",)},
+)
+GRAD_NORM = Proxy(
+    name="grad_norm",
+    version=1,
+    title="sum over layers of ||dL/dW||_2",
+    source="Abdelfattah et al., Zero-cost proxies (ICLR 2021)",
+    run=DATA,
+    captures={"gradient": _grad_norm},
+    combine=sum_over_layers,
+    components={"per_layer": ("layer",)},
+)

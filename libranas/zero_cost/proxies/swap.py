@@ -1,0 +1,54 @@
+"""SWAP-Score, also regularised (Peng et al., ICLR 2024)."""
+
+import math
+
+import torch
+
+from libranas.zero_cost.captures import Activation
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, _distinct
+from libranas.zero_cost.proxy import DATA, Proxy, Undefined
+
+
+def _swap(activation: Activation, _):
+    if activation.chosen_SV is not activation.bits_SV:  # the options of Psi do not concern SWAP
+        activation = Activation(activation.name, activation.bits_SV, activation.bits_SV)
+    return {"patterns": activation.patterns()}
+
+
+def _combine_swap(places, _):
+    patterns = [place["patterns"] for place in places]
+    return float(_distinct(torch.cat(patterns))), {"words": [len(p) for p in patterns]}
+
+
+SWAP = Proxy(
+    name="swap",
+    version=1,
+    title="number of distinct sample-wise activation patterns over all layers",
+    source="Peng et al., SWAP-NAS (ICLR 2024), Definition 3; GELU as in its transformer version",
+    run=DATA,
+    captures={"activation": _swap},
+    combine=_combine_swap,
+    components={"words": ("activation",)},
+    undefined_for=NO_ACTIVATION,
+)
+
+
+def _combine_reg_swap(parts, options: Options):
+    if options.reg_swap is None:
+        raise Undefined("give the option reg_swap=(mu, sigma): the size to favour and the width, in thousands")
+    mu, sigma = options.reg_swap
+    thousands = parts["params"].value / 1000
+    return parts["swap"].value * math.exp(-((thousands - mu) ** 2) / sigma), {}
+
+
+REG_SWAP = Proxy(
+    name="reg_swap",
+    version=1,
+    title="SWAP * exp(-(params/1000 - mu)^2 / sigma)",
+    source="Peng et al., SWAP-NAS (ICLR 2024), regularised; sigma is not squared",
+    run=DATA,
+    parts=("swap", "params"),
+    combine=_combine_reg_swap,
+    undefined_for="the option reg_swap is not given",
+)

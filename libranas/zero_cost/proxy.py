@@ -1,0 +1,123 @@
+"""What a proxy is: a frozen record that says what it captures, and formulas. A proxy never calls the model.
+
+A proxy names what it wants to see at each place of the network (a :data:`NEED`); every need belongs to one
+:class:`Pass`, and the engine runs each pass once for all proxies that share it. At each place the proxy's
+``reduce`` turns what is captured there into a few numbers at once, so nothing large outlives its layer; at
+the end ``combine`` makes the value and the components from those numbers.
+
+Legend: U gradient units (samples or micro-batches), S samples, V units of an activation layer,
+O x I a weight as a matrix (convolutions: I = channels x kernel), B images, P positions, D channels,
+X pixels of an image.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from libranas.zero_cost.options import Options
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way of running the network. Proxies with equal passes share a single run.
+
+    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones,
+    their absolute values, or drawn anew from N(0, 1). ``loss``: mean cross-entropy, the sum of the logits,
+    or none (forward only). ``precision``: what the pass is computed in; None takes the caller's.
+    """
+
+    name: str
+    batch: Literal["none", "data", "noise", "ones"]
+    weights: Literal["initial", "absolute", "gaussian"] = "initial"
+    loss: Literal["cross_entropy", "logit_sum", "none"] = "none"
+    precision: Literal["float32", "float64"] | None = None
+
+
+ANALYTIC = Pass("analytic", "none")
+DATA = Pass("data", "data", loss="cross_entropy")
+#: The images one by one: in evaluation mode batch normalisation does not couple them either. A network whose data pass
+#: is such a run anyway (no batch normalisation) shows it there, at no cost.
+EVALUATION = Pass("evaluation", "data", loss="cross_entropy")
+JACOBIAN = Pass("jacobian", "data", loss="logit_sum")
+HESSIAN = Pass("hessian", "data", loss="cross_entropy")
+NOISE = Pass("noise", "noise")
+GAUSSIAN = Pass("gaussian", "noise", weights="gaussian")
+SYNAPTIC = Pass("synaptic", "ones", weights="absolute", loss="logit_sum", precision="float64")
+#: The synaptic pass with every LayerNorm replaced by the identity.
+SYNAPTIC_BARE = Pass("synaptic_bare", "ones", weights="absolute", loss="logit_sum", precision="float64")
+#: What can be captured -> the pass that shows it, and the axis of its places (None: one place, the network).
+NEEDS: dict[str, tuple[Pass, str | None]] = {
+    "network": (ANALYTIC, None),  # Network
+    "weight": (ANALYTIC, "layer"),  # Weight
+    "gradient": (DATA, "layer"),  # Gradient: mean_OI
+    "abs_spread": (DATA, "layer"),  # Gradient: abs_mean_OI, abs_std_OI
+    "spread": (DATA, "layer"),  # Gradient: these, mean_OI and std_OI
+    "signs": (DATA, "layer"),  # Gradient: sign_sum_OI
+    "accumulated": (DATA, "layer"),  # Gradient: mean_OI and std_OI of running sums over the units
+    "signal": (DATA, "layer"),  # Signal
+    "output": (DATA, "layer"),  # Activation: signs of the layer's output, network in evaluation mode
+    "activation": (DATA, "activation"),  # Activation
+    "sample_spread": (EVALUATION, "layer"),  # Gradient over samples: mean_OI, std_OI and those of |g|
+    "sample_activation": (EVALUATION, "activation"),  # Activation
+    "input_gradient": (JACOBIAN, None),  # InputGradient
+    "kernel": (JACOBIAN, None),  # TangentKernel
+    "curvature": (HESSIAN, "layer"),  # Curvature
+    "feature": (NOISE, "feature"),  # Feature
+    "vjp": (NOISE, "feature"),  # Vjp; none at the first feature
+    "maps": (NOISE, None),  # Maps
+    "perturbation": (GAUSSIAN, None),  # Perturbation
+    "saliency": (SYNAPTIC, "layer"),  # Saliency
+    "bare_saliency": (SYNAPTIC_BARE, "layer"),  # Saliency
+}
+NEED = str
+Captures = Mapping[NEED, Callable]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A zero-cost proxy: a frozen record and its formulas.
+
+    Attributes
+    ----------
+    name : str
+    version : int
+        Raised whenever the value for the same network and batch changes; cached scores are keyed by it.
+    title, source : str
+        In words, with the equation; paper.
+    run : Pass
+        The (most expensive) pass that it needs; its cost is the proxy's.
+    captures : need -> reduce, or a callable (Options) -> such a mapping
+        ``reduce`` (what is captured, Options) -> dict of numbers or small tensors is called at each place,
+        while the place's data are alive. The dicts of one place are joined.
+    combine : callable (list of these dicts in execution order, Options) -> (value, components)
+        With ``parts``: (their :class:`~libranas.core.scorecard.ProxyScore` by name, Options) instead.
+    components : component name to its axes (of :data:`libranas.core.scorecard.AXES`)
+    orientation : +1 if higher predicts a better network, else -1
+    parts : names of proxies whose values this one is made from; nothing is captured for it.
+    undefined_for : str
+        Where it has no value; the reason recorded with the NaN.
+    """
+
+    name: str
+    version: int
+    title: str
+    source: str
+    run: Pass
+    combine: Callable
+    captures: Captures | Callable[[Options], Captures] = field(default_factory=dict)
+    components: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    orientation: int = 1
+    parts: tuple[str, ...] = ()
+    undefined_for: str = ""
+
+    def captured(self, options: Options) -> Captures:
+        return self.captures(options) if callable(self.captures) else self.captures
+
+    def charged(self, options: Options) -> Pass:
+        """The pass whose cost is the proxy's: ``run``, unless the options have it run in another one."""
+        passes = [NEEDS[need][0] for need in self.captured(options)]
+        return self.run if self.parts or self.run in passes else passes[0]
+
+
+class Undefined(Exception):
+    """Raised by a reduce or combine where the proxy has no value for this network: the reason."""

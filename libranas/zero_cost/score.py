@@ -1,0 +1,142 @@
+"""Scores a network: runs each pass once and hands what it captures to all proxies that share the pass.
+
+The network is run by ``torch.func.functional_call`` on detached copies of its tensors: its weights,
+gradients, buffers and ``requires_grad`` flags are never touched. Modes, fused attention and the random
+state are put back afterwards, hooks are removed, and a hook of the user's own stays where it is.
+"""
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
+from libranas.zero_cost import registry as registry
+from libranas.zero_cost.meter import Meter
+from libranas.zero_cost.passes.run import Collected, Run
+from libranas.zero_cost.proxy import NEEDS, Pass, Undefined
+from libranas.zero_cost.registry import Options, Proxy
+
+
+def score(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    proxies: Iterable[str] | None = None,
+    seed: int = 0,
+    **options,
+) -> ScoreCard:
+    """Zero-cost proxies of any network, on the device that it is on.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a batch of images and returns logits (B, K). Left exactly as it was.
+    inputs : float tensor, shape (B, C, H, W)
+        Normalised images. Class-balanced batches give the least noise.
+    targets : int64 tensor, shape (B,)
+        Their classes.
+    proxies : names, optional
+        Default: all (:func:`libranas.list_proxies`).
+    seed : int
+        Of everything random: noise images, random signs, redrawn weights, chosen units.
+    **options
+        See :class:`libranas.zero_cost.registry.Options`.
+
+    Returns
+    -------
+    ScoreCard
+        Values, components in execution order with layer names, seconds and peak bytes a pass, warnings. A
+        proxy that is undefined for this network is NaN with the reason, never zero.
+
+    Raises
+    ------
+    LibranasError
+        For an unknown proxy, a layer type without a rule, a batch that does not fit the options, or a network
+        that does not fit in memory. Where images are independent of each other, a batch that does not fit
+        is run in parts, which gives the same values (with a warning).
+    ValueError
+        For an option or a batch that makes no sense.
+    """
+    if len(inputs) != len(targets):
+        raise ValueError(f"{len(inputs)} inputs but {len(targets)} targets")
+    settings = Options(**options)
+    names = registry.with_parts(registry.list_proxies() if proxies is None else proxies)
+    records = [registry.get(name) for name in names]
+    whole = [proxy for proxy in records if not proxy.parts]
+    collected = Collected(whole, settings)
+    passes: list[Pass] = []
+    for proxy in whole:
+        passes += [NEEDS[need][0] for need in collected.captures[proxy.name]]
+    device = next(model.parameters()).device
+    scores: dict[str, ProxyScore] = {}
+    costs: dict[str, PassCost] = {}
+    with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
+        # Tensors made in inference mode cannot be watched for changes: copies of them can.
+        inputs, targets = inputs.detach().to(device), targets.to(device)
+        inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
+        run = Run(model, inputs, targets, seed, settings, collected)
+        for pass_ in dict.fromkeys(map(run.actual, passes)):
+            with Meter(device) as meter:
+                run.capture(pass_)
+            costs[pass_.name] = PassCost(meter.seconds, meter.peak_bytes)
+        for proxy in [*whole, *(p for p in records if p.parts)]:
+            scores[proxy.name] = _finish(proxy, run, scores, costs)
+    if run.parts > 1:
+        run.warnings.append(f"the batch did not fit in memory at once and was run in {run.parts} parts")
+    return ScoreCard({name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded, tuple(run.warnings))
+
+
+def _finish(proxy: Proxy, run: Run, scores: dict[str, ProxyScore], costs: dict[str, PassCost]) -> ProxyScore:
+    """The value of a proxy from what its places were reduced to, with a reason where it is not finite."""
+    name = run.actual(proxy.charged(run.options)).name
+    seconds = costs[name].seconds
+    try:
+        if proxy.parts:
+            failed = next((scores[part] for part in proxy.parts if scores[part].reason), None)
+            if failed is not None:
+                raise Undefined(failed.reason)
+            value, components = proxy.combine({part: scores[part] for part in proxy.parts}, run.options)
+        else:
+            value, components = proxy.combine(run.collected.of(proxy, run.watched()), run.options)
+    except Undefined as reason:
+        return ProxyScore(float("nan"), str(reason), {}, name, seconds)
+    components = {
+        key: _on_whole_axes(np.asarray(numbers, dtype=np.float64), proxy.components[key], run)
+        for key, numbers in components.items()
+    }
+    reason = "" if np.isfinite(value) else "overflow or singular: the value is not finite"
+    return ProxyScore(float(value), reason, components, name, seconds)
+
+
+def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], run: Run) -> np.ndarray:
+    """A component of the watched places as one of all places, NaN elsewhere."""
+    watched = run.watched()
+    places: list[Axis] = [run.axes[axis] for axis in axes]
+    shape = tuple(len(axis.names) for axis in places)
+    if numbers.shape == shape:
+        return numbers
+    whole = np.full(shape, np.nan)
+    index = [np.flatnonzero(np.isin(axis.names, watched[name])) for name, axis in zip(axes, places, strict=True)]
+    whole[np.ix_(*index)] = numbers
+    return whole
+
+
+@contextmanager
+def _isolated(model: nn.Module, device: torch.device):
+    """Full precision, whatever the caller has set; put back modes and the random state, whatever happens."""
+    training = {m: m.training for m in model.modules()}
+    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.autocast(device.type, enabled=False):
+        try:
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.allow_tf32 = tf32
+            for m, mode in training.items():
+                m.training = mode
