@@ -28,9 +28,12 @@ def stage(snakemake):
     logging.raiseExceptions = False  # a log that a full disk does not take must not bury the message
     handlers = [logging.FileHandler(log_path, mode="w"), logging.StreamHandler(sys.stderr)]
     handlers[1].setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    root, log = logging.getLogger(), logging.getLogger("libranas")
+    root.setLevel(logging.INFO)
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    log = logging.getLogger("libranas")
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        root.addHandler(handler)
     try:
         take_gpus(snakemake.resources.get("gpu", 0))
         yield log
@@ -46,6 +49,10 @@ def stage(snakemake):
     except Exception:
         log.exception("%s failed; this looks like a fault of libranas, not of your input", snakemake.rule)
         sys.exit(1)
+    finally:
+        for handler in handlers:  # the process may run other stages
+            root.removeHandler(handler)
+            handler.close()
 
 
 def space_of(snakemake, manifest: dict):
