@@ -11,7 +11,8 @@ from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.networks import build
 from libranas.spaces import Space
-from libranas.training.short_recipe import ImageSet, Recipe, accuracy
+from libranas.training.recipe import ShortRecipe
+from libranas.training.short_recipe import ImageSet, accuracy
 from libranas.training.short_training import fit
 
 
@@ -20,7 +21,7 @@ def train_each(
     archs: Sequence[Arch],
     train: ImageSet,
     val: ImageSet,
-    recipe: Recipe,
+    recipe: ShortRecipe,
     seeds: Sequence[int],
     seed: int,
     log_path: Path,

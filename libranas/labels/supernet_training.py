@@ -11,14 +11,15 @@ from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.labels.supernet import Supernet
 from libranas.spaces import Space
-from libranas.training.short_recipe import ImageSet, Recipe, accuracy
+from libranas.training.recipe import ShortRecipe
+from libranas.training.short_recipe import ImageSet, accuracy
 from libranas.training.short_training import fit
 
 
 def train_supernet(
     space: Space,
     train: ImageSet,
-    recipe: Recipe,
+    recipe: ShortRecipe,
     seed: int,
     checkpoint: Path,
     key: str,

@@ -24,32 +24,7 @@ from torchvision.transforms import v2
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of one training run (config sections ``train.recipe``, ``benchmark.recipe``, ...).
-
-    ``lr`` is the peak rate, reached after `warmup_epochs` from 1 % of it, then a cosine to `min_lr`.
-    ``crop_padding`` (pixels) and ``hflip`` are the augmentation every set can bear; ``randaugment`` is a
-    magnitude (0: off) as in torchvision's RandAugment; ``mixup`` and ``cutmix`` are timm's alphas.
-    """
-
-    epochs: int
-    batch_size: int = 64
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    weight_decay: float = 0.05
-    warmup_epochs: int = 1
-    label_smoothing: float = 0.1
-    drop_path: float = 0.0
-    clip_grad: float | None = 1.0
-    crop_padding: int = 0
-    hflip: bool = False
-    randaugment: int = 0
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+from libranas.training.recipe import ShortRecipe
 
 
 @dataclass(frozen=True)
@@ -81,7 +56,7 @@ class ImageSet:
         return (x - mean) / std
 
 
-def _augmentation(recipe: Recipe, size: int) -> Callable | None:
+def _augmentation(recipe: ShortRecipe, size: int) -> Callable | None:
     steps = []
     if recipe.crop_padding:
         steps.append(v2.RandomCrop(size, padding=recipe.crop_padding))
@@ -107,7 +82,7 @@ class Trainer:
         Master seed of this run; orders images and draws augmentation, mixup and drop-path.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, data: ImageSet, seed: int, device="cpu"):
+    def __init__(self, model: nn.Module, recipe: ShortRecipe, data: ImageSet, seed: int, device="cpu"):
         self.model, self.recipe, self.data, self.seed, self.device = model, recipe, data, seed, device
         self.optimizer = create_optimizer_v2(
             model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay, filter_bias_and_bn=True

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from libranas.core.files import atomic_path
-from libranas.training.short_recipe import ImageSet, Recipe, Trainer, accuracy
+from libranas.training.recipe import ShortRecipe
+from libranas.training.short_recipe import ImageSet, Trainer, accuracy
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -33,7 +34,7 @@ def fit(
     model: nn.Module,
     train: ImageSet,
     val: ImageSet | None,
-    recipe: Recipe,
+    recipe: ShortRecipe,
     seed: int,
     device: str = "cpu",
     checkpoint: str | os.PathLike | None = None,

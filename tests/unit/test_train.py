@@ -15,13 +15,14 @@ from libranas.labels.supernet_training import inherit, train_supernet
 from libranas.networks import build
 from libranas.networks.device import pick_device
 from libranas.spaces import AutoFormerSpace
-from libranas.training.short_recipe import ImageSet, Recipe, Trainer, accuracy
+from libranas.training.recipe import ShortRecipe
+from libranas.training.short_recipe import ImageSet, Trainer, accuracy
 from libranas.training.short_training import fit, load_checkpoint, save_checkpoint, save_weights
 
 SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
 ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))
 #: Everything that draws random numbers is on.
-RECIPE = Recipe(
+RECIPE = ShortRecipe(
     epochs=4,
     batch_size=12,
     lr=3e-3,
@@ -136,7 +137,7 @@ def test_another_seed_is_another_training():
 
 def test_it_learns():
     net = network(0.0)
-    history = fit(net, images(200), images(80, seed=1), Recipe(epochs=6, batch_size=20, lr=1e-2), 1)
+    history = fit(net, images(200), images(80, seed=1), ShortRecipe(epochs=6, batch_size=20, lr=1e-2), 1)
     assert history[-1]["loss"] < history[0]["loss"] and history[-1]["val_accuracy"] > 0.9
     assert accuracy(net.eval(), images(80, seed=1), batch_size=7) == history[-1]["val_accuracy"]
 
@@ -150,7 +151,7 @@ def test_a_loss_that_is_not_finite_is_an_error():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_end():
-    recipe = Recipe(epochs=6, batch_size=10, lr=1e-2, min_lr=1e-4, warmup_epochs=2)
+    recipe = ShortRecipe(epochs=6, batch_size=10, lr=1e-2, min_lr=1e-4, warmup_epochs=2)
     trainer = Trainer(network(), recipe, images(), 1)
     assert trainer.steps_per_epoch == 4
     rates = []
@@ -176,7 +177,7 @@ def test_a_set_smaller_than_a_batch():
 
 def test_images_are_mixed_in_pairs():
     """An odd batch is made even; it is not silently trained on unmixed."""
-    trainer = Trainer(network(), Recipe(epochs=1, batch_size=7, mixup=1.0), images(), 1)
+    trainer = Trainer(network(), ShortRecipe(epochs=1, batch_size=7, mixup=1.0), images(), 1)
     batches = list(trainer._batches(0))
     assert [len(x) for x, _ in batches] == [6] * 6
     assert all(y.shape == (6, 4) and y.is_floating_point() for _, y in batches)
@@ -188,7 +189,7 @@ def test_images_are_normalised_by_channel():
 
 
 def test_recipes_without_augmentation_train_on_the_images_themselves():
-    trainer = Trainer(network(), Recipe(epochs=1, batch_size=10), images(), 1)
+    trainer = Trainer(network(), ShortRecipe(epochs=1, batch_size=10), images(), 1)
     assert trainer.augment is None and trainer.mixup is None
     seen = torch.cat([x for x, _ in trainer._batches(0)])
     expected = images().normalised(images().images_NCHW, "cpu")
@@ -197,7 +198,7 @@ def test_recipes_without_augmentation_train_on_the_images_themselves():
 
 
 def test_every_setting_of_a_recipe_changes_the_training():
-    base = Recipe(epochs=2, batch_size=10, drop_path=0.0)
+    base = ShortRecipe(epochs=2, batch_size=10, drop_path=0.0)
     other = {
         "epochs": 3,
         "batch_size": 20,
@@ -215,7 +216,7 @@ def test_every_setting_of_a_recipe_changes_the_training():
         "cutmix": 0.5,
         "drop_path": 0.9,
     }
-    assert other.keys() == {f.name for f in fields(Recipe)}
+    assert other.keys() == {f.name for f in fields(ShortRecipe)}
 
     def trained(recipe):
         net = network(recipe.drop_path)
