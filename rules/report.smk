@@ -30,16 +30,12 @@ rule report:
         proxies=rules.libra.output.proxies,
         parts=rules.libra.output.parts,
     output:
-        html=out("report.html"),
+        html=out("report"),
     log:
-        out("logs/report.log"),
+        log_of("report"),
     benchmark:
-        out("times/report.tsv")
+        times_of("report")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("report"),
         config=config,

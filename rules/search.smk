@@ -1,5 +1,9 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
 SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
+SCORED = {"score": "options proxies", "layers": "psi", "benchmark": "method"}
+
+
+ruleorder: prune > search
 
 
 rule search:
@@ -13,13 +17,11 @@ rule search:
         choice=rules.libra.output.choice,
         latency=LATENCY,
     output:
-        history=out("search/{strategy}.csv"),
+        history=out("history"),
     log:
-        out("logs/search/{strategy}.log"),
+        log_of("search/{strategy}"),
     benchmark:
-        out("times/search/{strategy}.tsv")
-    wildcard_constraints:
-        strategy="evolution|ageing|nsga2|random|params",
+        times_of("search/{strategy}")
     threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
     resources:
         mem_mb=grows(3000),
@@ -27,15 +29,7 @@ rule search:
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
-        space=config["space"],
-        budget=config["budget"],
-        search=SETTINGS,
-        options=config["score"]["options"],
-        proxies=config["score"]["proxies"],
-        psi=config["layers"]["psi"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("search/{strategy}.jsonl"),
+        config=part("space budget seed device", **SCORED) | {"search": SETTINGS},
     script:
         "../scripts/search.py"
 
@@ -44,27 +38,18 @@ rule prune:
     input:
         **rules.search.input,
     output:
-        history=out("search/pruning.csv"),
+        history=out("history", strategy="pruning"),
     log:
-        out("logs/search/pruning.log"),
+        log_of("search/pruning"),
     benchmark:
-        out("times/search/pruning.tsv")
-    threads: 1
+        times_of("search/pruning")
     resources:
         mem_mb=grows(4000),
         runtime=grows(1440),
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
-        space=config["space"],
-        search={"seeds": config["search"]["seeds"]},
-        pruning=config["search"]["pruning"],
-        options=config["score"]["options"],
-        proxies=config["score"]["proxies"],
-        psi=config["layers"]["psi"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("search/pruning.jsonl"),
+        config=part("space seed device", search="seeds pruning", **SCORED),
     script:
         "../scripts/prune.py"
 
@@ -76,11 +61,11 @@ rule select:
         latency=LATENCY,
         reference=REFERENCE or [],
     output:
-        selected=out("search/selected.json"),
+        selected=out("selected"),
     log:
-        out("logs/select.log"),
+        log_of("select"),
     benchmark:
-        out("times/select.tsv")
+        times_of("select")
     localrule: not LATENCY  # those of the chosen networks are measured
     threads: alone(config["latency"]["threads"]) if LATENCY else 1
     resources:
@@ -88,13 +73,7 @@ rule select:
         runtime=grows(10),
     params:
         version=stage_version("search"),
-        space=config["space"],
-        budget=config["budget"],
-        seed=config["seed"],
+        config=part("space budget seed latency device", search="winner objectives"),
         strategies=STRATEGIES,
-        winner=config["search"]["winner"],
-        objectives=config["search"]["objectives"],
-        latency=config["latency"],
-        device=config["device"],
     script:
         "../scripts/select_networks.py"

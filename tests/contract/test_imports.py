@@ -132,19 +132,19 @@ def test_the_promised_names_exist():
         _ = libranas.nothing_such
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("[!_]*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted({*(ROOT / "scripts").glob("[!_]*.py")} - {ROOT / "scripts/mock_snakemake.py"}))
 def test_scripts_are_thin(path):
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 50, f"{path.name} has {len(lines)} lines: move work into the package"
+    assert len(lines) <= 14, f"{path.name} has {len(lines)} lines: move work into the package"
     tree = ast.parse("\n".join(lines))
     assert not [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
 
 
 def test_scripts_and_rules_are_one_to_one():
     """Every script is run by a rule, and every script that a rule names exists."""
-    rules = "\n".join(p.read_text(encoding="utf-8") for p in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
-    for path in (ROOT / "scripts").glob("[!_]*.py"):
-        assert f"{path.name}" in rules, f"no rule runs scripts/{path.name}"
+    rules = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "rules").glob("*.smk"))
+    scripts = {path.name for path in (ROOT / "scripts").glob("[!_]*.py")} - {"mock_snakemake.py"}
+    assert scripts == set(re.findall(r"scripts/(\w+\.py)", rules))
 
 
 def test_the_picture_of_the_architecture_shows_the_floors():

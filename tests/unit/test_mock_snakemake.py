@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from mock_snakemake import mock_snakemake, run_script
+from mock_snakemake import mock_snakemake, run_script  # noqa: E402
 
 TINY = ROOT / "tests/workflow/tiny.yaml"
 
