@@ -81,7 +81,7 @@ def export(run: RunFolder, strategies: Sequence[str]) -> None:
     entry, winner = read_json(run.path("selected"))["winner"], summary["roles"]["winner"]
     recipe = make_recipe(config["train"]["recipe"])
     best, test, arch = winner["best_seed"], winner["test_accuracy"], Arch.from_json(entry["architecture"])
-    model = build(space, arch, seed=0)
+    model = build(space, arch, seed=0, timm=True)
     model.load_state_dict(load_file(run.path("weights", role="winner", seed=best)))
     card = model_card(
         f"{config['run']}: winner",
