@@ -30,3 +30,8 @@ def with_parts(names) -> list[str]:
             get(part)
             ordered[part] = None
     return list(ordered)
+
+
+def versions(names) -> dict[str, int]:
+    """Versions of all that the values of `names` depend on: the proxies, each composite one preceded by its parts."""
+    return {name: get(name).version for name in with_parts(names)}

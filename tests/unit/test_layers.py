@@ -15,6 +15,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.scorecard import Axis, ProxyScore, ScoreCard
 from libranas.scores import layer_window as layers
 from libranas.scores.layer_window import LayerWindow, WindowChoice
+from libranas.zero_cost import lswag
 
 NAN = float("nan")
 SEEDS = (0, 1)
@@ -89,7 +90,7 @@ def curve_of(*mean) -> pd.DataFrame:
 def test_bins_are_exact_where_floating_point_is_not(bins):
     for L in range(1, 301):
         exact = [bins * l // L for l in range(L)]
-        assert layers.depth_bin([l / L for l in range(L)], bins).tolist() == exact
+        assert lswag.depth_bin([l / L for l in range(L)], bins).tolist() == exact
 
 
 def test_a_mask_takes_both_end_bins():
@@ -274,7 +275,8 @@ def test_a_lambda_that_is_not_positive_is_a_warning():
     out = layers.apply_window(scores_of(NETS, negative), ALL)
     (warning,) = out.warnings
     assert "Lambda is not positive for 4 of 4 networks" in warning
-    assert (out.proxies["lswag"].value_AS < 0).all()
+    assert np.isnan(out.proxies["lswag"].value_AS).all()
+    assert (out.proxies["lswag"].reason_AS == lswag.NOT_POSITIVE).all()
 
 
 def test_a_dead_layer_adds_nothing_and_a_failed_network_stays_failed():

@@ -5,11 +5,12 @@ The primary blocks of a vision transformer are its residual stream after every a
 MLP. Written from the paper; no code of the authors was used.
 """
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
 from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined

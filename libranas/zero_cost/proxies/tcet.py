@@ -1,9 +1,10 @@
 """T-CET."""
 
+from __future__ import annotations
+
 import math
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Activation, Gradient, Saliency
 from libranas.zero_cost.proxies.common import log_determinant, numbers
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
