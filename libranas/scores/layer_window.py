@@ -23,20 +23,7 @@ from libranas.core.scorecard import Axis
 from libranas.core.stats import finite_mean
 from libranas.scores import ProxyTable, Scores
 from libranas.zero_cost import lswag
-from libranas.zero_cost.lswag import PSI_RANGES, LayerWindow, depth_bin
-
-__all__ = [
-    "COMPONENTS",
-    "PSI_RANGES",
-    "RULES",
-    "LayerWindow",
-    "WindowChoice",
-    "apply_window",
-    "choose_window",
-    "curve",
-    "table",
-    "whole_and_windowed",
-]
+from libranas.zero_cost.lswag import LayerWindow, depth_bin
 
 #: Components that this module looks at.
 COMPONENTS = lswag.COMPONENTS
@@ -164,81 +151,71 @@ def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, in
     return WindowChoice(LayerWindow(lo, hi, len(curve)), rule, peak, median, mad, threshold)
 
 
-def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window") -> Scores:
-    """`scores` with ``lswag_lambda``, ``lswag_psi`` and their product ``lswag`` restricted to `window`.
+def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window") -> tuple[Scores, np.ndarray]:
+    """Restrict ``lswag_lambda``, ``lswag_psi`` and their product ``lswag`` to a layer window.
 
     The options that the scores were made with, which are in their provenance, apply as on the score cards. A value
-    stays NaN, with the reason, where the network's own value is not finite or no layer is left. The product is NaN
-    where Lambda is not positive, which is also a warning.
+    stays NaN, with the reason, where the network's own value is not finite or no layer is left.
 
     Parameters
     ----------
-    psi_range : which activation layers Psi counts
-        See :meth:`libranas.zero_cost.lswag.LayerWindow.psi_mask`; networks that have none there become a warning.
+    psi_range : which activation layers Psi counts, see :meth:`libranas.zero_cost.lswag.LayerWindow.psi_mask`
+
+    Returns
+    -------
+    The scores; and how many networks each of :data:`WARNINGS` concerns, an array of their length
     """
-    windowed, from_first, reversed_ = _windowed(scores, window, psi_range)
-    warnings = _warnings(from_first, reversed_, len(scores.archs))
-    return replace(windowed, warnings=tuple(sorted({*scores.warnings, *warnings})))
-
-
-def _windowed(scores: Scores, window: LayerWindow, psi_range: str) -> tuple[Scores, int, int]:
-    """`scores` in the window; networks whose Psi counts from the first layer, and those without a product."""
     tables = lambda_, psi = _table(scores, "lswag_lambda"), _table(scores, "lswag_psi")
     options = lswag.options_of(scores.provenance.get("conditions", {}))
     value_PAS, from_first = np.full((3, *lambda_.value_AS.shape), np.nan), 0
     for axes, rows in _by_axes(scores, "layer", "activation"):
         wholes = (_whole(table, axis, rows) for table, axis in zip(tables, axes, strict=True))
-        found = lswag.in_window(*wholes, window, psi_range, options)
-        value_PAS[:, rows] = found[:3]
-        from_first += len(rows) * found.from_first
-    reasons = [f"no {what} the layer window {window}" for what in ("usable weight layer in", "activation layer up to")]
-    lambda_ = _replaced(lambda_, value_PAS[0], np.where(np.isfinite(lambda_.value_AS), reasons[0], lambda_.reason_AS))
-    psi = _replaced(psi, value_PAS[1], np.where(np.isfinite(psi.value_AS), reasons[1], psi.reason_AS))
+        value_PAS[:, rows], instead = lswag.in_window(*wholes, window, psi_range, options)
+        from_first += len(rows) * instead
+    lambda_ = _replaced(lambda_, value_PAS[0], f"no usable weight layer in the layer window {window}")
+    psi = _replaced(psi, value_PAS[1], f"no activation layer up to the end of the layer window {window}")
     product = scores.proxies.get("lswag", replace(lambda_, components={}, equation="Lambda x Psi (Eq. 1)"))
     reason_AS = np.where(lambda_.reason_AS != "", lambda_.reason_AS, psi.reason_AS)
     undefined_AS = (reason_AS == "") & ~np.isfinite(value_PAS[2])
-    product = _replaced(product, value_PAS[2], np.where(undefined_AS, lswag.NOT_POSITIVE, reason_AS))
-    new = {"lswag_lambda": lambda_, "lswag_psi": psi, "lswag": product}
+    product = replace(
+        product, value_AS=value_PAS[2], reason_AS=np.where(undefined_AS, lswag.NOT_POSITIVE, reason_AS).astype(object)
+    )
+    new = {"lswag": product, "lswag_lambda": lambda_, "lswag_psi": psi}
     windowed = replace(
         scores,
         proxies=dict(sorted({**scores.proxies, **new}.items())),
         provenance={**scores.provenance, "layer_window": {**asdict(window), "psi_range": psi_range}},
     )
-    return windowed, from_first, int(undefined_AS.any(1).sum())
+    return windowed, np.array([from_first, undefined_AS.any(1).sum()])
 
 
-def _warnings(from_first: int, reversed_: int, total: int) -> list[str]:
-    warnings = []
-    if from_first:
-        warnings.append(
-            f"Psi is counted from the first activation layer to the end of the layer window for {from_first} "
-            f"of {total} networks: they have no activation layer inside it."
-        )
-    if reversed_:
-        warnings.append(
-            f"Lambda is not positive for {reversed_} of {total} networks: there L-SWAG = Lambda x Psi would fall "
-            "as Psi grows, so it is undefined (gradient scale, or too few layers)."
-        )
-    return warnings
+#: What :func:`apply_window` counts.
+WARNINGS = (
+    "Psi is counted from the first activation layer to the end of the layer window for {} of {} networks: they have "
+    "no activation layer inside it.",
+    "Lambda is not positive for {} of {} networks: there L-SWAG = Lambda x Psi would fall as Psi grows, so it is "
+    "undefined (gradient scale, or too few layers).",
+)
 
 
 def table(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
     """:func:`libranas.scores.frame` with the three L-SWAG columns restricted to `window`.
 
-    ``attrs["warnings"]`` are those of :func:`apply_window`.
+    ``attrs["warnings"]`` are those of the scores and the :data:`WARNINGS` that concern a network.
     """
-    warnings, counts = set(), np.zeros(3, int)
+    warnings, counts, total = set(), np.zeros(len(WARNINGS), int), 0
 
     def windowed() -> Iterator[Scores]:
-        nonlocal counts
+        nonlocal counts, total
         for part in store.many(scores):
-            inside, *unusual = _windowed(part, window, psi_range)
+            inside, of_part = apply_window(part, window, psi_range)
             warnings.update(part.warnings)
-            counts += [*unusual, len(part.archs)]
+            counts, total = counts + of_part, total + len(part.archs)
             yield inside
 
     out = store.frame(windowed())
-    out.attrs["warnings"] = sorted({*warnings, *_warnings(*map(int, counts))})
+    warnings |= {text.format(count, total) for text, count in zip(WARNINGS, counts, strict=True) if count}
+    out.attrs["warnings"] = sorted(warnings)
     return out
 
 
@@ -278,6 +255,7 @@ def _whole(table: ProxyTable, axis: Axis, rows: np.ndarray) -> lswag.Whole:
     return lswag.Whole(table.value_AS[rows], components, axis)
 
 
-def _replaced(old: ProxyTable, value_AS: np.ndarray, reason_AS: np.ndarray) -> ProxyTable:
-    """`old` with new values; `reason_AS` holds where they are not finite."""
+def _replaced(old: ProxyTable, value_AS: np.ndarray, reason: str) -> ProxyTable:
+    """`old` with new values; where it had failed it still has, and a new failure gets `reason`."""
+    reason_AS = np.where(np.isfinite(old.value_AS), reason, old.reason_AS)
     return replace(old, value_AS=value_AS, reason_AS=np.where(np.isfinite(value_AS), "", reason_AS).astype(object))

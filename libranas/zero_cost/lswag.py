@@ -155,23 +155,19 @@ class LayerWindow:
 
         Parameters
         ----------
-        psi_range : ``window``, ``from_first`` or ``all``
-            Activation layers in the window; those from the first to the end of the window, as Eq. 7 is printed; all.
+        psi_range : ``window`` (those in the window), ``from_first`` (from the first to the end of the window, as Eq. 7
+            is printed) or ``all``
 
         Returns
         -------
-        bool, same length as `depth`; and whether no activation layer lies in the range, so that those from the first
-        to the end of the window count instead
+        bool, same length as `depth`; and whether ``from_first`` takes the place of a ``window`` without any
         """
         if psi_range not in PSI_RANGES:
             raise LibranasError(f"Unknown range {psi_range!r} for Psi.", f"Known: {', '.join(PSI_RANGES)}.")
-        lo = self.lo if psi_range == "window" else 0
-        hi = self.bins - 1 if psi_range == "all" else self.hi
-        inside = LayerWindow(lo, hi, self.bins).mask(depth)
-        if inside.any():
-            return inside, False
-        inside = LayerWindow(0, hi, self.bins).mask(depth)
-        return inside, bool(inside.any())
+        inside, up_to_end = self.mask(depth), depth_bin(depth, self.bins) <= self.hi
+        instead = psi_range == "window" and not inside.any()
+        chosen = {"window": up_to_end if instead else inside, "from_first": up_to_end}
+        return chosen.get(psi_range, np.ones(len(depth), bool)), instead and bool(up_to_end.any())
 
 
 class Whole(NamedTuple):
@@ -182,30 +178,27 @@ class Whole(NamedTuple):
     axis: Axis
 
 
-class Windowed(NamedTuple):
-    """L-SWAG in a layer window: arrays (...), NaN where undefined. ``from_first``: see :meth:`LayerWindow.psi_mask`."""
-
-    lambda_: np.ndarray
-    psi: np.ndarray
-    product: np.ndarray
-    from_first: bool
-
-
-def in_window(lambda_: Whole, psi: Whole, window: LayerWindow, psi_range: str, options: Options) -> Windowed:
+def in_window(
+    lambda_: Whole, psi: Whole, window: LayerWindow, psi_range: str, options: Options
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], bool]:
     """Restrict L-SWAG to a layer window. A part that failed for the whole network keeps its value.
 
     Parameters
     ----------
     psi_range : see :meth:`LayerWindow.psi_mask`
     options : those that the components were made with
+
+    Returns
+    -------
+    Lambda, Psi and the product, each (...,), NaN where undefined; and the second result of :meth:`LayerWindow.psi_mask`
     """
     inside_L = window.mask(lambda_.axis.depth)
     inside_M, from_first = window.psi_mask(psi.axis.depth, psi_range)
     lambda_in = lambda_of(lambda_.components, lambda_.axis.names, options, inside_L)
     lambda_in = np.where(np.isfinite(lambda_.value), lambda_in, lambda_.value)
     psi_in = np.where(np.isfinite(psi.value), psi_of(psi.components, options, inside_M), psi.value)
-    layers = layers_looked_at(lambda_.components, inside_L)
-    return Windowed(lambda_in, psi_in, product(lambda_in, psi_in, layers, options), from_first)
+    both = product(lambda_in, psi_in, layers_looked_at(lambda_.components, inside_L), options)
+    return (lambda_in, psi_in, both), from_first
 
 
 def card_in_window(card: ScoreCard, window: LayerWindow, psi_range: str, options: Options) -> dict[str, float]:
@@ -213,7 +206,8 @@ def card_in_window(card: ScoreCard, window: LayerWindow, psi_range: str, options
     values = {name: score.value for name, score in card.scores.items()}
     if "lswag_lambda" in values and "lswag_psi" in values:
         wholes = _of_card(card, "lswag_lambda", "layer"), _of_card(card, "lswag_psi", "activation")
-        values |= dict(zip(NAMES, map(float, in_window(*wholes, window, psi_range, options)[:3]), strict=True))
+        found, _ = in_window(*wholes, window, psi_range, options)
+        values |= dict(zip(NAMES, map(float, found), strict=True))
     return values
 
 

@@ -47,6 +47,7 @@ from libranas.spaces.file_formats import yaml_text
 from libranas.training.recipe import make_recipe
 from libranas.training.short_recipe import ImageSet, Recipe
 from libranas.training.train_and_test import train_and_test
+from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
 from libranas.zero_cost.scorer import Scorer
@@ -162,7 +163,7 @@ def read_layers(folder: Path) -> dict:
         choice = layers.choose_window(curve, rule)
         results[rule] = {
             "window": [choice.window.lo, choice.window.hi],
-            **{psi: layers.table(scores, choice.window, psi).to_dict("list") for psi in layers.PSI_RANGES},
+            **{psi: layers.table(scores, choice.window, psi).to_dict("list") for psi in lswag.PSI_RANGES},
         }
     return results
 

@@ -80,14 +80,14 @@ def test_card_table_and_search_agree(batch, options, tmp_path):
     cards = {(arch.id, s): scorer.card(arch, s, lswag.NAMES) for arch in ARCHS for s in SEEDS}
     store.write(tmp_path / "s.h5", gather(scorer, ARCHS, SEEDS, cards, lswag.NAMES, {}))
     scores = store.read(tmp_path / "s.h5")
-    for psi_range in layers.PSI_RANGES:
-        whole = layers.apply_window(scores, ALL, psi_range)
+    for psi_range in lswag.PSI_RANGES:
+        whole, _ = layers.apply_window(scores, ALL, psi_range)
         for name in lswag.NAMES:
             on_cards = [[cards[arch.id, s][name] for s in SEEDS] for arch in ARCHS]
             np.testing.assert_array_equal(whole.proxies[name].value_AS, on_cards, err_msg=name)
             assert np.isfinite(on_cards).all()
     for lo, hi in ((0, 1), (1, 2), (2, 3), (3, 3)):
-        for psi_range in layers.PSI_RANGES:
+        for psi_range in lswag.PSI_RANGES:
             window = LayerWindow(lo, hi, 4)
             table = layers.table(scores, window, psi_range)
             for arch in ARCHS:

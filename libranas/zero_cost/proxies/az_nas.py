@@ -5,8 +5,6 @@ The primary blocks of a vision transformer are its residual stream after every a
 MLP. Written from the paper; no code of the authors was used.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """DSS-indicator (Zhou et al., TF-TAS, CVPR 2022)."""
 
-from __future__ import annotations
-
 import math
 
 from libranas.core.lazy import torch

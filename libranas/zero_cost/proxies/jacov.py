@@ -1,7 +1,5 @@
 """jacov (Mellor et al., 2020)."""
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import InputGradient
 from libranas.zero_cost.proxies.common import CONSTANT_ROW, K, correlation, only_value

@@ -3,8 +3,6 @@
 The components are combined by :mod:`libranas.zero_cost.lswag`.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

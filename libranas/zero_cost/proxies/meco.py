@@ -3,8 +3,6 @@
 Legend: C rows of a feature map (channels, or tokens as the released code has them), X columns.
 """
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Maps
 from libranas.zero_cost.proxies.common import correlation, only_value

@@ -1,7 +1,5 @@
 """Size: #params, MACs and norm of the weights. No forward values, no data; the baselines to beat."""
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Weight
 from libranas.zero_cost.proxies.common import sum_over_layers

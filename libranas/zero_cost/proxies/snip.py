@@ -1,7 +1,5 @@
 """SNIP, plain and the gradient norm (Abdelfattah et al., Zero-cost proxies, ICLR 2021)."""
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.proxies.common import sum_over_layers, total

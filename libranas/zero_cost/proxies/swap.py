@@ -1,7 +1,5 @@
 """SWAP-Score, also regularised (Peng et al., ICLR 2024)."""
 
-from __future__ import annotations
-
 import math
 
 from libranas.core.lazy import torch

@@ -1,7 +1,5 @@
 """SynFlow (Tanaka et al., NeurIPS 2020)."""
 
-from __future__ import annotations
-
 import math
 
 from libranas.core.lazy import torch

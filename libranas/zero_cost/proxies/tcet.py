@@ -1,7 +1,5 @@
 """T-CET."""
 
-from __future__ import annotations
-
 import math
 
 from libranas.core.lazy import torch

@@ -1,7 +1,5 @@
 """TE-NAS (Chen et al., ICLR 2021): condition number of the tangent kernel, and number of linear regions."""
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import TangentKernel
 from libranas.zero_cost.proxies.common import only_value

@@ -1,7 +1,5 @@
 """Zen-score: how much a feature map moves with its image, in networks with Gaussian weights; no labels."""
 
-from __future__ import annotations
-
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Perturbation
 from libranas.zero_cost.options import Options
