@@ -32,6 +32,6 @@ def with_parts(names) -> list[str]:
     return list(ordered)
 
 
-def versions(names) -> dict[str, int]:
-    """Versions of all that the values of `names` depend on: the proxies, each composite one preceded by its parts."""
-    return {name: get(name).version for name in with_parts(names)}
+def versions(names) -> list[str]:
+    """Names and versions of all that the values of `names` depend on: the proxies, and the parts of composite ones."""
+    return [f"{name} {get(name).version}" for name in with_parts(names)]

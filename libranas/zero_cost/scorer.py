@@ -68,7 +68,7 @@ class Scorer:
     def keys(self, names: Iterable[str]) -> dict[str, str]:
         """Proxy to a name for everything that its value depends on besides the network, versions included."""
         libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
-        return {name: digest(self.conditions, libraries, name, *proxies.versions([name]).values()) for name in names}
+        return {name: digest(self.conditions, libraries, name, proxies.versions([name])) for name in names}
 
     def card(self, arch: Arch, seed_index: int, names: Iterable[str]) -> ScoreCard:
         """Score one architecture and one of its initialisations with all of `names`."""
