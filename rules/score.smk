@@ -1,4 +1,7 @@
 # Untrained networks -> zero-cost scores; then the label-free window of layers.
+from libranas.zero_cost.registry import versions
+
+
 rule score:
     input:
         manifest=rules.prepare.output.manifest,
@@ -15,6 +18,7 @@ rule score:
         runtime=grows(240),
     params:
         version=stage_version("score"),
+        proxy_versions=versions(config["score"]["proxies"]),
         config=part("space seed device", score="seeds proxies options"),
     script:
         "../scripts/score.py"

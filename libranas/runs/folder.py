@@ -13,8 +13,9 @@ from libranas.core.arch import Arch
 from libranas.core.files import read_json
 from libranas.core.provenance import digest, stage_version
 from libranas.latency.table import LatencyTable
-from libranas.scores.layer_window import LayerWindow, WindowChoice
+from libranas.scores.layer_window import WindowChoice
 from libranas.spaces import Budget, Space, make_space
+from libranas.zero_cost.lswag import LayerWindow
 
 #: Name of a file to its path in the folder; braces hold what one of several jobs is about.
 FILES = {
@@ -160,11 +161,11 @@ class RunFolder:
         return tuple(ImageSet.from_arrays(*load_split(self.path("images"), name), self.manifest) for name in names)
 
     def scorer(self):
-        """Return the :class:`libranas.scores.scorer.Scorer` of the run's calibration batch, on its device."""
+        """Return the :class:`libranas.zero_cost.scorer.Scorer` of the run's calibration batch, on its device."""
         import torch
 
         from libranas.data.reading import load_calibration
-        from libranas.scores.scorer import Scorer
+        from libranas.zero_cost.scorer import Scorer
 
         batch = (torch.from_numpy(a).to(self.device) for a in load_calibration(self.path("calibration")))
         sha256, options = self.manifest["calibration"]["sha256"], self.config["score"]["options"]

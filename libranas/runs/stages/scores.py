@@ -13,7 +13,7 @@ log = logging.getLogger("libranas")
 
 def score(run: RunFolder, shard: int) -> None:
     """Score one shard of the sample with all proxies and several initialisations."""
-    from libranas.scores.scorer import score_shard
+    from libranas.scores.shard import score_shard
 
     settings, kept = run.config["score"], run.state(f"score/{shard}.jsonl")
     scores = score_shard(run.scorer(), run.archs(shard), settings["seeds"], settings["proxies"], kept, progress)

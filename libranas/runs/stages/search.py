@@ -32,7 +32,7 @@ def libra(run: RunFolder) -> None:
     write_json(run.path("choice"), verdict.choice)
     write_text(run.path("methods"), verdict.methods.to_csv(index=False))
     write_text(run.path("proxies"), verdict.proxies.to_csv(index=False))
-    parts = layers.parts(store.Blocks(run.path("scores"), layers.COMPONENTS), run.window, config["layers"]["psi"])
+    parts = layers.whole_and_windowed(store.Blocks(run.path("scores"), layers.COMPONENTS), run.window, config["layers"]["psi"])
     params = sample.params_A.loc[accuracy.index]
     parts = table3(parts, accuracy, params, config["benchmark"]["paper"], config["seed"])
     write_text(run.path("parts"), parts.to_csv(index=False))
@@ -83,7 +83,7 @@ def prune(run: RunFolder) -> None:
     supernets = SupernetScorer.like(fitness.scorer, *(settings[k] for k in ("width", "layers", "images")))
     names = ["lswag"] if settings["fitness"] == "lswag" else run.choice["proxies"]
     winner, scored = prune(
-        lambda supernet: supernets.table(supernet, range(seeds), names, run.window, psi)[names],
+        lambda supernet: supernets.windowed_scores(supernet, range(seeds), names, run.window, psi),
         run.state("search/pruning.jsonl"),
         run.key("prune", supernets.conditions, names, seeds, run.window, psi),
         progress,

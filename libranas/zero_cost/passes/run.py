@@ -685,7 +685,7 @@ class Run:
             for handle in handles:
                 handle.remove()
         if maps:
-            self.collected.give("maps", "", Maps(maps, stream_seed(self.seed, "meco")))
+            self.collected.give("maps", "", Maps(maps))
 
     # -- gaussian ----------------------------------------------------------------------------------------
 
