@@ -10,7 +10,7 @@ with stage(snakemake) as log:
     from libranas.core.files import read_json, write_text
     from libranas.core.progress import progress
     from libranas.core.provenance import digest
-    from libranas.labels.supernet_training import inherit, train_supernet
+    from libranas.labels.supernet import inherit, train_supernet
     from libranas.networks.device import pick_device
     from libranas.training.recipe import ShortRecipe
 

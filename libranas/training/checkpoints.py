@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -78,10 +79,14 @@ class Checkpoints:
             )
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        for path in self.folder.glob("step-*"):
-            path.unlink(missing_ok=True)
+    def newest_of(self, belongs: Callable[[dict], bool]) -> tuple[Path, dict] | None:
+        """The newest checkpoint if its state `belongs` to this run; else all are removed."""
+        found = self.newest()
+        if found and not belongs(found[1]):
+            for path in self.folder.glob("step-*"):
+                path.unlink(missing_ok=True)
+            return None
+        return found
 
 
 def _step(path: Path) -> int:

@@ -75,6 +75,10 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def mean(self, value: torch.Tensor) -> float:
+        """The mean of a number over the processes."""
+        return self.total(value.clone()).item() / self.size
+
     def first_does(self, work: Callable):
         """What `work` (small, JSON-like) returns in the first process, in all; a LibranasError reaches all too."""
         if self.size == 1:

@@ -13,7 +13,7 @@ from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator
 
 from libranas.training.distributed import World
-from libranas.training.images import Images
+from libranas.training.images import Images, ImageSet
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,14 @@ def real_accuracy(result: Evaluation, images: Images) -> dict | None:
             hits.append([best[0] in known, any(k in known for k in best)])
     top1, top5 = np.mean(hits, axis=0)
     return {"images": len(hits), "top1": float(top1), "top5": float(top5)}
+
+
+@torch.inference_mode()
+def accuracy(forward: Callable, data: ImageSet, device="cpu", batch_size: int = 512) -> float:
+    """Top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
+    correct = 0
+    for start in range(0, len(data), batch_size):
+        inputs = data.normalised(data.images_NCHW[start : start + batch_size], device)
+        predicted = forward(inputs).argmax(1).cpu()
+        correct += (predicted == data.labels_N[start : start + batch_size]).sum().item()
+    return correct / len(data)

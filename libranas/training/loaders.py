@@ -7,11 +7,9 @@ worker processes or on how a batch is divided among processes.
 Legend: N images, B batch, C channels, S side.
 """
 
-import random
 import signal
 from functools import partial
 
-import numpy as np
 import torch
 from timm.data.loader import PrefetchLoader
 from torch.utils.data import DataLoader, Dataset
@@ -21,20 +19,9 @@ from libranas.core.progress import SIGNALS
 from libranas.training.bad_images import BadImages
 from libranas.training.images import Images
 from libranas.training.order import Batches
+from libranas.training.randomness import seed_everything
 from libranas.training.recipe import TrainingRecipe
 from libranas.training.transforms import Look, evaluation_transform, training_transform
-
-
-def seed_everything(seed: int, device: torch.device | None = None) -> None:
-    """Begin a random stream in all generators that timm, torchvision and networks draw from.
-
-    ``torch.manual_seed`` would also look for devices that are not used here, which takes a millisecond each time.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-    if device is not None and device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 class _Training(Dataset):

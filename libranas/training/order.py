@@ -1,11 +1,14 @@
-"""Which images an update sees, in which order; on any number of processes."""
+"""Which images an update sees and in which order, for any number of processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
+from libranas.training.recipe import TrainingRecipe
+from libranas.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,20 @@ class Plan:
         """Index and seed of each image of one micro-batch; `update` counts within the epoch."""
         places = range(update * self.batch + part, (update + 1) * self.batch, self.micro_batches)
         return [(int(order[p]), stream_seed(self.seed, "image", epoch, p)) for p in places]
+
+
+def make_plan(recipe: TrainingRecipe, count: int, settings: Settings, processes: int) -> Plan:
+    """Plan the batches of `count` images; LibranasError if they cannot be cut into equal micro-batches."""
+    batch = recipe.batch_size
+    micro = min(settings.micro_batch or batch // processes, batch)
+    parts = batch // max(1, micro)
+    if not micro or batch % micro or parts % processes or (recipe.mixes and micro % 2):
+        raise LibranasError(
+            f"A batch of {batch} images cannot be cut into equal {'even ' * recipe.mixes}parts of {micro} "
+            f"for {processes} process(es).",
+            "Choose a micro-batch that, times the number of processes, divides the batch.",
+        )
+    return Plan(count, batch, parts, recipe.repeats, settings.seed)
 
 
 class Batches:

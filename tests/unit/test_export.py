@@ -216,7 +216,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, 
     export(network(), tmp_path / "winner")
     path = tmp_path / f"net.{kind}"
     path.write_text("old")
-    monkeypatch.setattr(libranas.export.timm, "TOLERANCE", -1.0)
+    monkeypatch.setattr("libranas.export.formats.TOLERANCE", -1.0)
     with pytest.raises(LibranasError, match=rf"The logits of .* as {kind} differ from PyTorch's by"):
         export_as(tmp_path / "winner", kind, path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
