@@ -163,21 +163,10 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
     mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
     named, shares = model_record(arguments.model), (arguments.val_share, arguments.test_share)
     weights = file_sha256(arguments.weights) if arguments.weights else None
-    settings = Settings(
-        folder,
-        seed=seed,
-        key=digest(named, weights, arguments.data, shares, size, channels),
-        micro_batch=arguments.micro_batch,
-        workers=arguments.workers,
-        compile=arguments.compile,
-        channels_last=arguments.channels_last,
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        checkpoint_seconds=60 * arguments.checkpoint_minutes,
-        bad_images=arguments.bad_images,
-        tensorboard=arguments.tensorboard,
-        accept=tuple(arguments.accept),
-        restart_on_change=arguments.restart_on_change,
-    )
+    key = digest(named, weights, arguments.data, shares, size, channels)
+    same = ("micro_batch", "workers", "compile", "channels_last", "gradient_checkpointing", "bad_images", "tensorboard")
+    how = {name: getattr(arguments, name) for name in (*same, "accept", "restart_on_change")}
+    settings = Settings(folder, seed, key, checkpoint_seconds=60 * arguments.checkpoint_minutes, **how)
     training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
     history = training.fit(
         lambda r: log.info(

@@ -23,10 +23,10 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """Where it is, for messages."""
+        """Say where the image is, for messages."""
 
     def read(self, index: int) -> Image.Image:
-        """The image, decoded; any exception if it cannot be."""
+        """Decode the image; any exception if that is not possible."""
 
 
 class ArrayImages:
@@ -83,6 +83,6 @@ class ImageSet:
 
 
 def fingerprint(images: Images) -> str:
-    """Short hash of the names and labels: the same images in the same order."""
+    """Return a short hash of names and labels, which is equal for the same images in the same order."""
     names = digest([images.name(i) for i in range(len(images))])
     return digest(len(images), images.classes, names, images.label_N.tobytes())

@@ -1,7 +1,9 @@
 """Short trainings of many networks, on images in memory.
 
 Optimizer, schedule, mixing and checkpoints are those of final training (:mod:`libranas.training.trainer`). The loop is
-its own: one process, no reading processes, no evaluation, checkpoints between epochs only.
+its own: one process, no reading processes, no evaluation, checkpoints between epochs only. On digits of 8 x 8 pixels it
+trains 1.22 times as many images in a CPU second as the loop of final training, 1.14 times with random crops
+(benchmarks/training/short_loop.json), and it keeps the random streams of all recorded accuracies.
 
 An epoch draws from the random stream (seed, epoch) alone, so a training that is killed and goes on gives the same
 weights as an undisturbed one, bit for bit on one thread.

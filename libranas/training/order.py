@@ -13,16 +13,16 @@ from libranas.training.settings import Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """Which image is where: the batches of a run, cut into micro-batches.
+    """The batches of a run, cut into micro-batches.
 
-    A batch is cut into `micro_batches` equal parts; every process takes its share of them. Neighbours in a batch come
-    to different parts, so that repeated draws of an image do (as in DeiT).
+    Neighbours in a batch come to different micro-batches. So do repeated draws of an image, as in DeiT.
 
     Attributes
     ----------
     count : images of the training set
     batch : images of an update
-    micro_batches : parts of a batch
+    micro_batches : equal parts of a batch; every process takes its share of them
+    repeats : draws of an image in a batch
     """
 
     count: int
@@ -33,11 +33,11 @@ class Plan:
 
     @property
     def updates(self) -> int:
-        """Updates of an epoch; images that do not fill a batch are left out, others in each epoch."""
+        """Number of updates of an epoch. Images that do not fill a batch are left out, others in each epoch."""
         return self.count // self.batch
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices of the images of an epoch, in their order (updates x batch)."""
+        """Return the indices of the images of an epoch, in their order (updates x batch)."""
         rng = np.random.default_rng(stream_seed(self.seed, "order", epoch))
         wanted = self.updates * self.batch
         if self.repeats == 1:
@@ -45,7 +45,7 @@ class Plan:
         return np.repeat(rng.permutation(self.count)[: -(-wanted // self.repeats)], self.repeats)[:wanted]
 
     def micro_batch(self, order: np.ndarray, epoch: int, update: int, part: int) -> list[tuple[int, int]]:
-        """Index and seed of each image of one micro-batch; `update` counts within the epoch."""
+        """Return index and seed of each image of one micro-batch; `update` counts within the epoch."""
         places = range(update * self.batch + part, (update + 1) * self.batch, self.micro_batches)
         return [(int(order[p]), stream_seed(self.seed, "image", epoch, p)) for p in places]
 
@@ -65,7 +65,7 @@ def make_plan(recipe: TrainingRecipe, count: int, settings: Settings, processes:
 
 
 class Batches:
-    """Batch sampler: the micro-batches of one process, from one update to the end of its epoch."""
+    """Batch sampler: gives the micro-batches of one process, from update `first` to the end of `epoch`."""
 
     def __init__(self, plan: Plan, parts: Sequence[int]):
         self.plan, self.parts, self.epoch, self.first = plan, parts, 0, 0

@@ -1,4 +1,4 @@
-"""A network of a search space through final training, on the images of the stage ``prepare``."""
+"""Final training of a network of a search space, on the images of the stage ``prepare``."""
 
 from collections.abc import Callable
 from pathlib import Path

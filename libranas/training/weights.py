@@ -20,8 +20,10 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Weights of a safetensors file; those of a head for other classes are left out, positions for images
-    of another size are resampled."""
+    """Begin with the weights of a safetensors file.
+
+    A head for other classes is left out; positions for images of another size are resampled.
+    """
     try:
         given, own = load_file(path), model.state_dict()
     except Exception as error:

@@ -127,7 +127,7 @@ def test_the_card_tells_how_to_load_and_what_it_is():
     )
     _, header, text = card.split("---\n", 2)
     assert yaml.safe_load(header)["license"] == "mit" and yaml.safe_load(header)["library_name"] == "timm"
-    assert text.startswith("# digits: winner\n") and "import libranas.networks" in text and "pretrained=True" in text
+    assert text.startswith("# digits: winner\n") and "import libranas.nets" in text and "pretrained=True" in text
     for line in ("* test accuracy: 92.28 % (91.64 to 92.92)", "* parameters: 5", '* classes: ["a"]', "| lswag | 1.5 |"):
         assert f"\n{line}\n" in text, line
     assert "lr: 0.1" in text and "Some CPU, 2 cores; Python 3.11.7, torch 2.14.1, timm 1.0.31" in text
