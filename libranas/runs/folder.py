@@ -154,9 +154,9 @@ class RunFolder:
         return pd.read_csv(self.path("archs"), usecols=["id"], dtype=str)["id"]
 
     def splits(self, *names: str) -> tuple:
-        """Return splits of the prepared images as :class:`libranas.training.short_recipe.ImageSet`."""
+        """Return splits of the prepared images as :class:`libranas.training.images.ImageSet`."""
         from libranas.data.reading import load_split
-        from libranas.training.short_recipe import ImageSet
+        from libranas.training.images import ImageSet
 
         return tuple(ImageSet.from_arrays(*load_split(self.path("images"), name), self.manifest) for name in names)
 

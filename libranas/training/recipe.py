@@ -166,6 +166,11 @@ class ShortRecipe:
     mixup: float = 0.0
     cutmix: float = 0.0
 
+    def to_training_recipe(self) -> TrainingRecipe:
+        """The same settings for what both kinds of training share; `randaugment` is left out."""
+        shared = {name: value for name, value in dataclasses.asdict(self).items() if name != "randaugment"}
+        return TrainingRecipe(**shared, warmup_lr=self.lr / 100)
+
 
 HINTS = typing.get_type_hints(TrainingRecipe)
 CHOICES = {

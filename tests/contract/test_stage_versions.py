@@ -32,7 +32,7 @@ from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
 from libranas.labels import short_training as benchmark
 from libranas.labels.agreement import agreement as compare_agreement
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.latency.conditions import Latency
 from libranas.latency.measure import measure
 from libranas.networks import build
@@ -44,8 +44,8 @@ from libranas.search.run import run as search_run
 from libranas.search.selection import select
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 from libranas.spaces.file_formats import yaml_text
+from libranas.training.images import ImageSet
 from libranas.training.recipe import ShortRecipe, make_recipe
-from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
 from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from libranas.labels.short_training import train_each
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.latency.conditions import Conditions
 from libranas.latency.measure import measure, timer
 from libranas.networks import build
@@ -18,10 +18,9 @@ from libranas.search.fitness import Fitness
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, NASBench201Space, PiTSpace
 from libranas.training.distributed import World
-from libranas.training.images import ArrayImages
+from libranas.training.images import ArrayImages, ImageSet
 from libranas.training.recipe import ShortRecipe, make_recipe
 from libranas.training.settings import Settings
-from libranas.training.short_recipe import ImageSet
 from libranas.training.trainer import Training
 from libranas.training.transforms import Look
 from libranas.zero_cost import registry as proxies

@@ -49,7 +49,7 @@ def join(run: RunFolder, shards: int) -> None:
 
 def supernet(run: RunFolder, count: int) -> None:
     """Train a supernet and take the accuracies that the first `count` architectures inherit from it."""
-    from libranas.labels.supernet_training import inherit, train_supernet
+    from libranas.labels.supernet import inherit, train_supernet
 
     recipe, seed = ShortRecipe(**run.config["benchmark"]["supernet"]), run.config["seed"]
     train, val = run.splits("train", "val")
@@ -57,8 +57,8 @@ def supernet(run: RunFolder, count: int) -> None:
     def say(epoch: dict) -> None:
         log.info("supernet: epoch %d of %d, loss %.3f", epoch["epoch"] + 1, recipe.epochs, epoch["loss"])
 
-    checkpoint, key = run.state("benchmark/supernet.pt"), run.key("benchmark", recipe, seed, run.device)
-    trained, history = train_supernet(run.space, train, recipe, seed, checkpoint, key, run.device, say)
+    folder, key = run.state("benchmark/supernet"), run.key("benchmark", recipe, seed, run.device)
+    trained, history = train_supernet(run.space, train, recipe, seed, folder, key, run.device, say)
     table = inherit(trained, run.archs(count=count), val, progress)
     write_text(run.path("supernet_history"), pd.DataFrame(history).to_csv(index=False))
     write_text(run.path("accuracy", method="supernet"), table.to_csv(index=False))

@@ -28,7 +28,7 @@ def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
     readers : processes that read images for a GPU
     """
     from libranas.training.distributed import World
-    from libranas.training.short_training import save_weights
+    from libranas.training.weights import save_weights
     from libranas.training.train_and_test import train_and_test
 
     recipe, world = make_recipe(run.config["train"]["recipe"]), World.from_environment(run.config["device"])
