@@ -32,7 +32,9 @@ def libra(run: RunFolder) -> None:
     write_json(run.path("choice"), verdict.choice)
     write_text(run.path("methods"), verdict.methods.to_csv(index=False))
     write_text(run.path("proxies"), verdict.proxies.to_csv(index=False))
-    parts = layers.whole_and_windowed(store.Blocks(run.path("scores"), layers.COMPONENTS), run.window, config["layers"]["psi"])
+    parts = layers.whole_and_windowed(
+        store.Blocks(run.path("scores"), layers.COMPONENTS), run.window, config["layers"]["psi"]
+    )
     params = sample.params_A.loc[accuracy.index]
     parts = table3(parts, accuracy, params, config["benchmark"]["paper"], config["seed"])
     write_text(run.path("parts"), parts.to_csv(index=False))

@@ -28,8 +28,8 @@ def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
     readers : processes that read images for a GPU
     """
     from libranas.training.distributed import World
-    from libranas.training.weights import save_weights
     from libranas.training.train_and_test import train_and_test
+    from libranas.training.weights import save_weights
 
     recipe, world = make_recipe(run.config["train"]["recipe"]), World.from_environment(run.config["device"])
     arch = Arch.from_json(read_json(run.path("selected"))[role]["architecture"])
