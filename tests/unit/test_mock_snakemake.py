@@ -18,7 +18,7 @@ def test_a_job_is_the_one_that_snakemake_plans(tmp_path):
     job = mock_snakemake("score", configfiles=[TINY], config={"seed": 4}, directory=tmp_path, shard=1)
     assert job.output.scores == "results/tiny/scores/shards/1.h5" and job.wildcards.shard == "1"
     assert job.input.archs == "results/tiny/sample/archs.csv"
-    assert job.params.seed == 4 and job.params.seeds == 2
+    assert job.params.config["seed"] == 4 and job.params.config["score"]["seeds"] == 2
     assert job.log[0] == "results/tiny/logs/score/1.log" and job.threads == 1
     assert job.resources["mem_mb"] == 3000 and job.rule == "score"
 
