@@ -1,9 +1,8 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
+from libranas.search.registry import METHODS
+
 SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
 SCORED = {"score": "options proxies", "layers": "psi", "benchmark": "method"}
-
-
-ruleorder: prune > search
 
 
 rule search:
@@ -22,6 +21,8 @@ rule search:
         log_of("search/{strategy}"),
     benchmark:
         times_of("search/{strategy}")
+    wildcard_constraints:
+        strategy="|".join(name for name in METHODS if name != "pruning"),  # has a rule of its own
     threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
     resources:
         mem_mb=grows(3000),
