@@ -1,14 +1,14 @@
 """Sort the modules of a network by their role."""
 
+import sys
 from dataclasses import dataclass
 
-import timm.layers
-from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from libranas.core.errors import LibranasError
+from libranas.zero_cost.gradient_operands import LAYER_RULES, rule_of
 
-LAYERS = (nn.Linear, nn.Conv2d, nn.Conv1d)
+LAYERS = tuple(LAYER_RULES)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.GELU)
@@ -73,8 +73,8 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
 
 
 def _ordinary(module: nn.Module) -> bool:
-    """Whether a layer's gradient follows from its input by the rule of its base class, in its own parameter."""
-    if type(module) is timm.layers.Linear:  # its own forward differs only under autocast
+    """Return whether the rule of a layer's base class gives its gradient, and its weight is a parameter of its own."""
+    if _is_timms(module, "Linear"):  # its own forward differs only under autocast
         return True
     methods = ("forward", "_conv_forward")
     base = next(c for c in LAYERS if isinstance(module, c))
@@ -82,12 +82,21 @@ def _ordinary(module: nn.Module) -> bool:
     return same and "weight" in module._parameters
 
 
-def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
-    """Where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
+def _is_timms(module: nn.Module, *names: str) -> bool:
+    """Return whether a module is exactly of one of timm's layer types.
 
-    `names`, else those that the network itself gives as a tuple ``features`` (all of :mod:`libranas.networks` but the
-    transformers do). For timm's vision transformers, PiT among them, the residual stream after attention is what enters
-    ``norm2``.
+    A network can only hold them where timm is loaded. It is not loaded here, because that takes seconds.
+    """
+    layers = sys.modules.get("timm.layers")
+    return layers is not None and type(module) in [getattr(layers, name) for name in names]
+
+
+def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
+    """Return where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
+
+    Default of `names`: the tuple ``features`` of the network itself, which all networks of :mod:`libranas.networks`
+    but the transformers have. In timm's vision transformers, PiT among them, the residual stream after attention is
+    the input of ``norm2``.
     """
     own = getattr(model, "features", ())
     if names := names or (own if isinstance(own, tuple) else ()):
@@ -96,7 +105,8 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
         if missing:
             raise LibranasError(f"Option features: no module is called {', '.join(missing)}.", "See named_modules().")
         return [(n, modules[n], "output") for n in names]
-    if isinstance(model, PoolingVisionTransformer):
+    pit = sys.modules.get("timm.models.pit")
+    if pit is not None and isinstance(model, pit.PoolingVisionTransformer):
         stages = {f"transformers.{i}.blocks": stage.blocks for i, stage in enumerate(model.transformers)}
     else:
         stages = {"blocks": getattr(model, "blocks", None)}
@@ -111,19 +121,17 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
 
 
 def odd_norms(anatomy: Anatomy) -> list[str]:
-    """Norms with a weight whose forward is not that of their base class, such as one over channels first."""
-    kinds = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
+    """Return the norms with a weight and a forward of their own, such as one over channels first."""
     return [
         name
         for name, m in anatomy.norms.items()
         if m.weight is not None
-        and type(m) not in (timm.layers.LayerNorm, timm.layers.GroupNorm)  # other kernels, the same arithmetic
-        and not any(isinstance(m, k) and type(m).forward is k.forward for k in kinds)
+        and not _is_timms(m, "LayerNorm", "GroupNorm")  # other kernels, the same arithmetic
+        and not any(isinstance(m, k) and type(m).forward is k.forward for k in NORMS)
     ]
 
 
 def kind_of(name: str, module: nn.Module) -> str:
-    """``attention``, ``linear`` or ``convolution``; of a linear layer by its name, as modules are called."""
-    if not isinstance(module, nn.Linear):
-        return "convolution"
-    return "attention" if "attn" in name or "attention" in name or "qkv" in name else "linear"
+    """Return ``attention``, ``linear`` or ``convolution``; a linear layer belongs to an attention by its name."""
+    kind = rule_of(module).kind
+    return "attention" if kind == "linear" and any(word in name for word in ("attn", "attention", "qkv")) else kind
