@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from libranas.core.errors import LibranasError
-from libranas.zero_cost.gradient_operands import LAYER_RULES, rule_of
+from libranas.zero_cost.gradient_operands import LAYER_RULES, is_layer, rule_of
 
-LAYERS = tuple(LAYER_RULES)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.GELU)
@@ -18,9 +17,8 @@ ACTIVATIONS = (nn.ReLU, nn.GELU)
 class Anatomy:
     """The modules of a network by their role; names as in ``named_modules``.
 
-    ``excluded`` names the parameters that belong to no layer: biases, norms, embeddings and bare
-    parameters (class token, positions, relative-position tables). ``coupled`` says that batch
-    normalisation is present, which in training mode makes the loss of a sample depend on the others.
+    ``excluded`` names the parameters that belong to no layer: biases, norms, embeddings and bare parameters (class
+    token, positions, relative-position tables).
     """
 
     layers: dict[str, nn.Module]
@@ -28,7 +26,11 @@ class Anatomy:
     activations: dict[str, nn.Module]
     features: list[tuple[str, nn.Module, str]]
     excluded: tuple[str, ...]
-    coupled: bool
+
+    @property
+    def batch_norms(self) -> dict[str, nn.Module]:
+        """Batch normalisations, which in training mode make the loss of an image depend on the others."""
+        return {name: m for name, m in self.norms.items() if isinstance(m, BATCH_NORMS)}
 
 
 def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
@@ -46,7 +48,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
     """
     layers, norms, activations, counted = {}, {}, {}, set()
     for name, module in model.named_modules():
-        if isinstance(module, LAYERS):
+        if is_layer(module):
             if not _ordinary(module):
                 raise LibranasError(
                     f"No rule for layer {name or '(root)'} of type {type(module).__name__}: its weight is computed "
@@ -65,11 +67,10 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
                 raise LibranasError(
                     f"No rule for layer {name or '(root)'} of type {type(module).__name__} "
                     f"with parameters {', '.join(unknown)}.",
-                    f"Known layers: {', '.join(c.__name__ for c in LAYERS)}. Build the network from those.",
+                    f"Known layers: {', '.join(c.__name__ for c in LAYER_RULES)}. Build the network from those.",
                 )
     excluded = tuple(name for name, _ in model.named_parameters() if name not in counted)
-    coupled = any(isinstance(m, BATCH_NORMS) for m in model.modules())
-    return Anatomy(layers, norms, activations, feature_points(model, features), excluded, coupled)
+    return Anatomy(layers, norms, activations, feature_points(model, features), excluded)
 
 
 def _ordinary(module: nn.Module) -> bool:
@@ -77,7 +78,7 @@ def _ordinary(module: nn.Module) -> bool:
     if _is_timms(module, "Linear"):  # its own forward differs only under autocast
         return True
     methods = ("forward", "_conv_forward")
-    base = next(c for c in LAYERS if isinstance(module, c))
+    base = next(c for c in LAYER_RULES if isinstance(module, c))
     same = all(getattr(type(module), m, None) is getattr(base, m, None) for m in methods)
     return same and "weight" in module._parameters
 

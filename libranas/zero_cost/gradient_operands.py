@@ -36,6 +36,11 @@ class LayerRule:
     positions: Callable
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Return whether a module is of a type with a rule."""
+    return isinstance(module, tuple(LAYER_RULES))
+
+
 def rule_of(module: nn.Module) -> LayerRule:
     """Return the rule for a layer's type."""
     return next(rule for kind, rule in LAYER_RULES.items() if isinstance(module, kind))

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from libranas.core.meter import Meter
 from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
 from libranas.zero_cost import registry
 from libranas.zero_cost.collected import Collected
-from libranas.zero_cost.meter import Meter
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.passes.context import Context
 from libranas.zero_cost.passes.runner import run_pass

@@ -4,9 +4,7 @@ import torch
 
 from libranas.zero_cost.captures import Network, Weight
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.hooks import Recorder
-from libranas.zero_cost.passes.base import PassRun
-from libranas.zero_cost.passes.context import key_of
+from libranas.zero_cost.passes.context import PassRun, key_of
 from libranas.zero_cost.proxy import ANALYTIC
 
 
@@ -20,9 +18,8 @@ class Analytic(PassRun):
 
         context, tensors = self.context, self.context.tensors(ANALYTIC)
         # One image through train-mode batch norm would be refused.
-        counter, recorder = FlopCounterMode(display=False), Recorder(context.anatomy)
-        with context.mode(train=False, fused=False), torch.no_grad(), counter, recorder:
-            context.forward(recorder, tensors, context.inputs[:1].to(next(iter(tensors.values())).dtype))
+        with context.mode(train=False, fused=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            context.logits(tensors, context.inputs[:1].to(next(iter(tensors.values())).dtype))
         trainable = sum(p.numel() for p in context.model.parameters() if p.requires_grad)
         self.collected.give("", Network(trainable, counter.get_total_flops() // 2), "network")
         if self.collected.wants("weight"):

@@ -1,7 +1,9 @@
 """What the passes of one scoring call share: the network, the batch, random numbers, modes and hooks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
-from libranas.zero_cost.anatomy import BATCH_NORMS, Anatomy, examine
+from libranas.zero_cost.anatomy import Anatomy, examine
 from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.hooks import Recorder, hooked
 from libranas.zero_cost.options import Options
@@ -56,10 +58,10 @@ class Context:
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
         self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
-        self.train = self.anatomy.coupled if options.mode == "auto" else options.mode == "train"
+        self.train = bool(self.anatomy.batch_norms) if options.mode == "auto" else options.mode == "train"
         self._set_mode(self.train)
         # Without running statistics batch normalisation couples the images in evaluation mode too.
-        self.coupled = any(self.train or m.running_mean is None for m in self.batch_norms().values())
+        self.coupled = any(self.train or m.running_mean is None for m in self.anatomy.batch_norms.values())
         sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
         self.units = len(inputs) if sample else options.pieces
         self.apart = not self.train and not self.coupled and sample
@@ -74,10 +76,6 @@ class Context:
             self.targets = torch.randint(0, int(targets.max()) + 1, targets.shape, generator=generator).to(targets)
         if options.window is not None:
             self._dry_run()
-
-    def batch_norms(self) -> dict[str, nn.Module]:
-        """Return the batch normalisations of the network."""
-        return {name: m for name, m in self.anatomy.norms.items() if isinstance(m, BATCH_NORMS)}
 
     def actual(self, pass_: Pass) -> Pass:
         """Return the pass that shows what `pass_` does: one run serves data and evaluation where they are the same."""
@@ -166,14 +164,16 @@ class Context:
         """Return taps on the watched places."""
         return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
 
-    def forward(self, recorder: Recorder, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-        """Run the network under `recorder`; return its logits (B, K)."""
-        logits = self.logits(tensors, inputs)
-        self.axes = self.axes or recorder.axes()
-        return logits
-
     def logits(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-        """Run the network; return its logits (B, K)."""
+        """Run the network; return its logits (B, K). The first run shows the order of its places."""
+        if not self.axes:
+            with Recorder(self.anatomy) as recorder:
+                logits = self._call(tensors, inputs)
+            self.axes = recorder.axes()
+            return logits
+        return self._call(tensors, inputs)
+
+    def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         try:
             # A copy: batch norm puts a new counter into it, under one of the names that share it.
             return functional_call(self.model, dict(tensors), (inputs,))
@@ -212,13 +212,25 @@ class Context:
     def _set_mode(self, train: bool) -> None:
         """Training mode is for batch norms alone: dropout and stochastic depth are always off."""
         self.model.eval()
-        for module in self.batch_norms().values():
+        for module in self.anatomy.batch_norms.values():
             module.training = train
 
     def _dry_run(self) -> None:
         """Learn the order of the layers."""
-        with self.mode(train=False), torch.no_grad(), Recorder(self.anatomy) as recorder:
-            self.forward(recorder, self.tensors(DATA), self.batch(DATA)[:1])
+        with self.mode(train=False), torch.no_grad():
+            self.logits(self.tensors(DATA), self.batch(DATA)[:1])
+
+
+class PassRun(ABC):
+    """One pass: a run of the network, in ``context.parts`` parts, that gives what it shows to the proxies."""
+
+    pass_: ClassVar[Pass]
+
+    def __init__(self, context: Context):
+        self.context, self.collected = context, context.collected
+
+    @abstractmethod
+    def run(self) -> None: ...
 
 
 def key_of(module: str, parameter: str = "weight") -> str:

@@ -10,7 +10,7 @@ import torch
 from libranas.zero_cost.captures import Gradient, Signal
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.passes.base import PassRun
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.passes.signs import Signs
 from libranas.zero_cost.proxy import DATA, EVALUATION, Pass
 
@@ -42,7 +42,7 @@ class UnitRun(PassRun):
                 on_output=outputs.see if sees_outputs else None,
             )
             with recorder, torch.set_grad_enabled(products or signals):
-                logits = context.forward(recorder, tensors, inputs[images])
+                logits = context.logits(tensors, inputs[images])
                 recorder.backward(context.loss(logits, context.targets[images]), recorder.anchors)
         activations.give()
         outputs.give()
@@ -119,8 +119,8 @@ class Data(UnitRun):
         """Show the signs of layers' outputs in evaluation mode."""
         context, signs = self.context, Signs(self.context, "output")
         for part in context.slices(len(inputs)):
-            with context.mode(train=False), torch.no_grad(), context.recorder(on_output=signs.see) as recorder:
-                context.forward(recorder, tensors, inputs[part])
+            with context.mode(train=False), torch.no_grad(), context.recorder(on_output=signs.see):
+                context.logits(tensors, inputs[part])
         signs.give()
 
     def _whole_batch(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> None:
@@ -135,7 +135,7 @@ class Data(UnitRun):
             on_activation=activations.see if wants("activation") else None,
         )
         with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
-            logits = context.forward(recorder, tensors, inputs)
+            logits = context.logits(tensors, inputs)
             sources = [*leaves.values(), *recorder.anchors]
             found = recorder.backward(context.loss(logits, context.targets), sources)
             for (name, weight), gradient in zip(leaves.items(), found[: len(leaves)], strict=True):
@@ -170,7 +170,7 @@ class Evaluation(UnitRun):
 
     def run(self) -> None:
         context = self.context
-        if any(m.running_mean is None for m in context.batch_norms().values()):
+        if any(m.running_mean is None for m in context.anatomy.batch_norms.values()):
             reason = "batch normalisation without running statistics couples the samples in evaluation mode too"
             self.collected.refuse(reason, "sample_spread", "sample_activation")
             return

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from libranas.zero_cost.captures import Perturbation
-from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.passes.base import PassRun
-from libranas.zero_cost.passes.context import key_of
+from libranas.zero_cost.hooks import hooked
+from libranas.zero_cost.passes.context import PassRun, key_of
 from libranas.zero_cost.proxy import GAUSSIAN
 
 #: Size of Zen's perturbation.
@@ -66,8 +65,8 @@ class Gaussian(PassRun):
 
         with torch.no_grad(), hooked((module, keep) for module in modules):
             for part in context.slices(len(x)):
-                with hooked((m, keep_input) for m in layer_norms), Recorder(context.anatomy) as recorder:
-                    context.forward(recorder, tensors, x[part])
+                with hooked((m, keep_input) for m in layer_norms):
+                    context.logits(tensors, x[part])
                 before = seen[-1]  # of several poolings the one that runs last
                 context.logits(tensors, x[part] + ZEN_ALPHA * epsilon[part])
                 difference += (seen[-1] - before).abs().sum(dtype=torch.float64).item()
@@ -77,7 +76,7 @@ class Gaussian(PassRun):
                 inner.clear()
         variances = tuple(
             tensors[key_of(name, "running_var")].double().mean().item()
-            for name, m in context.batch_norms().items()
+            for name, m in context.anatomy.batch_norms.items()
             if m.running_var is not None
         )
         return Perturbation(difference / len(x), variances, tuple(total / len(x) for total in stds.values()))

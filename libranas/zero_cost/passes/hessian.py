@@ -4,7 +4,7 @@ import torch
 
 from libranas.zero_cost.captures import Curvature
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.passes.base import PassRun
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import HESSIAN
 
 

@@ -12,8 +12,7 @@ from libranas.zero_cost.anatomy import odd_norms
 from libranas.zero_cost.captures import InputGradient, TangentKernel
 from libranas.zero_cost.gradient_moments import Scratch, tiles
 from libranas.zero_cost.hooks import Recorder
-from libranas.zero_cost.passes.base import PassRun
-from libranas.zero_cost.passes.context import key_of
+from libranas.zero_cost.passes.context import PassRun, key_of
 from libranas.zero_cost.proxy import JACOBIAN
 
 
@@ -43,8 +42,7 @@ class Jacobian(PassRun):
         rows = []
         for part in self.context.slices(len(inputs)):
             x = inputs[part].detach().clone().requires_grad_()
-            with Recorder(self.context.anatomy) as recorder:
-                logits = self.context.forward(recorder, tensors, x)
+            logits = self.context.logits(tensors, x)
             rows.append(torch.autograd.grad(logits.sum(), x)[0].flatten(1))
         return torch.cat(rows), logits.shape[1]
 
@@ -80,7 +78,7 @@ class Jacobian(PassRun):
             )
             x = inputs[rows].detach().clone().requires_grad_()
             with recorder:
-                logits = context.forward(recorder, tensors, x)
+                logits = context.logits(tensors, x)
                 gradient_BX[rows] = recorder.backward(logits.sum(), [x])[0].flatten(1)
             kernel_BB[rows[:, None], rows] = part_BB
         return kernel_BB, gradient_BX, logits.shape[1]
@@ -93,8 +91,7 @@ class Jacobian(PassRun):
         owners = {**self.context.anatomy.layers, **self.context.anatomy.norms}
         names = [key_of(n) for n, m in owners.items() if m.weight is not None]
         leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())
-        with Recorder(self.context.anatomy) as recorder:
-            logits = self.context.forward(recorder, tensors, inputs)
+        logits = self.context.logits(tensors, inputs)
         sizes = [leaf.numel() for leaf in leaves]
         gradient_BW = inputs.new_zeros(len(inputs), sum(sizes))
         for i in range(len(inputs)):

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.zero_cost.anatomy import ACTIVATIONS, LAYERS, NORMS
+from libranas.zero_cost.anatomy import ACTIVATIONS, NORMS
 from libranas.zero_cost.captures import Feature, Maps, Vjp
 from libranas.zero_cost.gradient_moments import Scatter
+from libranas.zero_cost.gradient_operands import is_layer
 from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.passes.base import PassRun
-from libranas.zero_cost.passes.context import positions_last_channels
+from libranas.zero_cost.passes.context import PassRun, positions_last_channels
 from libranas.zero_cost.proxy import NOISE
 
 
@@ -48,7 +48,7 @@ class Noise(PassRun):
             features: dict[str, torch.Tensor] = {}
             recorder = Recorder(context.anatomy, on_feature=features.__setitem__)
             with recorder, torch.set_grad_enabled(wants("vjp")):
-                context.forward(recorder, tensors, x)
+                context.logits(tensors, x)
             if wants("feature"):
                 self._add_covariances(covariances, features)
             if wants("vjp"):
@@ -113,11 +113,11 @@ class Noise(PassRun):
         hooks = [
             (module, keep(name))
             for name, module in context.model.named_modules()
-            if every or isinstance(module, (*LAYERS, *NORMS, *ACTIVATIONS))
+            if every or is_layer(module) or isinstance(module, (*NORMS, *ACTIVATIONS))
         ]
         try:
-            with hooked(hooks), torch.no_grad(), Recorder(context.anatomy) as recorder:
-                context.forward(recorder, tensors, image)
+            with hooked(hooks), torch.no_grad():
+                context.logits(tensors, image)
         except LibranasError as error:
             self.collected.refuse(error.what, "maps")
             return

@@ -12,8 +12,7 @@ import torch
 from libranas.core.errors import LibranasError
 from libranas.zero_cost.hooks import OutputLost
 from libranas.zero_cost.passes.analytic import Analytic
-from libranas.zero_cost.passes.base import PassRun
-from libranas.zero_cost.passes.context import Context
+from libranas.zero_cost.passes.context import Context, PassRun
 from libranas.zero_cost.passes.data import Data, Evaluation
 from libranas.zero_cost.passes.gaussian import Gaussian
 from libranas.zero_cost.passes.hessian import Hessian
@@ -37,38 +36,31 @@ def run_pass(context: Context, pass_: Pass) -> None:
     LibranasError
         If it does not fit in memory in any number of parts.
     """
-    while True:
-        try:
-            failure = _attempt(context, pass_)
-        except OutputLost:
-            context.copy_outputs = True
-            context.collected.forget(context.shown_by(pass_))
-            continue
-        if failure is None:
-            return
-        _halve(context, pass_, failure)
+    while (failure := _attempt(context, pass_)) is not None:
         context.collected.forget(context.shown_by(pass_))
-        gc.collect()
-        if context.inputs.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if failure:
+            _split(context, pass_, failure)
 
 
 def _attempt(context: Context, pass_: Pass) -> str | None:
-    """Run a pass once; return what the allocator said if it did not fit.
+    """Run a pass once; return what the allocator said if it did not fit, "" if it is to be repeated for another reason.
 
     A function of its own, so that the tensors in the traceback die before the next attempt.
     """
     try:
         PASSES[pass_.name](context).run()
+    except OutputLost:
+        context.copy_outputs = True
+        return ""
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        return str(error).splitlines()[0]
+        return (str(error) or "out of memory").splitlines()[0]
     return None
 
 
-def _halve(context: Context, pass_: Pass, failure: str) -> None:
-    """Let the parts of the batch be half as large, or explain why they cannot be."""
+def _split(context: Context, pass_: Pass, failure: str) -> None:
+    """Free memory and make the parts of the batch half as large; raise an error if they cannot be."""
     inputs = context.inputs
     most = context.units if pass_ == DATA else len(inputs)
     coupled = context.coupled and pass_ != EVALUATION
@@ -82,6 +74,9 @@ def _halve(context: Context, pass_: Pass, failure: str) -> None:
             else "Use smaller images, or a device with more memory.",
         )
     context.parts *= 2
+    gc.collect()
+    if inputs.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,8 +8,7 @@ from torch import nn
 from libranas.zero_cost.anatomy import BATCH_NORMS, kind_of
 from libranas.zero_cost.captures import Saliency
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.hooks import Recorder
-from libranas.zero_cost.passes.base import PassRun
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import SYNAPTIC, SYNAPTIC_BARE
 
 
@@ -25,8 +24,8 @@ class Synaptic(PassRun):
         leaves = context.leaves(tensors)
         if not leaves:
             return
-        with context.mode(train=False, identity=self.identity), Recorder(context.anatomy) as recorder:
-            logits = context.forward(recorder, tensors, context.batch(self.pass_))
+        with context.mode(train=False, identity=self.identity):
+            logits = context.logits(tensors, context.batch(self.pass_))
         gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
         for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
             if gradient is not None:
