@@ -34,6 +34,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import AppendLog
+from libranas.core.meter import peak_memory
 from libranas.core.progress import INTERVAL, asked, stop_when_asked, stopped
 from libranas.core.random import stream_seed
 from libranas.training.bad_images import BadImages
@@ -46,7 +47,6 @@ from libranas.training.order import Batches, Plan
 from libranas.training.recipe import TrainingRecipe
 from libranas.training.settings import ACCEPTABLE, Settings, computes_in, fitted
 from libranas.training.transforms import Look
-from libranas.zero_cost.meter import peak_memory
 
 log = logging.getLogger("libranas")
 _DISTILLATION = {"logit": LogitDistillationTask, "feature": FeatureDistillationTask, "token": TokenDistillationTask}
