@@ -23,8 +23,9 @@ from libranas.data import prepare as data
 from libranas.data.reading import load_calibration
 from libranas.published.tables import NASLIB_TASKS, SPACES, space_of
 from libranas.scores import layer_window as layers
-from libranas.scores.scorer import Scorer, score_shard
+from libranas.scores.shard import score_shard
 from libranas.spaces import make_space
+from libranas.zero_cost.scorer import Scorer
 
 OUT = Path(__file__).with_name("published") / "scores"
 NAMES = [
@@ -84,7 +85,8 @@ def main() -> None:
         unique = list({arch.id: arch for arch in archs.values()}.values())
         scores = score_shard(scorer, unique, 1, NAMES, arguments.state / f"{name}.jsonl", progress)
         window = layers.choose_window(layers.curve(scores)).window
-        table = layers.parts(scores, window).drop(columns=["params", "macs"]).loc[[arch.id for arch in archs.values()]]
+        table = layers.whole_and_windowed(scores, window).drop(columns=["params", "macs"])
+        table = table.loc[[arch.id for arch in archs.values()]]
         table.index = pd.Index(archs, name="arch")
         OUT.mkdir(parents=True, exist_ok=True)
         write_text(OUT / f"{name}.csv", table.to_csv(float_format="%.7g"))

@@ -27,13 +27,13 @@ from libranas.predictors.base import Sample
 from libranas.predictors.libra import choose
 from libranas.predictors.selection import fitted
 from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
 from libranas.search import registry as search
 from libranas.search.base import Evaluated
 from libranas.search.fitness import Fitness
 from libranas.search.run import run as search_run
 from libranas.search.workers import shared_out
 from libranas.spaces import Budget, Sampler, Space, make_space
+from libranas.zero_cost.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT, PROXIES = 10_000, 25
@@ -89,7 +89,8 @@ def fitness_of(config: dict, space: Space, budget: Budget, folder: Path) -> Fitn
     rng = np.random.default_rng(0)
     archs = Sampler(space, budget, rng).take(LABELLED + 20)
     window, names = LayerWindow(1, 2, 3), config["score"]["proxies"]
-    rows = {a.id: scorer.table(a, [0], names, window, "window") for a in progress(archs, len(archs), "reference")}
+    each = progress(archs, len(archs), "reference")
+    rows = {a.id: scorer.windowed_scores(a, [0], names, window, "window") for a in each}
     scores = pd.DataFrame(rows).T[sorted(names)]
     accuracy = pd.Series(rng.normal(size=LABELLED), scores.index[:LABELLED])
     predictor = fitted(Sample.of(scores, space, archs), accuracy, list(accuracy.index), config["libra"]["combiner"], 1)

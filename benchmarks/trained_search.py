@@ -33,7 +33,6 @@ from libranas.labels.table import mean_accuracies
 from libranas.predictors.base import Sample
 from libranas.predictors.selection import fitted
 from libranas.scores.layer_window import WindowChoice
-from libranas.scores.scorer import Scorer
 from libranas.search import registry as search
 from libranas.search.base import fittest as search_fittest
 from libranas.search.fitness import Fitness
@@ -43,6 +42,7 @@ from libranas.spaces import Budget, make_space
 from libranas.training.recipe import make_recipe
 from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
+from libranas.zero_cost.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.

@@ -86,7 +86,7 @@ def main() -> None:
     store.write(folder / "scores.h5", replace(scores, proxies=bare, axes={}))
     window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
     drawn = pd.read_csv(run / "sample/archs.csv", dtype={"id": str})["id"]
-    table = layers.parts(scores, window, config["layers"]["psi"]).loc[drawn].rename_axis("id")
+    table = layers.whole_and_windowed(scores, window, config["layers"]["psi"]).loc[drawn].rename_axis("id")
     sizes, score_AP = table[["params", "macs"]].astype(int), table.drop(columns="macs")
     write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.8g"))
 

@@ -28,10 +28,11 @@ from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
 from libranas.scores import layer_window as layers
-from libranas.scores.scorer import Scorer, score_shard
+from libranas.scores.shard import score_shard
 from libranas.spaces import Space
 from libranas.spaces import file_formats as network_files
 from libranas.zero_cost.registry import list_proxies
+from libranas.zero_cost.scorer import Scorer
 
 HERE = Path(__file__).with_name("vit_bench_101")
 IMAGE_SIZE, CLASSES = 112, 10
@@ -65,7 +66,7 @@ def scored(path: Path, images: str, state: Path) -> None:
     inputs, targets, sha256 = calibration(images, IMAGE_SIZE)
     scorer = Scorer(space, inputs, targets, sha256, 1, {"noise_batch": 16})
     scores = score_shard(scorer, archs, 1, NAMES, state / f"{path.stem}.jsonl", progress)
-    table = layers.parts(scores, layers.choose_window(layers.curve(scores)).window)
+    table = layers.whole_and_windowed(scores, layers.choose_window(layers.curve(scores)).window)
     write_text(HERE / "scores" / f"{path.stem}.csv", table.to_csv(float_format="%.7g"))
     write_json(HERE / "scores" / f"{path.stem}.json", scores.provenance)
 

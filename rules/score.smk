@@ -1,4 +1,7 @@
 # Untrained networks -> zero-cost scores; then the label-free window of layers.
+from libranas.zero_cost.registry import versions
+
+
 rule score:
     input:
         manifest=rules.prepare.output.manifest,
@@ -19,6 +22,7 @@ rule score:
         space=config["space"],
         seeds=config["score"]["seeds"],
         proxies=config["score"]["proxies"],
+        proxy_versions=versions(config["score"]["proxies"]),
         options=config["score"]["options"],
         seed=config["seed"],
         device=config["device"],

@@ -20,7 +20,7 @@ with stage(snakemake) as log:
     write_text(snakemake.output.methods, verdict.methods.to_csv(index=False))
     write_text(snakemake.output.proxies, verdict.proxies.to_csv(index=False))
     window = layers.WindowChoice.from_dict(read_json(snakemake.input.window)).window
-    parts = layers.parts(store.Blocks(snakemake.input.scores, layers.COMPONENTS), window, p.psi)
+    parts = layers.whole_and_windowed(store.Blocks(snakemake.input.scores, layers.COMPONENTS), window, p.psi)
     parts = table3(parts, accuracy, sample.params_A.loc[accuracy.index], p.paper, p.seed)
     write_text(snakemake.output.parts, parts.to_csv(index=False))
     for reason in verdict.choice["reasons"]:

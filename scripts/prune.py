@@ -12,10 +12,10 @@ with stage(snakemake) as log:
     from libranas.core.provenance import digest
     from libranas.data.reading import load_calibration
     from libranas.networks.device import pick_device
-    from libranas.scores.scorer import Scorer
     from libranas.search.base import Evaluated
     from libranas.search.history import history_table
     from libranas.search.pruning import SupernetScorer, prune
+    from libranas.zero_cost.scorer import Scorer
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
@@ -27,7 +27,7 @@ with stage(snakemake) as log:
     supernets = SupernetScorer.like(scorer, *(p.pruning[k] for k in ("width", "layers", "images")))
     names = ["lswag"] if p.pruning["fitness"] == "lswag" else choice["proxies"]
     winner, scored = prune(
-        lambda supernet: supernets.table(supernet, range(seeds), names, fitness.window, p.psi)[names],
+        lambda supernet: supernets.windowed_scores(supernet, range(seeds), names, fitness.window, p.psi),
         Path(p.progress),
         digest(p.version, supernets.conditions, names, seeds, fitness.window, p.psi),
         progress,

@@ -12,7 +12,8 @@ with stage(snakemake) as log:
     from libranas.core.progress import progress
     from libranas.data.reading import load_calibration
     from libranas.networks.device import pick_device
-    from libranas.scores.scorer import Scorer, score_shard
+    from libranas.scores.shard import score_shard
+    from libranas.zero_cost.scorer import Scorer
 
     use_threads(snakemake.threads)
     manifest = read_json(snakemake.input.manifest)

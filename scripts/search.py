@@ -14,12 +14,12 @@ if __name__ == "__main__":  # workers import this file too
         from libranas.core.provenance import digest
         from libranas.data.reading import load_calibration
         from libranas.networks.device import pick_device
-        from libranas.scores.scorer import Scorer
         from libranas.search import registry as search
         from libranas.search.base import fittest
         from libranas.search.history import history_table
         from libranas.search.run import run
         from libranas.search.workers import shared_out
+        from libranas.zero_cost.scorer import Scorer
 
         use_threads(1)  # more would change the last digits; search.workers are processes
         p, manifest = snakemake.params, read_json(snakemake.input.manifest)

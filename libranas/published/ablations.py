@@ -13,8 +13,9 @@ from libranas.predictors.libra import choose, log_rank
 from libranas.published.paper import printed_table
 from libranas.published.tables import COLUMNS, JUDGED, find_tables, read_table
 
-#: Rows of the paper's Table 3, and two of ours, to the column of :func:`libranas.scores.layer_window.parts` that each
-#: one is. Two rows of the paper are left out, because it does not say what they multiply.
+#: Rows of the paper's Table 3, and two of ours, to the column of
+#: :func:`libranas.scores.layer_window.whole_and_windowed` that each one is. Two rows of the paper are left out, because
+#: it does not say what they multiply.
 TABLE3 = {
     "ZiCo form log(mu/sigma), all layers": "zico",
     "no mu": "lswag_lambda",
@@ -38,7 +39,7 @@ def table3(
 
     Parameters
     ----------
-    parts_AP : of :func:`libranas.scores.layer_window.parts`
+    parts_AP : of :func:`libranas.scores.layer_window.whole_and_windowed`
     accuracy_A, params_A : the same architectures, in any order
     column : that of the paper (:data:`COLUMNS`), if it is one
 

@@ -33,13 +33,8 @@ class Options:
         Var|g| as Eq. 1 of L-SWAG prints it, or Var g as ZiCo's code and Theorem 1 have it.
     lambda_ddof : 0 or 1
         Delta degrees of freedom of that variance.
-    lambda_floor : ``drop``, ``epsilon``, ``clip`` or ``trim``
-        Weights that hardly vary: left out if sigma is at most 1e-12 of the layer's median; 1e-8 added to
-        every sigma; sigma clipped below at its 0.1 % quantile; weights below that quantile left out.
     lambda_exclude : tuple of ``first``, ``last`` and layer names
         Layers that do not count in Lambda (their components stay).
-    lambda_split_qkv : bool
-        Query, key and value thirds of a layer called qkv count as three layers.
     lambda_pool : ``layer`` or ``block``
         Sum over layers of the log, or over blocks of the log of the sum over all weights of the block.
     zico_variance : ``signed`` or ``abs``
@@ -70,8 +65,6 @@ class Options:
         normalisation in training mode the kernel costs a backward an image.
     meco_modules : ``leaves`` or ``all``
         Feature maps of layers, norms and activations; or of every module, containers too, as released.
-    meco_channels : int or None
-        MeCo_opt: that many random channels, scaled up; None: all.
     zen_repeats : int
         Draws of weights and noise.
     zen_ln_compensation : bool
@@ -92,9 +85,7 @@ class Options:
     features: tuple[str, ...] = ()
     lambda_variance: Literal["abs", "signed"] = "abs"
     lambda_ddof: Literal[0, 1] = 0
-    lambda_floor: Literal["drop", "epsilon", "clip", "trim"] = "drop"
     lambda_exclude: tuple[str, ...] = ()
-    lambda_split_qkv: bool = False
     lambda_pool: Literal["layer", "block"] = "layer"
     zico_variance: Literal["signed", "abs"] = "signed"
     gsnr_accumulate: bool = False
@@ -109,7 +100,6 @@ class Options:
     tcet_saliency: Literal["snip", "synflow"] = "snip"
     ntk_images: int | None = None
     meco_modules: Literal["leaves", "all"] = "leaves"
-    meco_channels: int | None = None
     zen_repeats: int = 4
     zen_ln_compensation: bool = False
     synflow_ln: Literal["keep", "identity"] = "keep"
@@ -134,7 +124,7 @@ class Options:
             )
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
             raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
-        for name in ("psi_samples", "psi_units", "ntk_images", "meco_channels", "zen_repeats", "noise_batch"):
+        for name in ("psi_samples", "psi_units", "ntk_images", "zen_repeats", "noise_batch"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"option {name} must be at least 1, got {value}")

@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,6 +96,15 @@ def test_the_record_is_complete(name):
     assert not any(proxies.get(part).parts for part in proxy.parts)
     runs = {NEEDS[need][0] for need in proxy.captured(Options())} or {proxies.get(p).run for p in proxy.parts}
     assert proxy.run in runs
+
+
+def test_records_are_read_without_torch():
+    """Snakemake reads them while it parses the workflow; so does the stage that applies the layer window."""
+    code = (
+        "import sys, libranas.scores.layer_window; from libranas.zero_cost.registry import PROXIES, Options;"
+        "assert all(p.captured(Options()) or p.parts for p in PROXIES.values()); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_proxy_is_named_and_the_known_ones_listed(model, batch):

@@ -14,7 +14,6 @@ from libranas.latency.measure import measure, timer
 from libranas.networks import build
 from libranas.predictors.base import Predictor
 from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
 from libranas.search.fitness import Fitness
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, NASBench201Space, PiTSpace
@@ -27,6 +26,7 @@ from libranas.training.trainer import Training
 from libranas.training.transforms import Look
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.scorer import Scorer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CLASSES = 4

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from libranas.core.errors import LibranasError
-from libranas.core.random import stream_seed
 from libranas.zero_cost.anatomy import ACTIVATIONS, NORMS
 from libranas.zero_cost.captures import Feature, Maps, Vjp
 from libranas.zero_cost.gradient_moments import Scatter
@@ -122,7 +121,7 @@ class Noise(PassRun):
             self.collected.refuse(error.what, "maps")
             return
         if maps:
-            self.collected.give("", Maps(maps, stream_seed(context.seed, "meco")), "maps")
+            self.collected.give("", Maps(maps), "maps")
 
 
 def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
