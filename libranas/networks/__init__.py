@@ -4,27 +4,18 @@ The front door is :func:`build`; importing this package also registers our model
 ``timm.create_model("local-dir:...")`` of an exported network needs.
 """
 
+from pkgutil import resolve_name
+
 import timm
 import torch
 from timm.layers import set_fused_attn
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks import autoformer as vit
-from libranas.networks import darts, nasbench101, nasbench201, pit, transnas101
-from libranas.spaces import Space
+from libranas.networks.operations import no_drop_path
+from libranas.spaces import FAMILIES, Space
 
 __all__ = ["build"]
-
-#: The module of each family: it registers the timm model ``libranas_FAMILY`` and has ``model_args(space, arch)``.
-_NETWORKS = {
-    "autoformer": vit,
-    "darts": darts,
-    "nasbench101": nasbench101,
-    "nasbench201": nasbench201,
-    "pit": pit,
-    "transnas101": transnas101,
-}
 
 
 def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:
@@ -53,7 +44,23 @@ def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fuse
         torch.manual_seed(seed)
         set_fused_attn(fused)
         try:
-            arguments = _NETWORKS[space.family].model_args(space, arch)
-            return timm.create_model(f"libranas_{space.family}", **arguments, drop_path_rate=drop_path_rate)
+            return _network(space, arch, drop_path_rate)
         finally:
             set_fused_attn(bool(previous))
+
+
+def _network(space: Space, arch: Arch, drop_path_rate: float) -> nn.Module:
+    """Build a network by the function of its family, or by timm with the ``model_args(space, arch)`` of its module."""
+    builder = FAMILIES[space.family].network
+    builder = resolve_name(builder) if isinstance(builder, str) else builder
+    if callable(builder):
+        no_drop_path(drop_path_rate, space.family)
+        return builder(space, arch)
+    return timm.create_model(
+        f"libranas_{space.family}", **builder.model_args(space, arch), drop_path_rate=drop_path_rate
+    )
+
+
+for _family in FAMILIES.values():
+    if isinstance(_family.network, str):
+        resolve_name(_family.network)  # a module registers its networks with timm

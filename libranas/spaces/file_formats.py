@@ -13,14 +13,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.spaces import AutoFormerSpace, PiTSpace, Space, make_space
 from libranas.spaces.published_genes import published_genes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "network_space",
@@ -206,7 +209,7 @@ def _genes(record: dict) -> dict:
     return {name: value for name, value in genes.items() if name in _NAMES}
 
 
-def networks_table(content, space: Space) -> pd.DataFrame:
+def networks_table(content, space: Space) -> "pd.DataFrame":
     """The networks of a file, a row each.
 
     Returns
@@ -220,6 +223,8 @@ def networks_table(content, space: Space) -> pd.DataFrame:
     LibranasError
         If the file holds no network, or one that is no member of `space`.
     """
+    import pandas as pd  # not at the top: who reads the registry of spaces imports this module
+
     rows = []
     for name, record in records(content):
         arch = space.parse(json.dumps(_genes(record)))

@@ -10,8 +10,7 @@ import yaml
 
 from libranas.config.checks import checked
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.registry import ADAPTERS
-from libranas.data.source import LAYOUTS
+from libranas.data.registry import DATA_SETS, table
 from libranas.predictors.registry import COMBINERS
 from libranas.report.figures import METHODS
 from libranas.search.nsga2 import OBJECTIVES
@@ -137,10 +136,8 @@ def test_the_presets_of_the_schema_are_presets_of_the_code():
 
 
 def test_the_adapters_of_the_schema_are_those_of_the_code():
-    assert SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"] == list(ADAPTERS)
-    assert list(LAYOUTS) == [name for name in ADAPTERS if name != "digits"]
-    documented = (ROOT / "docs" / "data-sets.md").read_text()
-    assert all(f"| `{name}` |" in documented for name in ADAPTERS)
+    assert sorted(SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"]) == list(DATA_SETS)
+    assert table() in (ROOT / "docs" / "data-sets.md").read_text()
 
 
 def test_defaults_are_filled_in_and_the_argument_is_left_alone():

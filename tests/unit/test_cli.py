@@ -487,7 +487,7 @@ def test_members_of_spaces_by_their_strings(run, tmp_path, model):
 
 
 def test_strings_that_are_no_member(refused):
-    refused("is no member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
+    refused("is not a member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
     refused("DARTS space", model="darts:Genotype(normal=[])")
     refused("there is no key wide", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)")
 

@@ -1,11 +1,12 @@
 """Search spaces: membership, edits, closed-form counts against built networks, sampling within a budget."""
 
 import json
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from enumeration import members
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +21,7 @@ quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def published(preset: str, **changes) -> AutoFormerSpace:
-    return AutoFormerSpace.from_settings({"family": "autoformer", "preset": preset, **changes}, 224, 3, 1000)
+    return make_space({"family": "autoformer", "preset": preset, **changes}, 224, 3, 1000)
 
 
 @st.composite
@@ -48,14 +49,6 @@ def spaces(draw):
 seeds = st.integers(0, 2**32)
 
 TINY = AutoFormerSpace((8, 12), (1, 2), (1, 2), (1.0, 2.0), head_dim=4, image_size=8, patch_size=4, classes=3)
-
-
-def members(space):
-    for depth in space.depth:
-        for width, heads, ratios in product(
-            space.embed_dim, product(space.num_heads, repeat=depth), product(space.mlp_ratio, repeat=depth)
-        ):
-            yield space.arch(width, heads, ratios)
 
 
 # -- members -------------------------------------------------------------------------------------------------
@@ -349,7 +342,7 @@ def test_choices_are_a_set():
 
 def test_settings_that_do_not_make_a_space():
     with pytest.raises(LibranasError, match="no choices for num_heads, mlp_ratio"):
-        AutoFormerSpace.from_settings({"embed_dim": [8], "depth": [1]}, 8, 1, 2)
+        make_space({"family": "autoformer", "embed_dim": [8], "depth": [1]}, 8, 1, 2)
     with pytest.raises(LibranasError, match=r"space.family is 'resnet'(.|\n)*autoformer"):
         make_space({"family": "resnet"}, 8, 1, 2)
     with pytest.raises(LibranasError, match=r"num_heads 3 does not divide space.embed_dim 8, but .*head_dim is auto"):

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from libranas.core.errors import LibranasError
-from libranas.data.source import LAYOUTS
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def _walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
+def walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
     """Path below `path` and reader of each file; None for the reader of a folder."""
 
     def unreadable(error: OSError):
@@ -45,11 +44,11 @@ def _leads_back(top: Path, folder: Path) -> bool:
 
 
 #: What tarfile raises for damaged headers, and for those that state impossible sizes.
-_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
+TAR_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
-def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
-    """As :func:`_walk`, for a tar file, with `nested` also for the tars in it as if they were folders.
+def list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
+    """As :func:`walk`, for a tar file, with `nested` also for the tars in it as if they were folders.
 
     A compressed one is first decompressed to an unnamed temporary file, which `stack` keeps open: images are wanted
     in another order than theirs, and gzip reads forward only.
@@ -67,11 +66,11 @@ def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[
                     shutil.copyfileobj(unzipped, archive, 1 << 20)
             end = archive.seek(0, os.SEEK_END)
             archive.flush()
-            return list(_members(archive, 0, end, read_at, nested))
-    except (*_DAMAGE, zlib.error, gzip.BadGzipFile) as error:
+            return list(tar_members(archive, 0, end, read_at, nested))
+    except (*TAR_DAMAGE, zlib.error, gzip.BadGzipFile) as error:
         raise LibranasError(
             f"{path} is not a complete tar or tar.gz file: it is cut off or damaged ({error}).",
-            f"Copy or download it again, or set `data.path` to {LAYOUTS['folder']}.",
+            "Copy or download it again.",
         ) from error
     except OSError as error:
         raise LibranasError(
@@ -81,7 +80,7 @@ def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[
         ) from error
 
 
-def _members(
+def tar_members(
     archive: BinaryIO, start: int, end: int, read_at: Callable, nested: bool
 ) -> Iterator[tuple[str, Callable | None]]:
     """Names and readers of the tar at bytes `start` to `end` of a file; ``read_at(size, offset)`` reads that file."""
@@ -103,7 +102,7 @@ def _members(
             elif last > end:
                 raise tarfile.ReadError(f"{member.name} ends beyond the archive")
             elif nested and member.name.endswith(".tar"):
-                for name, read in _members(archive, member.offset_data, last, read_at, False):
+                for name, read in tar_members(archive, member.offset_data, last, read_at, False):
                     yield f"{member.name}/{name}", read
             else:
                 yield member.name, functools.partial(read_at, member.size, member.offset_data)
@@ -118,14 +117,14 @@ def _no_file() -> bytes:
     raise OSError("a link or special file, whose content is not read")
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def name_parts(name: str) -> tuple[str, ...]:
     """Folders and file name of a name from outside; () for hidden files and for what climbs up with '..'."""
     # Names that are not UTF-8 arrive with surrogates, which neither HDF5 nor JSON readers take.
     parts = tuple(p for p in name.encode("utf-8", "replace").decode().split("/") if p not in ("", "."))
     return () if any(p.startswith(".") or p == "__MACOSX" for p in parts) else parts
 
 
-def _named_split(parts: tuple[str, ...]) -> str | None:
+def named_split(parts: tuple[str, ...]) -> str | None:
     """The split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
     for name in reversed(parts[:-1]):
         if found := re.findall(rf"(?<![a-z])({'|'.join(SPLIT_FOLDERS)})(?![a-z])", name.lower()):
@@ -133,15 +132,15 @@ def _named_split(parts: tuple[str, ...]) -> str | None:
     return None
 
 
-def _expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
-    """As :func:`_walk`, with tars in the place of folders too."""
+def expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
+    """As :func:`walk`, with tars in the place of folders too."""
     if not path.is_dir():
-        yield from ((f"{path.name}/{name}", read) for name, read in _list_tar(path, stack, nested=True))
+        yield from ((f"{path.name}/{name}", read) for name, read in list_tar(path, stack, nested=True))
         return
-    for name, read in _walk(path):
+    for name, read in walk(path):
         if read and name.endswith((".tar", ".tar.gz")):
             yield from (
-                (f"{name}/{inner}", inner_read) for inner, inner_read in _list_tar(path / name, stack, nested=True)
+                (f"{name}/{inner}", inner_read) for inner, inner_read in list_tar(path / name, stack, nested=True)
             )
         else:
             yield name, read

@@ -10,15 +10,16 @@ import ast
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.cells.base import spatial_size
-from libranas.spaces.cells.counting import Size, Sized, conv, linear, norm, pool, relu
+from libranas.spaces.base import setting
+from libranas.spaces.cells.base import ConvolutionalSpace
+from libranas.spaces.cells.counting import Size, conv_norm, linear
+from libranas.spaces.registry import SpaceFamily
 
 #: Most vertices of a cell, input and output included, and most edges.
 VERTICES, EDGES = 7, 9
@@ -31,8 +32,8 @@ Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
-class NASBench101Space(Sized):
-    """The 423,624 different cells together with the task and the skeleton.
+class NASBench101Space(ConvolutionalSpace):
+    """The 423,624 different cells, with the task and the skeleton.
 
     Parameters
     ----------
@@ -54,35 +55,27 @@ class NASBench101Space(Sized):
     on a path from the input to the output: :meth:`arch` removes the others.
 
     A cell may be written with its vertices in any order that the edges allow, and each of these is a member to
-    :meth:`contains`; :meth:`representative` is one of them, :meth:`members` and :meth:`size` count each cell once. The
-    order still has one effect. Where C does not divide by the number of vertices that feed the output, the first
-    of them get a channel more, so the parameters of isomorphic members may differ a little. The table's
-    sizes belong to the order that it prints.
+    :meth:`contains`; :meth:`representative` is one of them, and :meth:`size` counts each cell once. The order still has
+    one effect. Where C does not divide by the number of vertices that feed the output, the first of them get a channel
+    more, so the parameters of isomorphic members may differ a little. The table's sizes belong to the order that it
+    prints.
     """
 
-    image_size: int | tuple[int, int] = 32
-    channels: int = 3
-    classes: int = 10
-    width: int = 128
-    cells: int = 3
+    width: int = setting("Channels of the first cells; the default is published.", default=128)
+    cells: int = setting("Cells of a stage; the default is published.", default=3)
     port_init: bool = False
 
     family = "nasbench101"
+    title = "NAS-Bench-101"
+    divisor = 4
 
     def __post_init__(self):
-        height, width = spatial_size(self.image_size, 4, self.family)
-        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        super().__post_init__()
         if self.width < VERTICES - 2:
             raise LibranasError(
                 f"space.width {self.width} is too small: a cell may divide it among {VERTICES - 2} vertices.",
                 f"Choose at least {VERTICES - 2}.",
             )
-
-    @classmethod
-    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "NASBench101Space":
-        """Build from the config section ``space``: ``width``, ``cells``, ``port_init`` if not the defaults."""
-        skeleton = {k: settings[k] for k in ("width", "cells", "port_init") if settings.get(k) is not None}
-        return cls(image_size, channels, classes, **skeleton)
 
     # -- members ---------------------------------------------------------------------------------------
 
@@ -147,54 +140,29 @@ class NASBench101Space(Sized):
             return False
         return self.arch(arch["matrix"], arch["ops"]) == arch
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(arch["matrix"], arch["ops"])
-
     def representative(self, arch: Arch) -> Arch:
-        """The same cell with its vertices in the order that makes the matrix, then the operations, smallest."""
-        matrix, codes = arch["matrix"], [NASLIB_CODES.index(op) for op in arch["ops"]]
-        return self._member(*min((moved, tuple(codes[v] for v in order)) for order, moved in _orders(matrix)))
-
-    def _member(self, matrix: Matrix, codes: Sequence[int]) -> Arch:
-        return Arch(self.family, {"matrix": matrix, "ops": tuple(NASLIB_CODES[code] for code in codes)})
-
-    def members(self) -> Iterator[Arch]:
-        """The representative of each cell, from two vertices to seven."""
-        for vertices in range(2, VERTICES + 1):
-            for matrix, symmetries in _graphs(vertices):
-                for inner in product(range(2, len(NASLIB_CODES)), repeat=vertices - 2):
-                    codes = (0, *inner, 1)
-                    if all(codes <= tuple(codes[v] for v in order) for order in symmetries):
-                        yield self._member(matrix, codes)
+        """Return the same cell with its vertices in the order that makes the matrix, then the operations, smallest."""
+        codes = [NASLIB_CODES.index(op) for op in arch["ops"]]
+        matrix, moved = min((moved, tuple(codes[v] for v in order)) for order, moved in orders(arch["matrix"]))
+        return Arch(self.family, {"matrix": matrix, "ops": tuple(NASLIB_CODES[code] for code in moved)})
 
     def size(self) -> int:
-        """Number of different cells, without writing them down (Burnside's lemma for the operations of a graph)."""
-        total = 0
-        for vertices in range(2, VERTICES + 1):
-            for _, symmetries in _graphs(vertices):
-                fixed = sum(len(OPERATIONS) ** (_cycles(order) - 2) for order in symmetries)
-                total += fixed // len(symmetries)
-        return total
+        """Return the published number of different cells."""
+        return 423_624
 
     # -- strings ---------------------------------------------------------------------------------------
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch | None:
         """Read the benchmark's arguments as JSON (``{"matrix": [[...], ...], "ops": ["input", ..., "output"]}``, or
         ``module_adjacency`` and ``module_operations``), the tuple of NASLib's tables, or canonical JSON. Vertices on no
         path from the input to the output are left out."""
-        try:
-            matrix, ops = _read(text.strip())
-            arch = self.arch(matrix, ops)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, RecursionError):
-            arch = None
-        if arch is None:
-            raise LibranasError(
-                f"{text!r} is no member of NAS-Bench-101.",
-                'Expected {"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]} with at most '
-                f"{VERTICES} vertices, {EDGES} edges and the operations {', '.join(OPERATIONS)}, or NASLib's tuple of "
-                "matrix and codes.",
-            )
-        return arch
+        return self.arch(*_read(text.strip()))
+
+    def notation(self) -> str:
+        return (
+            f'Expected {{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]}} with at most {VERTICES} vertices, '
+            f"{EDGES} edges and the operations {', '.join(OPERATIONS)}, or NASLib's tuple of matrix and codes."
+        )
 
     def format(self, arch: Arch) -> str:
         """JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
@@ -249,27 +217,22 @@ class NASBench101Space(Sized):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member. The average over all pixels is no module in the published
-        networks, so that the FLOPs do not count it."""
         matrix, ops = arch["matrix"], arch["ops"]
-        height, width = spatial_size(self.image_size, 4, self.family)
+        height, width = self.sides
         inputs = outputs = self.width
         pixels = height * width
-        size = _conv_norm_relu(self.channels, outputs, 3, pixels)
+        size = conv_norm(self.channels, outputs, 3, pixels)
         for stack in range(3):
             if stack:
                 pixels //= 4
-                size += pool(outputs, 2, pixels)
                 outputs *= 2
             for _ in range(self.cells):
                 channels = vertex_channels(matrix, inputs, outputs)
                 for v in range(1, len(ops)):
                     if matrix[0][v]:
-                        size += _conv_norm_relu(inputs, channels[v], 1, pixels)
-                    if ops[v] == "maxpool3x3":
-                        size += pool(channels[v], 3, pixels)
-                    elif ops[v] != OUTPUT:
-                        size += _conv_norm_relu(channels[v], channels[v], int(ops[v][4]), pixels)
+                        size += conv_norm(inputs, channels[v], 1, pixels)
+                    if ops[v].startswith("conv"):
+                        size += conv_norm(channels[v], channels[v], int(ops[v][4]), pixels)
                 inputs = outputs
         return size + linear(outputs, self.classes)
 
@@ -286,10 +249,6 @@ def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
         if not matrix[v][last]:
             channels[v] = max(channels[u] for u in range(v + 1, last) if matrix[v][u])
     return channels
-
-
-def _conv_norm_relu(inputs: int, outputs: int, kernel: int, pixels: int) -> Size:
-    return conv(inputs, outputs, kernel, pixels) + norm(outputs, pixels) + relu(outputs, pixels)
 
 
 def _read(text: str) -> tuple[Sequence, Sequence]:
@@ -357,7 +316,7 @@ def _path(matrix: Matrix, weight: Sequence[float], best) -> float:
     return found[-1]
 
 
-def _orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
+def orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
     """Every order of the vertices in which the edges still point forward, with the matrix in this order."""
     last = len(matrix) - 1
     edges = [(u, v) for u in range(1, last) for v in range(u + 1, last) if matrix[u][v]]
@@ -368,46 +327,4 @@ def _orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
             yield order, tuple(tuple(matrix[u][v] for v in order) for u in order)
 
 
-@lru_cache
-def _graphs(vertices: int) -> tuple[tuple[Matrix, tuple[tuple[int, ...], ...]], ...]:
-    """The graphs with so many vertices, all on paths from the first to the last, and at most 9 edges, each in its
-    smallest order, with the orders that leave its matrix as it is. Sorted."""
-    found, seen = {}, set()
-    for matrix in _matrices(vertices):
-        if matrix not in seen:
-            moved = list(_orders(matrix))
-            seen.update(m for _, m in moved)
-            smallest = min(m for _, m in moved)
-            found[smallest] = tuple(order for order, m in _orders(smallest) if m == smallest)
-    return tuple(sorted(found.items()))
-
-
-def _matrices(vertices: int) -> Iterator[Matrix]:
-    """Every upper triangular matrix of :func:`_graphs`, in any order of its vertices."""
-
-    def columns(v: int, left: int):
-        """In-edges of the vertices from `v` on, at least one each and at most `left` together."""
-        if v == vertices:
-            yield ()
-            return
-        for column in product((0, 1), repeat=v):
-            # each later vertex needs an edge too
-            if 0 < sum(column) <= left - (vertices - 1 - v):
-                for rest in columns(v + 1, left - sum(column)):
-                    yield (column, *rest)
-
-    for found in columns(1, EDGES):
-        matrix = tuple(tuple(found[v - 1][u] if v > u else 0 for v in range(vertices)) for u in range(vertices))
-        if all(any(row) for row in matrix[:-1]):
-            yield matrix
-
-
-def _cycles(order: tuple[int, ...]) -> int:
-    """Number of cycles of a permutation."""
-    seen, count = set(), 0
-    for start in range(len(order)):
-        count += start not in seen
-        while start not in seen:
-            seen.add(start)
-            start = order[start]
-    return count
+FAMILY = SpaceFamily(NASBench101Space, network="libranas.networks.nasbench101")
