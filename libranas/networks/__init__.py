@@ -1,66 +1,79 @@
-"""Builds a plain ``nn.Module`` from an architecture of a search space.
+"""Build the network of an architecture of a search space: :func:`build`.
 
-The front door is :func:`build`; importing this package also registers our models with timm, which
-``timm.create_model("local-dir:...")`` of an exported network needs.
+Importing this package loads neither torch nor timm. :mod:`libranas.networks.timm_models` registers the networks with
+timm, for training and export.
 """
 
+from collections.abc import Callable
 from pkgutil import resolve_name
-
-import timm
-import torch
-from timm.layers import set_fused_attn
-from torch import nn
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import no_drop_path
 from libranas.spaces import FAMILIES, Space
 
-__all__ = ["build"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["build", "builder"]
 
 
-def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:
-    """A stand-alone network with its own initial weights, on the CPU, in float32.
+def builder(family: str) -> ModuleType | Callable:
+    """Import what builds the networks of a family.
+
+    Returns
+    -------
+    a module with a class ``NETWORK``, ``model_args(space, arch)`` and ``TIMM_CFG``; or a function
+    ``(space, arch) -> nn.Module``
+    """
+    network = FAMILIES[family].network
+    return resolve_name(network) if isinstance(network, str) else network
+
+
+def build(
+    space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False, timm: bool = False
+) -> "nn.Module":
+    """Build a stand-alone network with its own initial weights, on the CPU, in float32.
 
     Parameters
     ----------
     seed : int
         Seed of the initial weights. The global random state is left as it was.
     drop_path_rate : float
-        Stochastic depth of the last block (training only; scoring uses 0).
+        Stochastic depth of the last block (training only; scoring uses 0). A function of another package has none.
     fused : bool
         Use PyTorch's fused attention: for training. Scoring switches it off by itself where it has to.
+    timm : bool
+        Let timm make it, with timm's description of a model: for exports. Not for a function of another package.
 
     Raises
     ------
     ValueError
         If `arch` is not a member of `space`.
+    LibranasError
+        If the networks have no stochastic depth and `drop_path_rate` is not 0.
     """
+    import torch
+
     if not space.contains(arch):
         raise ValueError(f"{arch.json} is not a member of {space}")
-    from timm.layers import use_fused_attn
-
-    previous = use_fused_attn()
+    made_by = builder(space.family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        set_fused_attn(fused)
-        try:
-            return _network(space, arch, drop_path_rate)
-        finally:
-            set_fused_attn(bool(previous))
+        if callable(made_by):
+            from libranas.networks.operations import no_drop_path
 
+            no_drop_path(drop_path_rate, space.family)
+            model = made_by(space, arch)
+        else:
+            arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
+            if timm:
+                from libranas.networks.timm_models import create
 
-def _network(space: Space, arch: Arch, drop_path_rate: float) -> nn.Module:
-    """Build a network by the function of its family, or by timm with the ``model_args(space, arch)`` of its module."""
-    builder = FAMILIES[space.family].network
-    builder = resolve_name(builder) if isinstance(builder, str) else builder
-    if callable(builder):
-        no_drop_path(drop_path_rate, space.family)
-        return builder(space, arch)
-    return timm.create_model(
-        f"libranas_{space.family}", **builder.model_args(space, arch), drop_path_rate=drop_path_rate
-    )
-
-
-for _family in FAMILIES.values():
-    if isinstance(_family.network, str):
-        resolve_name(_family.network)  # a module registers its networks with timm
+                model = create(space.family, **arguments)
+            else:
+                model = made_by.NETWORK(**arguments)
+    for part in model.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = fused
+    return model
