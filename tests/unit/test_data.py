@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -27,7 +28,7 @@ from libranas.data.decode import decode
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_calibration, load_split, open_images
 from libranas.data.registry import DATA_SETS
-from libranas.data.source import SPLITS
+from libranas.data.source import SPLITS, DataSet, Item, Source
 
 OUTPUTS = ["calibration.npz", "images.h5", "manifest.json"]
 
@@ -411,6 +412,22 @@ def test_a_file_that_would_start_a_program_is_not_opened():
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "EPS")
     with pytest.raises(Image.UnidentifiedImageError):
         decode(buffer.getvalue(), 8, 3)
+
+
+def test_a_new_data_set_is_one_record(tmp_path):
+    @contextmanager
+    def stripes(path):
+        items = [Item(f"{i}", i % 2, lambda i=i: np.full((4, 4, 3), 100 * (i % 2) + i, np.uint8)) for i in range(40)]
+        yield Source(["dark", "light"], {"train": items})
+
+    DATA_SETS.add(DataSet("stripes", stripes, "a folder of stripes", "train"))
+    try:
+        config = settings(adapter="stripes", path=str(tmp_path), image_size=4, channels=3)
+        manifest = prepare(config, tmp_path / "out", 0)
+        assert manifest["adapter"] == "stripes" and manifest["classes"] == ["dark", "light"]
+        refused(tmp_path / "no", config | {"path": None}, "Set `data.path` in the config to a folder of stripes.")
+    finally:
+        DATA_SETS.remove("stripes")
 
 
 # Bad folders
