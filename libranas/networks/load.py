@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 
 
 def model_of(text: str, wanted: Wanted) -> tuple:
-    """The network that `text` names, with its initial weights, and the side and channels of its images."""
+    """Build the network that `text` names, with initial weights; also return side and channels of its images."""
     import torch
 
     path, colon, function = text.rpartition(":")
@@ -81,7 +81,7 @@ def _is_export(text: str) -> bool:
 
 
 def _published_model(text: str, wanted: Wanted) -> tuple:
-    """The one network of a file of another project."""
+    """Build the one network of a file of another project."""
     from libranas.networks import build
     from libranas.spaces import file_formats as network_files
 
@@ -101,7 +101,7 @@ def _published_model(text: str, wanted: Wanted) -> tuple:
 
 
 def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
-    """A member of a search space, by its string in the original benchmark or as canonical JSON."""
+    """Build a member of a search space, by its string in the original benchmark or as canonical JSON."""
     from libranas.networks import build
 
     family, keys, string = match.groups()
@@ -155,7 +155,7 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
 
 
 def _similar(name: str, names: Sequence[str]) -> list[str]:
-    """Up to five names like this one, or that begin like it: timm's names have long endings."""
+    """Return up to five names like this one, or that begin like it: timm's names have long endings."""
 
     def ratio(other: str) -> float:
         return max(difflib.SequenceMatcher(None, name, o).ratio() for o in (other, other[: len(name)]))
@@ -165,7 +165,7 @@ def _similar(name: str, names: Sequence[str]) -> list[str]:
 
 
 def _model_of_file(path: Path, function: str, classes: int):
-    """What the function of the file returns; it is given the number of classes if it takes an argument."""
+    """Call the function of the file, with the number of classes if it takes an argument."""
     if not path.is_file():
         raise LibranasError(f"--model: {path} does not exist.", "Name a Python file and a function: PATH.py:FUNC.")
     with _blame(path, "cannot be imported"):
@@ -216,7 +216,7 @@ def _blame(path: Path, problem: str) -> Iterator[None]:
 
 
 def checked_outputs(model, inputs, text: str, classes: int) -> int:
-    """Number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
+    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
     import torch
 
     shape = tuple(inputs.shape)
@@ -245,7 +245,7 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
 
 
 def model_record(text: str) -> dict:
-    """Names the network in the conditions: without folders, but a file with its hash."""
+    """Name the network for the conditions: without folders, but a file with its hash."""
     if text.startswith("timm:") or _member_of_space(text):
         return {"name": text}
     if _is_export(text):

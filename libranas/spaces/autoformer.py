@@ -131,7 +131,7 @@ class AutoFormerSpace(Space):
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
-        """The member with these genes (lists with one entry a block)."""
+        """Return the member with these genes (lists with one entry a block)."""
         return Arch(
             self.family,
             {
@@ -154,7 +154,7 @@ class AutoFormerSpace(Space):
         )
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """AutoFormer's mutation. A deeper child keeps its parent's blocks and gets random ones on top."""
+        """Mutate as AutoFormer does. A deeper child keeps its parent's blocks and gets random ones on top."""
         depth, width = arch["depth"], arch["embed_dim"]
         if rng.random() < self.P_GLOBAL:
             depth = int(rng.choice(self.depth))
@@ -171,7 +171,7 @@ class AutoFormerSpace(Space):
         return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Uniform crossover. Parents may differ in depth: blocks that only one has come from that one."""
+        """Cross uniformly. Parents may differ in depth: blocks that only one has come from that one."""
         first, second = (a, b) if rng.random() < 0.5 else (b, a)
         depth = first["depth"]
         pick = [i >= second["depth"] or rng.random() < 0.5 for i in range(depth)]
@@ -210,8 +210,8 @@ class AutoFormerSpace(Space):
         return Arch(genes.pop("family", self.family), genes)
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """Depth and width; mean and spread over the blocks of heads and MLP ratio, and where along the depth they
-        are large (slope over the block index)."""
+        """Return depth and width; of heads and MLP ratio the mean and spread over the blocks, and where along the depth
+        they are large (slope over the block index)."""
         out = {"embed_dim": float(arch["embed_dim"]), "depth": float(arch["depth"])}
         position = np.linspace(-1, 1, arch["depth"])
         for gene in ("num_heads", "mlp_ratio"):
@@ -236,7 +236,7 @@ class AutoFormerSpace(Space):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def head_width(self, arch: Arch, heads: int) -> int:
-        """Width of each head of a block with this many heads."""
+        """Return the width of each head of a block with this many heads."""
         return arch["embed_dim"] // heads if self.head_dim == "auto" else self.head_dim
 
     @property
@@ -263,8 +263,8 @@ class AutoFormerSpace(Space):
         return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
-        """See :meth:`libranas.spaces.base.Space.macs`. Relative positions are counted as they are executed
-        here (products with the T table rows, then gathers): 4NTQ a block, not the 2N^2 Q of a dense table."""
+        """Count relative positions as they are executed here (products with the T table rows, then gathers): 4NTQ per
+        block, not the 2N^2 Q of a dense table."""
         D, N = arch["embed_dim"], self.tokens
         total = (N - 1) * self.channels * self.patch_size**2 * D
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):

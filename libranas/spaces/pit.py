@@ -90,7 +90,7 @@ class PiTSpace(Space):
 
     @cached_property
     def heads(self) -> tuple[tuple[int, ...], ...]:
-        """All choices of heads: each stage a multiple of the one before."""
+        """All choices of heads; every stage has a multiple of the one before."""
         return tuple(
             heads
             for heads in product(self.num_heads, repeat=STAGES)
@@ -98,7 +98,7 @@ class PiTSpace(Space):
         )
 
     def arch(self, base_dim: int, mlp_ratio: float, depth, num_heads) -> Arch:
-        """The member with these genes (depth and heads: one entry a stage)."""
+        """Return the member with these genes (depth and heads: one entry a stage)."""
         return Arch(
             self.family,
             {
@@ -110,13 +110,13 @@ class PiTSpace(Space):
         )
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """Each choice drawn uniformly; of the heads, all stages at once."""
+        """Draw each choice uniformly; of the heads, all stages at once."""
         depth = [rng.choice(choices) for choices in self.stage_depth]
         heads = self.heads[rng.integers(len(self.heads))]
         return self.arch(rng.choice(self.base_dim), rng.choice(self.mlp_ratio), depth, heads)
 
     def _mixed(self, a: Arch, b: Arch, take: np.ndarray) -> Arch:
-        """Genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
+        """Take genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
         depth = [(b if t else a)["depth"][i] for i, t in enumerate(take[2 : 2 + STAGES])]
         width, ratio, heads = (
             (b if t else a)[gene]
@@ -125,11 +125,11 @@ class PiTSpace(Space):
         return self.arch(width, ratio, depth, heads)
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """Each gene redrawn with probability ``P_GENE``; the heads of all stages are one gene."""
+        """Redraw each gene with probability ``P_GENE``; the heads of all stages are one gene."""
         return self._mixed(arch, self.sample(rng), rng.random(3 + STAGES) < self.P_GENE)
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Uniform crossover; the heads of all stages are one gene."""
+        """Cross uniformly; the heads of all stages are one gene."""
         return self._mixed(a, b, rng.random(3 + STAGES) < 0.5)
 
     def contains(self, arch: Arch) -> bool:
@@ -156,7 +156,7 @@ class PiTSpace(Space):
         return Arch(genes.pop("family", self.family), genes)
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """The genes, and the width of each stage."""
+        """Return the genes, and the width of each stage."""
         out = {"base_dim": float(arch["base_dim"]), "mlp_ratio": float(arch["mlp_ratio"])}
         out["depth"] = float(sum(arch["depth"]))
         for stage in range(STAGES):
@@ -186,7 +186,7 @@ class PiTSpace(Space):
         return tuple(sides)
 
     def _stages(self, arch: Arch) -> list[tuple[int, int, int, int]]:
-        """Of each stage: side of its feature map, width, hidden width of the MLP, blocks."""
+        """Return for each stage: side of its feature map, width, hidden width of the MLP, blocks."""
         widths = [arch["base_dim"] * heads for heads in arch["num_heads"]]
         return [
             (side, D, int(D * arch["mlp_ratio"]), blocks)

@@ -12,7 +12,7 @@ from libranas.data.source import DataSet, Item, Source
 
 @contextmanager
 def folder(path: Path) -> Iterator[Source]:
-    """``{train,val,test}/CLASS/*`` or ``CLASS/*``, perhaps in an outer folder; or a tar of that."""
+    """Read ``{train,val,test}/CLASS/*`` or ``CLASS/*``, perhaps in an outer folder; or a tar of that."""
     if path.is_dir():
         yield _class_folders(path, walk(path))
     else:

@@ -32,7 +32,7 @@ def hugging_face(path: Path) -> Iterator[Source]:
 
 
 def _datasets(path: Path):
-    """Hugging Face's library; that it is missing timm's reader would only print."""
+    """Import Hugging Face's library; timm's reader would only print that it is missing."""
     try:
         import datasets
     except ImportError as error:
@@ -44,7 +44,7 @@ def _datasets(path: Path):
 
 
 def _hugging_face_splits(path: Path) -> list[str]:
-    """Names of the splits; the library calls files named valid, val or dev ``validation``."""
+    """Return the names of the splits; the library calls files named valid, val or dev ``validation``."""
     datasets = _datasets(path)
     try:
         return datasets.get_dataset_split_names(str(path))

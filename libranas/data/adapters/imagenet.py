@@ -48,7 +48,7 @@ def imagenet(path: Path) -> Iterator[Source]:
 
 
 def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
-    """Images below split and class folders, in tars or tars of tars or not; or next to their KEY.cls."""
+    """Find images below split and class folders, also in tars and tars of tars; or next to their KEY.cls."""
     files = {parts: read for name, read in expanded(path, stack) if read and (parts := name_parts(name))}
     label_of = {synset: label for label, synset in enumerate(synsets)}
     source, flat = Source(synsets, {"train": [], "test": []}), []

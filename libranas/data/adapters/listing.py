@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".ti
 
 
 def walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
-    """Path below `path` and reader of each file; None for the reader of a folder."""
+    """List each file: its path below `path`, and a function that reads it; None as the function of a folder."""
 
     def unreadable(error: OSError):
         raise LibranasError(f"Cannot list {error.filename}: {error.strerror}.", "Make it readable.")
@@ -36,7 +36,7 @@ def walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
 
 
 def _leads_back(top: Path, folder: Path) -> bool:
-    """Whether `folder` is a link to one that it lies in: following it would give images of other classes, for ever."""
+    """Return whether `folder` is a link to a folder above it. Such a link leads to other classes, without end."""
     if not folder.is_symlink():
         return False
     target, above = folder.resolve(), folder.parents[: len(folder.relative_to(top).parts)]
@@ -48,7 +48,7 @@ TAR_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError
 
 
 def list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
-    """As :func:`walk`, for a tar file, with `nested` also for the tars in it as if they were folders.
+    """List the files of a tar as :func:`walk` does, with `nested` also for the tars in it as if they were folders.
 
     A compressed one is first decompressed to an unnamed temporary file, which `stack` keeps open: images are wanted
     in another order than theirs, and gzip reads forward only.
@@ -83,7 +83,7 @@ def list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[s
 def tar_members(
     archive: BinaryIO, start: int, end: int, read_at: Callable, nested: bool
 ) -> Iterator[tuple[str, Callable | None]]:
-    """Names and readers of the tar at bytes `start` to `end` of a file; ``read_at(size, offset)`` reads that file."""
+    """List names and readers of a tar at bytes `start` to `end` of a file that ``read_at(size, offset)`` reads."""
     # tarfile takes a file that was cut inside a header for a complete one; the end mark tells.
     archive.seek(max(start, end - 512))
     if archive.read(min(512, end - start)) != bytes(512):
@@ -118,14 +118,14 @@ def _no_file() -> bytes:
 
 
 def name_parts(name: str) -> tuple[str, ...]:
-    """Folders and file name of a name from outside; () for hidden files and for what climbs up with '..'."""
+    """Split a name from outside into folders and file name; () for hidden files and for names with '..'."""
     # Names that are not UTF-8 arrive with surrogates, which neither HDF5 nor JSON readers take.
     parts = tuple(p for p in name.encode("utf-8", "replace").decode().split("/") if p not in ("", "."))
     return () if any(p.startswith(".") or p == "__MACOSX" for p in parts) else parts
 
 
 def named_split(parts: tuple[str, ...]) -> str | None:
-    """The split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
+    """Return the split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
     for name in reversed(parts[:-1]):
         if found := re.findall(rf"(?<![a-z])({'|'.join(SPLIT_FOLDERS)})(?![a-z])", name.lower()):
             return SPLIT_FOLDERS[found[0]]
@@ -133,7 +133,7 @@ def named_split(parts: tuple[str, ...]) -> str | None:
 
 
 def expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
-    """As :func:`walk`, with tars in the place of folders too."""
+    """List files as :func:`walk` does, those in tars too."""
     if not path.is_dir():
         yield from ((f"{path.name}/{name}", read) for name, read in list_tar(path, stack, nested=True))
         return

@@ -27,7 +27,7 @@ _INPUT = ("x", -1, ())
 
 
 def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
-    """What a cell computes, in a notation that isomorphic cells share.
+    """Write what a cell computes, in a notation that isomorphic cells share.
 
     ``none`` contributes nothing, ``skip_connect`` its node's own terms, an operation on a node without terms nothing (a
     convolution of zeros leaves the shift of its batch normalisation, which starts at zero). Operations in `weighted`
@@ -68,7 +68,7 @@ def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
 
 
 def reducing(edges: tuple[str, ...]) -> tuple[str, ...]:
-    """The operations of a cell whose identities at the input are replaced by reductions, which have weights."""
+    """Return the operations of a cell whose identities at the input are replaced by reductions, which have weights."""
     return tuple(
         "reduce" if op == "skip_connect" and source == 0 else op for op, (source, _) in zip(edges, EDGES, strict=True)
     )
@@ -78,9 +78,12 @@ def reducing(edges: tuple[str, ...]) -> tuple[str, ...]:
 def representatives(
     operations: tuple[str, ...], weighted: frozenset[str], with_reductions: bool = False
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """For the edges of every cell those of the smallest cell with the same :func:`expression`: fewest operations with
-    weights (so none that is without effect), then the first in the order of enumeration. With `with_reductions` the
-    network has :func:`reducing` cells beside the plain ones, and both expressions must be the same. Takes a second."""
+    """Map the edges of every cell to those of the smallest cell with the same :func:`expression`.
+
+    The smallest has the fewest operations with weights (so none without effect), and is then the first in the order of
+    enumeration. With `with_reductions` the network has :func:`reducing` cells beside the plain ones, and both
+    expressions must be the same. Takes a second.
+    """
     smallest: dict[tuple[str, ...], tuple] = {}
     forms = {}
     weighted |= {"reduce"}
@@ -182,13 +185,13 @@ class CellSpace(Space):
         )
 
     def representative(self, arch: Arch) -> Arch:
-        """See :func:`representatives`."""
+        """Return the smallest cell that computes the same; see :func:`representatives`."""
         return self.arch(representatives(self.OPERATIONS, self.WEIGHTED, self.WITH_REDUCTIONS)[arch["edges"]])
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """How often each operation occurs and where; and for every set of operations, ``none`` apart: length of the
-        shortest path that uses no other (4: there is none), most such operations on a path that carries a signal, such
-        edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
+        """Count each operation and say where it is. For every set of operations without ``none``: the length of the
+        shortest path that uses no other (4: there is none), the most such operations on a path that carries a signal,
+        and the number of such edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
         edges = arch["edges"]
         count = Counter(edges)
         out = {f"count_{op}": float(count[op]) for op in self.OPERATIONS}

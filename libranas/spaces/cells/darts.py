@@ -106,7 +106,7 @@ class DARTSSpace(ConvolutionalSpace):
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, normal: Sequence[tuple[str, int]], reduce: Sequence[tuple[str, int]]) -> Arch:
-        """The member with these cells: eight pairs (operation, node read), the two of a node in any order."""
+        """Return the member with these cells: eight pairs (operation, node read), the two of a node in any order."""
         return Arch(self.family, {"normal": _sorted(normal), "reduce": _sorted(reduce)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
@@ -117,7 +117,7 @@ class DARTSSpace(ConvolutionalSpace):
         return self.arch(*cells)
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """One of the sixteen edges gets another operation or, with equal chance, reads another node."""
+        """Let one of the sixteen edges get another operation or, with equal chance, read another node."""
         cells = {kind: list(arch[kind]) for kind in KINDS}
         cell = cells[KINDS[rng.integers(len(KINDS))]]
         place = int(rng.integers(len(cell)))
@@ -132,7 +132,7 @@ class DARTSSpace(ConvolutionalSpace):
         return self.arch(**cells)
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each node, with its two edges, from either parent with equal chance."""
+        """Take each node, with its two edges, from either parent with equal chance."""
         cells = {}
         for kind in KINDS:
             parents = [(a, b)[pick][kind] for pick in rng.integers(2, size=len(NODES))]
@@ -147,8 +147,8 @@ class DARTSSpace(ConvolutionalSpace):
         )
 
     def representative(self, arch: Arch) -> Arch:
-        """With the nodes of each cell in the order, of those in which every node reads earlier ones, that makes the
-        genes smallest."""
+        """Put the nodes of each cell in the order that makes the genes smallest, among the orders in which every node
+        reads earlier ones."""
         return self.arch(**{kind: min(_orders(arch[kind])) for kind in KINDS})
 
     def size(self) -> int:
@@ -170,16 +170,16 @@ class DARTSSpace(ConvolutionalSpace):
         )
 
     def format(self, arch: Arch) -> str:
-        """The text of DARTS's ``Genotype``."""
+        """Return the text of DARTS's ``Genotype``."""
         cells = (f"{kind}={list(arch[kind])}, {kind}_concat={list(NODES)}" for kind in KINDS)
         return f"Genotype({', '.join(cells)})"
 
     # -- description -----------------------------------------------------------------------------------
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """For each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no other
-        one reads; longest path, and its mean over the nodes; and for every kind of operation the most on a path to
-        any node, and to a node in the mean."""
+        """Describe each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no
+        other one reads; longest path, and its mean over the nodes; for every kind of operation the most on a path to
+        any node, and the mean over the nodes."""
         out = {}
         for kind in KINDS:
             cell = arch[kind]
@@ -198,7 +198,7 @@ class DARTSSpace(ConvolutionalSpace):
         return out
 
     def extremes(self) -> tuple[Arch, Arch]:
-        """Poolings, and separable 5x5 convolutions. What they read makes no difference."""
+        """Return a network of poolings and one of separable 5x5 convolutions; what they read makes no difference."""
         sources = [source for _ in NODES for source in (0, 1)]
         cells = ([(op, source) for source in sources] for op in ("max_pool_3x3", "sep_conv_5x5"))
         return tuple(self.arch(cell, cell) for cell in cells)
@@ -212,7 +212,7 @@ class DARTSSpace(ConvolutionalSpace):
 
 
 def reductions(layers: int) -> tuple[int, int]:
-    """Places of the reduction cells among so many cells."""
+    """Return the places of the reduction cells among so many cells."""
     return layers // 3, 2 * layers // 3
 
 
@@ -220,18 +220,18 @@ def reductions(layers: int) -> tuple[int, int]:
 
 
 def full_mask() -> Mask:
-    """The mask of the whole supernet: all operations and ``none`` on every edge of both cells."""
+    """Return the mask of the whole supernet: all operations and ``none`` on every edge of both cells."""
     return {kind: (("none", *OPERATIONS),) * len(EDGES) for kind in KINDS}
 
 
 def cell_mask(cell: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], ...]:
-    """The operations of a cell of a member as those that are left on :data:`EDGES`."""
+    """Return the operations of a cell of a member as those that are left on :data:`EDGES`."""
     edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
     return tuple((edges[edge],) if edge in edges else () for edge in EDGES)
 
 
 def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
-    """The member that a mask with at most one operation an edge stands for.
+    """Return the member that a mask with at most one operation an edge stands for.
 
     Parameters
     ----------
@@ -260,12 +260,12 @@ def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
 
 
 def _targets(cell: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """The edge (from, to) of each pair of a cell."""
+    """Return the edge (from, to) of each pair of a cell."""
     return [(source, NODES[place // 2]) for place, (_, source) in enumerate(cell)]
 
 
 def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:
-    """A cell whose nodes have their two edges in the order of what they read."""
+    """Sort the two edges of each node by the node that they read."""
     pairs = [(str(op), int(source)) for op, source in cell]
     return tuple(
         pair for start in range(0, len(pairs), 2) for pair in sorted(pairs[start : start + 2], key=lambda p: p[1])
@@ -273,7 +273,7 @@ def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:
 
 
 def _is_cell(cell) -> bool:
-    """Whether `cell` has eight pairs with known operations, each node reading two different ones before it."""
+    """Return whether `cell` has eight pairs with known operations, each node reading two different ones before it."""
     if not isinstance(cell, list | tuple) or len(cell) != 2 * len(NODES):
         return False
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 and pair[0] in OPERATIONS for pair in cell):
@@ -285,7 +285,7 @@ def _is_cell(cell) -> bool:
 
 
 def _orders(cell: Cell) -> Iterator[Cell]:
-    """The cell with its nodes in every order in which each reads earlier ones."""
+    """Return the cell with its nodes in every order in which each reads earlier ones."""
     for order in permutations(NODES):
         place = {0: 0, 1: 1} | {node: new for node, new in zip(order, NODES, strict=True)}
         moved = []
@@ -299,7 +299,7 @@ def _orders(cell: Cell) -> Iterator[Cell]:
 
 
 def _read(text: str) -> tuple[Sequence, Sequence]:
-    """The two cells of one of the formats; ValueError and the like for another one."""
+    """Read the two cells of one of the formats; ValueError and the like for another one."""
     if text.startswith(("(", "[")):
         tables = ast.literal_eval(text)
         if min(code for cell in tables for _, code in cell) < 0:
@@ -363,7 +363,7 @@ def _operation(op: str, C: int, pixels: int, strided: bool, affine: bool) -> Siz
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """Height and width after so many layers of stride 2."""
+    """Return height and width after so many layers of stride 2."""
     for _ in range(times):
         size = tuple((side + 1) // 2 for side in size)
     return size

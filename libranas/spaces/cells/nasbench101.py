@@ -80,8 +80,9 @@ class NASBench101Space(ConvolutionalSpace):
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, matrix: Sequence[Sequence[int]], ops: Sequence[str]) -> Arch | None:
-        """The member that is left of a graph without the vertices on no path from input to output; None if it has too
-        many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
+        """Return the member that is left of a graph without the vertices on no path from input to output.
+
+        None if it has too many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
         if not _is_graph(matrix, ops):
             return None
         last = len(matrix) - 1
@@ -99,7 +100,7 @@ class NASBench101Space(ConvolutionalSpace):
         return Arch(self.family, {"matrix": matrix, "ops": tuple(str(ops[v]) for v in kept)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """As the authors: entries and operations of a graph of 7 vertices at random until it is a member."""
+        """Draw as the authors do: entries and operations of a graph of 7 vertices at random until it is a member."""
         while True:
             upper = rng.integers(2, size=VERTICES * (VERTICES - 1) // 2)
             arch = self.arch(_square(upper), (INPUT, *rng.choice(OPERATIONS, size=VERTICES - 2), OUTPUT))
@@ -107,7 +108,7 @@ class NASBench101Space(ConvolutionalSpace):
                 return arch
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """The authors' mutation of a graph of 7 vertices: an entry flips with probability 1/7, an operation changes
+        """Mutate a graph of 7 vertices as the authors do: an entry flips with probability 1/7, an operation changes
         with probability 1/5, until the result is another member. Vertices that `arch` lacks are put anywhere."""
         while True:
             free = np.sort(rng.permutation(np.arange(1, VERTICES - 1))[: len(arch["ops"]) - 2])
@@ -121,8 +122,9 @@ class NASBench101Space(ConvolutionalSpace):
                 return child
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each entry of the matrix and each operation from either parent, until the result is a member. Parents with
-        fewer than 7 vertices lack the last ones before the output."""
+        """Take each entry of the matrix and each operation from either parent, until the result is a member.
+
+        Parents with fewer than 7 vertices lack the last ones before the output."""
         parents = [
             _in_seven(x, (*range(len(x["ops"]) - 1), VERTICES - 1), other["ops"][: VERTICES - 1])
             for x, other in ((a, b), (b, a))
@@ -165,16 +167,18 @@ class NASBench101Space(ConvolutionalSpace):
         )
 
     def format(self, arch: Arch) -> str:
-        """JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
+        """Return JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
         return json.dumps({"matrix": arch["matrix"], "ops": arch["ops"]})
 
     # -- description -----------------------------------------------------------------------------------
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """Of the representative: vertices, edges and operations, and where they are (a graph of 7 vertices, the last
-        ones before the output being absent); edges at the input and at the output; longest and shortest path in edges;
-        and for every operation and the two convolutions together the most vertices of the kind on a path, and the
-        length of the shortest path that has no others (7: there is none)."""
+        """Describe the representative.
+
+        Vertices, edges and operations, and where they are (in a graph of 7 vertices that lacks the last ones before the
+        output); edges at the input and at the output; longest and shortest path in edges. For every operation and for
+        the two convolutions together: the most such vertices on a path, and the length of the shortest path without
+        others (7: there is none)."""
         arch = self.representative(arch)
         matrix, ops = arch["matrix"], arch["ops"]
         last = len(ops) - 1
@@ -200,8 +204,8 @@ class NASBench101Space(ConvolutionalSpace):
         return {name: float(value) for name, value in out.items()}
 
     def extremes(self) -> tuple[Arch, Arch]:
-        """Fewest: one projection of the input, to the width that four vertices share, and poolings. Most: a chain of
-        five 3x3 convolutions of full width, and the four further edges from the input."""
+        """Return two members. Fewest: one projection of the input, to the width that four vertices share, and poolings.
+        Most: a chain of five 3x3 convolutions of full width, and the four further edges from the input."""
         pooling, convolution = OPERATIONS[0], OPERATIONS[2]
         least = [[0] * 6 for _ in range(6)]
         most = [[0] * 7 for _ in range(7)]
@@ -238,8 +242,10 @@ class NASBench101Space(ConvolutionalSpace):
 
 
 def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
-    """Channels of each vertex of a cell: the vertices that feed the output share its channels, the remainder going to
-    the first of them; another one has as many as the widest that it feeds."""
+    """Return the channels of each vertex of a cell.
+
+    The vertices that feed the output share its channels, the first of them the remainder. Another vertex has as many as
+    the widest that it feeds."""
     last = len(matrix) - 1
     channels = [inputs] + [0] * (last - 1) + [outputs]
     feeding = [v for v in range(1, last) if matrix[v][last]]
@@ -252,7 +258,7 @@ def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
 
 
 def _read(text: str) -> tuple[Sequence, Sequence]:
-    """Matrix and names of the vertices of one of the formats; ValueError and the like for another one."""
+    """Read matrix and names of the vertices in one of the formats; ValueError and the like for another one."""
     if text.startswith(("(", "[")):
         codes = ast.literal_eval(text)
         vertices = next((n for n in range(2, VERTICES + 1) if n * (n + 1) == len(codes)), None)
@@ -273,7 +279,7 @@ def _read(text: str) -> tuple[Sequence, Sequence]:
 
 
 def _is_graph(matrix, ops) -> bool:
-    """Whether `matrix` is a strictly upper triangular square of 0 and 1 and `ops` names its vertices."""
+    """Return whether `matrix` is a strictly upper triangular square of 0 and 1 and `ops` names its vertices."""
     try:
         n = len(ops)
         return (
@@ -289,15 +295,16 @@ def _is_graph(matrix, ops) -> bool:
 
 
 def _square(upper: np.ndarray) -> list[list[int]]:
-    """The matrix of 7 vertices with these entries above the diagonal, row by row."""
+    """Return the matrix of 7 vertices with these entries above the diagonal, row by row."""
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.triu_indices(VERTICES, 1)] = upper
     return matrix.tolist()
 
 
 def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """A member as a graph of 7 vertices, vertex v being vertex ``place[v]`` there: entries above the diagonal, row by
-    row, and names; the vertices without edges get their names from `others`."""
+    """Write a member as a graph of 7 vertices: entries above the diagonal, row by row, and names.
+
+    Vertex v of the member is vertex ``place[v]`` there. The vertices without edges get their names from `others`."""
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.ix_(place, place)] = arch["matrix"]
     ops = [
@@ -309,7 +316,7 @@ def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[
 
 
 def _path(matrix: Matrix, weight: Sequence[float], best) -> float:
-    """Largest or smallest sum of the weights of the vertices, the output apart, on a path from input to output."""
+    """Return the largest or smallest sum of the weights of the vertices on a path, the output apart."""
     found = [weight[0]]
     for v in range(1, len(matrix)):
         found.append(best(found[u] for u in range(v) if matrix[u][v]) + (weight[v] if v < len(weight) else 0))
@@ -317,7 +324,7 @@ def _path(matrix: Matrix, weight: Sequence[float], best) -> float:
 
 
 def orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
-    """Every order of the vertices in which the edges still point forward, with the matrix in this order."""
+    """Yield every order of the vertices in which the edges still point forward, with the matrix in this order."""
     last = len(matrix) - 1
     edges = [(u, v) for u in range(1, last) for v in range(u + 1, last) if matrix[u][v]]
     for inner in permutations(range(1, last)):

@@ -76,7 +76,7 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
         )
 
     def format(self, arch: Arch) -> str:
-        """The string of the benchmark's files, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+        """Return the string of the benchmark's files, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
         edges = dict(zip(EDGES, arch["edges"], strict=True))
         nodes = ("|".join(f"{edges[i, j]}~{i}" for i in range(j)) for j in (1, 2, 3))
         return "+".join(f"|{node}|" for node in nodes)

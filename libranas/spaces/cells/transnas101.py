@@ -63,7 +63,7 @@ class Layer:
 
 
 def decoder(task: str, inputs: int, outputs: int, doublings: int) -> tuple[Layer, ...]:
-    """The layers that turn features of `inputs` channels into an image, `doublings` times (3 to 6) as high and wide."""
+    """Return the layers that turn features of `inputs` channels into an image, doubling the sides 3 to 6 times."""
     if task == "segmentsemantic":
         widths = [1024 // 2**i for i in range(6)]
         layers = [Layer(inputs, 1024)]
@@ -237,7 +237,7 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
         return "Expected a string such as 64-41414-1_02_333, or six codes such as (1, 0, 2, 3, 3, 3)."
 
     def format(self, arch: Arch) -> str:
-        """The benchmark's string, ``64-41414-1_02_333``."""
+        """Return the benchmark's string, ``64-41414-1_02_333``."""
         digits = "".join(str(VARIANTS["published"].codes.index(op)) for op in arch["edges"])
         return f"64-41414-{digits[0]}_{digits[1:3]}_{digits[3:]}"
 
@@ -277,7 +277,7 @@ def _micro_sizes(space: TransNASMicroSpace) -> tuple:
 
 @lru_cache
 def _macro_members() -> dict[tuple[int, ...], int]:
-    """The codes of every member, with its place."""
+    """Return the codes of every member, with its place."""
     codes = (c for length in (4, 5, 6) for c in product((1, 2, 3, 4), repeat=length))
     allowed = (c for c in codes if 1 <= sum(map(halves, c)) <= 4 and 1 <= sum(map(widens, c)) <= 3)
     return {c: i for i, c in enumerate(allowed)}
@@ -291,14 +291,14 @@ class TransNASMacroSpace(_TransNAS):
     most_halvings = 4
 
     def arch(self, modules) -> Arch:
-        """The member with these codes."""
+        """Return the member with these codes."""
         return Arch(self.family, {"modules": tuple(int(code) for code in modules)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
         return self.arch(list(_macro_members())[rng.integers(self.size())])
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """One module changed, added or taken away."""
+        """Change, add or remove one module."""
         codes = arch["modules"]
         n, choices = len(codes), (1, 2, 3, 4)
         near = [codes[:i] + (c,) + codes[i + 1 :] for i in range(n) for c in choices]
@@ -308,8 +308,8 @@ class TransNASMacroSpace(_TransNAS):
         return self.arch(near[rng.integers(len(near))])
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each module from either parent, the number of modules from one of them. A child outside of the space is drawn
-        again; after 20 of them it is a parent."""
+        """Take each module from either parent, the number of modules from one of them. A child outside of the space is
+        drawn again; after 20 such draws the child is a parent."""
         first, second = (a["modules"], b["modules"]) if rng.random() < 0.5 else (b["modules"], a["modules"])
         for _ in range(20):
             take = rng.random(len(first)) < 0.5
@@ -343,12 +343,12 @@ class TransNASMacroSpace(_TransNAS):
         )
 
     def format(self, arch: Arch) -> str:
-        """The benchmark's string, ``64-1234-basic``."""
+        """Return the benchmark's string, ``64-1234-basic``."""
         return f"64-{''.join(map(str, arch['modules']))}-basic"
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """Number of modules, of each code, and the codes by place; the binary logarithm of how much wider and how much
-        smaller the features are: at the end, and on average over the modules."""
+        """Count the modules and each code, and say the codes by place. Also the binary logarithm of how much wider and
+        how much smaller the features are, at the end and on average over the modules."""
         codes = arch["modules"]
         count = Counter(codes)
         out = {"modules": float(len(codes))} | {f"count_{c}": float(count[c]) for c in (1, 2, 3, 4)}
@@ -363,7 +363,7 @@ class TransNASMacroSpace(_TransNAS):
         return len(_macro_members())
 
     def extremes(self) -> tuple[Arch, ...]:
-        """No member has both the fewest parameters and the fewest MACs: two each."""
+        """Return four members: none has both the fewest parameters and the fewest MACs, or both the most."""
         sizes = {codes: _macro_total(self, codes) for codes in _macro_members()}
         keys = (lambda codes: (sizes[codes].params, codes)), (lambda codes: (sizes[codes].macs, codes))
         return tuple(self.arch(best(sizes, key=key)) for key in keys for best in (min, max))
