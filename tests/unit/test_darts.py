@@ -275,7 +275,7 @@ def test_the_auxiliary_classifier_is_for_training():
 def test_timm_round_trip(tmp_path):
     arch = TINY.parse(TEXT)
     assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3, drop_path_rate=0.1).eval()
+    net = build(TINY, arch, seed=3, drop_path_rate=0.1, timm=True).eval()
     save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     ours, theirs = net.state_dict(), loaded.state_dict()

@@ -261,7 +261,7 @@ def test_weights_without_effect_have_a_gradient_of_zero(codes):
 def test_timm_round_trip(tmp_path):
     arch = TINY.parse(TEXT)
     assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3).eval()
+    net = build(TINY, arch, seed=3, timm=True).eval()
     save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     ours, theirs = net.state_dict(), loaded.state_dict()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from timm.models.pit import PoolingVisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
+import libranas.networks.timm_models  # noqa: F401 - registers the networks with timm
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build

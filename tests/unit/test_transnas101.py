@@ -311,7 +311,7 @@ def test_initial_weights():
 def test_timm_round_trip(tmp_path, space):
     arch = random_members(space, 1)[0]
     assert json.loads(json.dumps(model_args(space, arch))) == model_args(space, arch)
-    net = build(space, arch, seed=3).eval()
+    net = build(space, arch, seed=3, timm=True).eval()
     size = tuple(image_of(space, 1).shape[1:])
     save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": size})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
