@@ -9,7 +9,7 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
-import libranas.networks  # noqa: F401 - registers the architectures with timm
+import libranas.networks.timm_models  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
 
 

@@ -47,7 +47,8 @@ def train_and_test(
     train, val, test = (images.for_final_training() for images in sets)
     _, channels, _, size = sets[0].images_NCHW.shape
     look = Look(size, channels, sets[0].mean_C, sets[0].std_C)
-    model = build(space, arch, stream_seed(master, "train", "init", arch.id, index), recipe.drop_path, fused=True)
+    stream = stream_seed(master, "train", "init", arch.id, index)
+    model = build(space, arch, stream, recipe.drop_path, fused=True, timm=True)
     settings = Settings(folder, stream_seed(master, "train", index), key, workers=workers, restart_on_change=True)
     training = Training(model, train, val, look, recipe, settings, world)
     history = training.fit(on_epoch)

@@ -229,7 +229,8 @@ def test_gaussian_process_is_the_textbook_one():
 def test_torch_is_not_imported():
     code = """
 import sys, numpy as np, pandas as pd
-from libranas.combiners import COMBINERS, Calibration, Sample
+from libranas.predictors.registry import COMBINERS
+from libranas.predictors.base import Calibration, Sample
 rng = np.random.default_rng(0)
 s = Sample(pd.DataFrame(rng.normal(size=(20, 3)), columns=list("abc")), pd.Series(rng.random(20)))
 known = Calibration(s, pd.Series(rng.random(20)))

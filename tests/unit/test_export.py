@@ -39,12 +39,12 @@ def space(channels, relative_position):
 
 def network(channels=1, relative_position=True):
     s = space(channels, relative_position)
-    return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True).train()
+    return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
 def pit():
     s = PiTSpace((4,), (1.5,), ((1,), (2,), (1,)), (1, 2), image_size=12, patch_size=4, channels=1, classes=3)
-    return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True).train()
+    return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
 def export(net, folder, card="# card\n", **more):
@@ -205,7 +205,7 @@ def test_a_plain_state_dict(tmp_path):
 
 @pytest.mark.parametrize(("space", "arch"), convolutional_networks())
 def test_convolutional_networks_in_every_format(tmp_path, space, arch):
-    net = build(space, arch, seed=0)
+    net = build(space, arch, seed=0, timm=True)
     export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
     for kind in FORMATS:
         assert export_as(tmp_path / "net", kind, tmp_path / f"net.{kind}") < 1e-4
