@@ -39,8 +39,8 @@ from libranas.search.fitness import Fitness
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
 from libranas.spaces import Budget, make_space
+from libranas.training.images import ImageSet
 from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
 from libranas.zero_cost.scorer import Scorer
 

@@ -72,7 +72,7 @@ rule benchmark_supernet:
         recipe=config["benchmark"]["supernet"],
         seed=config["seed"],
         device=config["device"],
-        checkpoint=state("benchmark/supernet.pt"),
+        checkpoint=state("benchmark/supernet"),
     script:
         "../scripts/benchmark_supernet.py"
 

@@ -102,7 +102,7 @@ def fitness_of(snakemake, scorer, choice: dict):
 def images_of(path: str, manifest: dict, *splits: str) -> tuple:
     """The splits of the prepared data as image sets."""
     from libranas.data.reading import load_split
-    from libranas.training.short_recipe import ImageSet
+    from libranas.training.images import ImageSet
 
     return tuple(ImageSet.from_arrays(*load_split(path, split), manifest) for split in splits)
 

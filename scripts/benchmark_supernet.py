@@ -10,13 +10,13 @@ with stage(snakemake) as log:
     from libranas.core.files import read_json, write_text
     from libranas.core.progress import progress
     from libranas.core.provenance import digest
-    from libranas.labels.supernet_training import inherit, train_supernet
+    from libranas.labels.supernet import inherit, train_supernet
     from libranas.networks.device import pick_device
-    from libranas.training.short_recipe import Recipe
+    from libranas.training.recipe import ShortRecipe
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
-    space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
+    space, recipe, device = space_of(snakemake, manifest), ShortRecipe(**p.recipe), pick_device(p.device)
     train, val = images_of(snakemake.input.images, manifest, "train", "val")
     libraries = version("torch"), version("timm")
     key = digest(p.version, *libraries, manifest["content_sha256"], space, recipe, p.seed, device)

@@ -12,11 +12,11 @@ with stage(snakemake) as log:
     from libranas.core.shards import shard_of
     from libranas.labels.short_training import train_each
     from libranas.networks.device import pick_device
-    from libranas.training.short_recipe import Recipe
+    from libranas.training.recipe import ShortRecipe
 
     use_threads(snakemake.threads)
     p, manifest = snakemake.params, read_json(snakemake.input.manifest)
-    space, recipe, device = space_of(snakemake, manifest), Recipe(**p.recipe), pick_device(p.device)
+    space, recipe, device = space_of(snakemake, manifest), ShortRecipe(**p.recipe), pick_device(p.device)
     labelled, shard = archs_of(snakemake.input.archs, count=p.labelled), int(snakemake.wildcards.shard)
     often = {arch.id for arch in labelled[: p.repeated["count"]]}
     archs = [arch for arch in labelled if shard_of(arch.id, p.shards) == shard]

@@ -10,8 +10,8 @@ with stage(snakemake) as log:
     from libranas.core.provenance import digest
     from libranas.training.distributed import World
     from libranas.training.recipe import make_recipe
-    from libranas.training.short_training import save_weights
     from libranas.training.train_and_test import train_and_test
+    from libranas.training.weights import save_weights
 
     use_threads(snakemake.threads)
     p, manifest, role = snakemake.params, read_json(snakemake.input.manifest), snakemake.wildcards.role

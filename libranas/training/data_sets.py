@@ -1,5 +1,4 @@
-"""Images of a data set as a training reads them: KIND:PATH, where KIND is a name of
-:data:`libranas.data.registry.DATA_SETS`.
+"""Open a data set for a training by its text KIND:PATH; KIND is a name of :data:`libranas.data.registry.DATA_SETS`.
 
 Legend: N images.
 """
@@ -20,7 +19,7 @@ from libranas.data.splits import pinned_splits
 
 
 class ItemImages:
-    """Images where an adapter found them; each is decoded when it is read."""
+    """Images that an adapter found; each is decoded when it is read."""
 
     def __init__(self, items: Sequence[Item], classes: list[str], channels: int):
         self.classes, self.channels, self.items = classes, channels, items
@@ -37,7 +36,7 @@ class ItemImages:
 
 
 class Splits(NamedTuple):
-    """Images of the three splits (None: there is none), how each came about, and oddities of the data set."""
+    """Images of the three splits (None: it is empty), the rule that made each, and warnings about the data set."""
 
     train: ItemImages
     val: ItemImages | None
@@ -50,7 +49,7 @@ class Splits(NamedTuple):
 def open_splits(
     text: str, channels: int, val_share: float = 0.1, test_share: float = 0.2, seed: int = 0
 ) -> Iterator[Splits]:
-    """The splits of the data set that `text` names; they can be read while the context is open.
+    """Open the data set that `text` names; its splits can be read while the context is open.
 
     Parameters
     ----------

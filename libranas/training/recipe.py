@@ -1,7 +1,8 @@
-"""Recipes of final training: every hyperparameter of a run, as data.
+"""Recipes: every hyperparameter of a training, as data. Imports no torch.
 
-A recipe is a YAML file that names every field of :class:`TrainingRecipe`, after a header (``about``) with its source,
-its command, the accuracy to expect and the hours. Those that ship lie in ``libranas/training/recipes``.
+:class:`TrainingRecipe` is for final training, :class:`ShortRecipe` for the short trainings of many networks.
+A recipe file is YAML and names every field of :class:`TrainingRecipe`, after a header (``about``) with its source,
+its command, the accuracy to expect and the hours. The shipped ones lie in ``libranas/training/recipes``.
 """
 
 import dataclasses
@@ -131,6 +132,44 @@ class TrainingRecipe:
     def to_dict(self) -> dict:
         """JSON-ready: lists instead of tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ShortRecipe:
+    """Settings of the short training of one of many networks (``benchmark.recipe``, ``benchmark.supernet``).
+
+    The optimizer is AdamW. The rate rises from 1 % of `lr` during the warm-up and then falls along a cosine.
+
+    Attributes
+    ----------
+    lr, min_lr : peak rate and last rate
+    crop_padding, hflip : crop after padding by so many pixels; mirror every second image
+    randaugment : magnitude of torchvision's RandAugment; 0: none
+    erasing : probability to erase a rectangle of an image
+    mixup, cutmix : timm's alphas
+    clip_grad : largest norm of a gradient; None: not clipped
+    """
+
+    epochs: int
+    batch_size: int = 64
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    weight_decay: float = 0.05
+    warmup_epochs: int = 1
+    label_smoothing: float = 0.1
+    drop_path: float = 0.0
+    clip_grad: float | None = 1.0
+    crop_padding: int = 0
+    hflip: bool = False
+    randaugment: int = 0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def to_training_recipe(self) -> TrainingRecipe:
+        """The same settings for what both kinds of training share; `randaugment` is left out."""
+        shared = {name: value for name, value in dataclasses.asdict(self).items() if name != "randaugment"}
+        return TrainingRecipe(**shared, warmup_lr=self.lr / 100)
 
 
 HINTS = typing.get_type_hints(TrainingRecipe)

@@ -18,8 +18,7 @@ from libranas.search.registry import METHODS as METHODS_OF_SEARCH
 from libranas.search.selection import WINNERS
 from libranas.spaces import FAMILIES, Budget, make_space
 from libranas.spaces.registry import space_schema
-from libranas.training.recipe import CHOICES, TrainingRecipe, make_recipe
-from libranas.training.short_recipe import Recipe
+from libranas.training.recipe import CHOICES, ShortRecipe, TrainingRecipe, make_recipe
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost.registry import Options
 
@@ -86,7 +85,7 @@ def test_shipped_spaces_and_budgets_are_feasible(name):
 
 
 def recipe_of(settings):
-    return Recipe(**settings)
+    return ShortRecipe(**settings)
 
 
 @shipped
@@ -115,7 +114,7 @@ def test_the_runs_of_presets_do_not_write_into_one_folder():
 
 def test_the_recipes_of_the_schema_are_the_recipes_of_the_code():
     recipe = SCHEMA["$defs"]["recipe"]
-    assert set(recipe["properties"]) == {f.name for f in fields(Recipe)}
+    assert set(recipe["properties"]) == {f.name for f in fields(ShortRecipe)}
     assert set(recipe["required"]) == {"epochs"}
     final = SCHEMA["$defs"]["training_recipe"]["properties"]
     assert set(final) - {"base"} == {f.name for f in fields(TrainingRecipe)}
