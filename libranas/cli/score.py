@@ -30,10 +30,10 @@ from libranas.core.files import write_json
 from libranas.core.provenance import facts
 from libranas.core.scorecard import ScoreCard
 from libranas.core.text import key_value, text_table
-from libranas.data.adapters.registry import opened
 from libranas.data.calibration import calibration_indices
 from libranas.data.decode import decode
-from libranas.data.source import LAYOUTS, Item, Source
+from libranas.data.registry import DATA_SETS, open_data_set
+from libranas.data.source import Item, Source
 from libranas.networks.load import IMAGE_SIZE, Wanted, checked_outputs, model_of, model_record
 
 
@@ -50,7 +50,7 @@ def add(commands) -> None:
         "(FILE.yaml,patch_size=8); or a function (or class) of a Python file that returns an nn.Module and is given "
         "the number of classes if it takes an argument",
     )
-    score.add_argument("--images", required=True, type=Path, metavar="DIR", help=LAYOUTS["folder"])
+    score.add_argument("--images", required=True, type=Path, metavar="DIR", help=DATA_SETS["folder"].layout)
     score.add_argument("--batch", type=positive, default=64, metavar="B", help="images, class-balanced (default: 64)")
     score.add_argument(
         "--image-size", type=positive, metavar="S", help=f"default: the network's, otherwise {IMAGE_SIZE}"
@@ -179,8 +179,8 @@ def _open_images(path: Path) -> Iterator[Source]:
     """Class folders or a tar of them; what the adapter says of the configuration is said of --images."""
     path = path.expanduser()
     if not path.exists():
-        raise LibranasError(f"--images {path} does not exist.", f"Name {LAYOUTS['folder']}.")
-    with opened("folder", path, "--images") as source:
+        raise LibranasError(f"--images {path} does not exist.", f"Name {DATA_SETS['folder'].layout}.")
+    with open_data_set("folder", path, "--images") as source:
         yield source
 
 

@@ -63,8 +63,8 @@ class Registry(Mapping[str, Record], Generic[Record]):
         if self._found is None:
             found: dict[str, tuple[Record, str]] = {}
             package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                self._scan(found, importlib.import_module(f"{self.package}.{module.name}"))
+            for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+                self._scan(found, importlib.import_module(module.name))
             for point in entry_points(group=self.group):
                 self._load(found, point)
             self._found = found

@@ -29,7 +29,7 @@ def export_timm(
 ) -> None:
     """Write `model` to `folder` as a timm ``local-dir``: config.json, model.safetensors, README.md.
 
-    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, after ``import libranas.networks``. The folder
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, after ``import libranas.nets``. The folder
     appears only when its weights were loaded back and found bit-equal; else LibranasError.
 
     Parameters

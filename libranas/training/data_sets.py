@@ -1,4 +1,4 @@
-"""Open a data set for a training by its text KIND:PATH, where KIND names an adapter.
+"""Open a data set for a training by its text KIND:PATH; KIND is a name of :data:`libranas.data.registry.DATA_SETS`.
 
 Legend: N images.
 """
@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.registry import ADAPTERS, opened
 from libranas.data.decode import open_image
+from libranas.data.registry import DATA_SETS, open_data_set
 from libranas.data.source import Item
 from libranas.data.splits import pinned_splits
 
@@ -58,13 +58,13 @@ def open_splits(
     seed : of that choice
     """
     kind, colon, path = text.partition(":")
-    if kind not in ADAPTERS or (bool(colon) != bool(path)):
+    if kind not in DATA_SETS or (bool(colon) != bool(path)):
         raise LibranasError(
             f"'{text}' is no data set of the form KIND:PATH.",
-            f"KIND is one of {', '.join(ADAPTERS)} (docs/data-sets.md).",
+            f"KIND is one of {', '.join(DATA_SETS)} (docs/data-sets.md).",
         )
     shares = {"val": val_share, "test": test_share}
-    with opened(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
+    with open_data_set(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
         if len(source.classes) < 2:
             raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
         left_out = [split for split, share in shares.items() if not share and split not in source.splits]

@@ -13,10 +13,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import AppendLog
+from libranas.core.meter import peak_memory
 from libranas.core.progress import INTERVAL
 from libranas.training.run_state import RunState
 from libranas.training.settings import Settings
-from libranas.zero_cost.meter import peak_memory
 
 log = logging.getLogger("libranas")
 

@@ -10,15 +10,14 @@ import yaml
 
 from libranas.config.checks import checked
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.registry import ADAPTERS
-from libranas.data.source import LAYOUTS
+from libranas.data.registry import DATA_SETS, table
 from libranas.predictors.registry import COMBINERS
 from libranas.report.figures import METHODS
 from libranas.search.nsga2 import OBJECTIVES
 from libranas.search.registry import METHODS as METHODS_OF_SEARCH
 from libranas.search.selection import WINNERS
-from libranas.spaces import Budget, make_space
-from libranas.spaces.autoformer import PRESETS
+from libranas.spaces import FAMILIES, Budget, make_space
+from libranas.spaces.registry import space_schema
 from libranas.training.recipe import CHOICES, ShortRecipe, TrainingRecipe, make_recipe
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost.registry import Options
@@ -130,16 +129,20 @@ def test_the_options_of_the_schema_are_options_of_the_code():
             assert set(rule["enum"]) == set(options[name].type.__args__)
 
 
-def test_the_presets_of_the_schema_are_presets_of_the_code():
-    enum = SCHEMA["properties"]["space"]["properties"]["preset"]["enum"]
-    assert set(enum) - {None} == set(PRESETS)
+def test_the_keys_of_spaces_in_the_schema_are_those_of_the_registry():
+    def kinds(rule: dict) -> dict:
+        rule = SCHEMA["$defs"][rule["$ref"].rsplit("/", 1)[-1]] | rule if "$ref" in rule else rule
+        said = {key: value for key, value in rule.items() if key not in ("$ref", "description", "of")}
+        return said | {"of": set(rule.get("of", ()))}
+
+    written, known = SCHEMA["properties"]["space"]["properties"], space_schema()
+    assert set(written) == set(known) and set(written["family"]["enum"]) == set(FAMILIES)
+    assert all(kinds(written[key]) == kinds(known[key]) for key in set(written) - {"family"})
 
 
 def test_the_adapters_of_the_schema_are_those_of_the_code():
-    assert SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"] == list(ADAPTERS)
-    assert list(LAYOUTS) == [name for name in ADAPTERS if name != "digits"]
-    documented = (ROOT / "docs" / "data-sets.md").read_text()
-    assert all(f"| `{name}` |" in documented for name in ADAPTERS)
+    assert sorted(SCHEMA["properties"]["data"]["properties"]["adapter"]["enum"]) == list(DATA_SETS)
+    assert table() in (ROOT / "docs" / "data-sets.md").read_text()
 
 
 def test_defaults_are_filled_in_and_the_argument_is_left_alone():

@@ -18,7 +18,7 @@ from libranas.zero_cost import gradient_moments as moments
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.passes import context
 from libranas.zero_cost.proxy import NEEDS
 
 NAMES = proxies.list_proxies()
@@ -469,14 +469,14 @@ def test_batch_norm_in_training_mode_means_micro_batches(batch):
 
 def short_of_memory(monkeypatch, images: int) -> None:
     """Let every forward pass over more than `images` images fail as an allocator does."""
-    forward = passes.functional_call
+    forward = context.functional_call
 
     def failing(model, tensors, args):
         if len(args[0]) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
         return forward(model, tensors, args)
 
-    monkeypatch.setattr(passes, "functional_call", failing)
+    monkeypatch.setattr(context, "functional_call", failing)
 
 
 @each

@@ -17,9 +17,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.passes.context import Context
+from libranas.zero_cost.passes.gaussian import Gaussian
+from libranas.zero_cost.passes.noise import Noise
 from libranas.zero_cost.proxy import NOISE
-from libranas.zero_cost.registry import Options
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -40,8 +43,8 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     size = 1 if by_sample else len(x) // options.pieces
     units = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
     # For its random numbers only.
-    run = passes.Run(copy.deepcopy(net), x, y, seed, options, passes.Collected([], options))
-    noise = run._batch(NOISE).double()
+    context = Context(copy.deepcopy(net), x, y, seed, options, Collected([], options))
+    noise = context.batch(NOISE).double()
 
     layers = layers_in_order(net, x)
     values = {"params": sum(p.numel() for p in model.parameters() if p.requires_grad)}
@@ -76,9 +79,9 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
     values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
     values["meco"] = meco(net, noise[:1], options.meco_modules)
-    found, more = az(net, noise, run._signs, options.features)
+    found, more = az(net, noise, Noise(context).random_signs, options.features)
     values, parts = values | found, parts | more
-    draws = [run._zen_draw(repeat) for repeat in range(options.zen_repeats)]
+    draws = [Gaussian(context).draw(repeat) for repeat in range(options.zen_repeats)]
     values["zen"] = zen(prepared(model, train), draws, options)
     return values, {key: value for key, value in parts.items() if key[1] not in ("entries", "sums")}
 

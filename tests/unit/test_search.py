@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from enumeration import members
 
 from libranas.core import pareto
 from libranas.core.arch import Arch
@@ -435,7 +436,7 @@ def test_controls_of_equal_size_come_one_after_the_other_and_end():
     assert len({a.id for a in (like, *many)}) == 51
     assert all(abs(SPACE.params(a) / SPACE.params(like) - 1) <= 0.02 for a in many)
     four = replace(SPACE, embed_dim=(16,), depth=(2,), num_heads=(1, 2), mlp_ratio=(1.0,))
-    one, *others = four.members()
+    one, *others = members(four)
     assert set(equal_size(four, Budget(), one, 0.9, 1)) == set(others) and len(others) == 3
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from enumeration import members
 
 from libranas.core.errors import LibranasError
 from libranas.report.search_figures import draw_fronts, draw_regrets
@@ -15,7 +16,7 @@ from libranas.search.simulate import ACCURACY, Listed, Table, proposals, single
 from libranas.spaces import AutoFormerSpace
 
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
-MEMBERS = list(SPACE.members())
+MEMBERS = list(members(SPACE))
 LISTED = MEMBERS[::2] + MEMBERS[1::6]  # not all of the space
 
 

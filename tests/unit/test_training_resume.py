@@ -121,8 +121,8 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(tmp_path):
 
         def counted(batches):
             update(batches)
-            done.append(trained.step)
-            if trained.step == stop_at:
+            done.append(trained.state.step)
+            if trained.state.step == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         trained._update = counted
