@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import libranas.nets  # noqa: F401 -- registers our networks with timm
+import libranas.networks.timm_models  # noqa: F401 - registers our networks with timm
 from libranas.core.files import write_json
 from libranas.core.provenance import digest, facts
 from libranas.core.stats import mean_interval

@@ -1,9 +1,9 @@
-"""Record a finished run under benchmarks/RUN/ and write its numbers into the README.
+"""Record a finished run under benchmarks/RUN/ and write its numbers into README.md and docs/results.md.
 
     python benchmarks/record.py results/digits       # or results/published
 
-Copies the small result files (with their conditions) and fills the marked places of README.md from the copies, so
-that a number in the README always comes from a file that the workflow made. tests/contract/test_readme.py checks it.
+Copies the small result files (with their conditions) and fills the marked places of the two pages from the copies. So a
+number there always comes from a file that the workflow made. tests/contract/test_readme.py checks it.
 """
 
 import json
@@ -44,37 +44,46 @@ NAMES = {"winner": "the winner", "random": "random, equal size", "params_max": "
 
 
 def results_text(folder: Path) -> str:
-    """The README's section of results, from recorded files."""
+    """The README's table of results."""
     summary = json.loads((folder / "summary.json").read_text())
-    choice = json.loads((folder / "choice.json").read_text())
-    methods = pd.read_csv(folder / "methods.csv").sort_values("spearman", ascending=False)
     facts = summary["facts"]
     lines = ["| network | parameters | test accuracy, mean of 3 seeds (95 % interval) |", "|---|---|---|"]
     for role, r in summary["roles"].items():
         a = r["test_accuracy"]
         interval = "all equal" if a["low"] is None else f"{100 * a['low']:.2f} to {100 * a['high']:.2f}"
         lines.append(f"| {NAMES[role]} | {r['params']:,} | {100 * a['mean']:.2f} % ({interval}) |")
+    lines += [
+        "",
+        f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, "
+        f"torch {facts['packages']['torch']}, timm {facts['packages']['timm']}.",
+    ]
+    return "\n".join(lines)
+
+
+def details_text(folder: Path) -> str:
+    """What the default experiment says of the winner, and of what ranks architectures."""
+    choice = json.loads((folder / "choice.json").read_text())
+    methods = pd.read_csv(folder / "methods.csv").sort_values("spearman", ascending=False)
     held = choice["held_out"]
     lacking = "".join(
         f"; {m.method} was not judged, it needs {m.lacks}" for m in methods.itertuples() if m.lacks == m.lacks
     )
     methods = methods.dropna(subset="spearman")
     best = ", ".join(f"{m.method} {m.spearman:.2f}" for m in methods.itertuples()) + lacking
-    lines += [
-        "",
-        summary["verdict"],
-        "",
-        f"From {choice['n']} networks with a known accuracy (*labels*) LIBRA chose {', '.join(choice['proxies'])}; "
-        f"together they rank {held['n']} other networks with a Spearman correlation of {held['spearman']:.2f} (95 % "
-        f"bootstrap interval {held['low']:.2f} to {held['high']:.2f}). Mean Spearman of every method with "
-        f"{methods['n_calibration'].iloc[0]} labels over "
-        f"{methods['splits'].iloc[0]} random splits: {best}.",
-        "",
-        f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, "
-        f"torch {facts['packages']['torch']}, timm {facts['packages']['timm']}. Files: "
-        f"[benchmarks/{folder.name}](benchmarks/{folder.name}).",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            results_text(folder),
+            "",
+            json.loads((folder / "summary.json").read_text())["verdict"],
+            "",
+            f"From {choice['n']} networks with a known accuracy (*labels*) LIBRA chose {', '.join(choice['proxies'])}; "
+            f"together they rank {held['n']} other networks with a Spearman correlation of {held['spearman']:.2f} "
+            f"(95 % bootstrap interval {held['low']:.2f} to {held['high']:.2f}). Mean Spearman of every method with "
+            f"{methods['n_calibration'].iloc[0]} labels over {methods['splits'].iloc[0]} random splits: {best}.",
+            "",
+            f"Files: [benchmarks/{folder.name}](../benchmarks/{folder.name}).",
+        ]
+    )
 
 
 def agreement_text(folder: Path) -> str:
@@ -115,33 +124,37 @@ def published_text(folder: Path) -> str:
         f"architectures that chose it) in {len(judged) - len(lost)} of {len(judged)} columns"
         + (f" ({'; '.join(lost)})" if lost else "")
         + f"; the consensus, which sees no label, is to be compared with the paper's AZ-NAS, {mean['AZ-NAS']:.2f}. "
-        "Every column: [benchmarks](benchmarks/README.md).",
+        "Every column: [benchmarks](../benchmarks/README.md).",
     ]
     return "\n".join(lines)
 
 
-def filled(readme: str) -> str:
-    """`readme` with its marked places filled from the recorded files."""
-    places = {
-        "results": "\n" + results_text(BENCHMARKS / "digits") + "\n",
-        "agreement": agreement_text(BENCHMARKS / "digits"),
-        "published": "\n" + published_text(BENCHMARKS / "published") + "\n",
+def places() -> dict[Path, dict[str, str]]:
+    """Page to the texts of its marked places, from the recorded files."""
+    digits = BENCHMARKS / "digits"
+    return {
+        ROOT / "README.md": {"results": f"\n{results_text(digits)}\n"},
+        ROOT / "docs" / "results.md": {
+            "details": f"\n{details_text(digits)}\n",
+            "agreement": agreement_text(digits),
+            "published": f"\n{published_text(BENCHMARKS / 'published')}\n",
+        },
     }
-    for mark, text in places.items():
-        readme = re.sub(
-            f"<!-- {mark} -->.*?<!-- /{mark} -->",
-            lambda _, m=mark, t=text: f"<!-- {m} -->{t}<!-- /{m} -->",
-            readme,
-            flags=re.S,
-        )
-    return readme
+
+
+def filled(page: str, texts: dict[str, str]) -> str:
+    """`page` with its marked places filled."""
+    for mark, text in texts.items():
+        new = f"<!-- {mark} -->{text}<!-- /{mark} -->"
+        page = re.sub(f"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _, new=new: new, page, flags=re.S)
+    return page
 
 
 def main(run: Path) -> None:
     for name in FILES[run.name]:
         shutil.copy(run / name, BENCHMARKS / run.name / Path(name).name)
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text()))
+    for page, texts in places().items():
+        page.write_text(filled(page.read_text(), texts))
 
 
 if __name__ == "__main__":

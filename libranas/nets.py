@@ -1,5 +1,6 @@
 """The former name of :mod:`libranas.networks`, which model cards of exported networks still import."""
 
+import libranas.networks.timm_models  # noqa: F401 - registers the architectures with timm
 from libranas.networks import build
 
 __all__ = ["build"]

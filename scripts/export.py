@@ -22,7 +22,7 @@ with stage(snakemake) as log:
     winner, recipe = summary["roles"]["winner"], make_recipe(p.recipe)
     best, test = winner["best_seed"], winner["test_accuracy"]
     space, arch = space_of(snakemake, manifest), Arch.from_json(entry["architecture"])
-    model = build(space, arch, seed=0)
+    model = build(space, arch, seed=0, timm=True)
     model.load_state_dict(load_file(snakemake.input.weights[best]))
     card = model_card(
         f"{p.run}: winner",

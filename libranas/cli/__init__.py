@@ -1,21 +1,32 @@
-"""The command line: ``libranas score`` and ``proxies``, ``libra`` and ``networks``, ``train``, ``export``.
+"""The command line. A command's module is imported only when that command runs, so that ``--help`` is fast.
 
 A mistake of the user ends a command with one message on standard error and exit code 2.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from libranas.cli import export, score, tables, train
 from libranas.core.errors import LibranasError
+
+#: Command to the module of this package that has it, and its line in ``libranas --help``.
+COMMANDS = {
+    "score": ("score", "score one network on your images"),
+    "proxies": ("score", "list the proxies"),
+    "libra": ("tables", "rank architectures of a table"),
+    "networks": ("tables", "read files of other projects"),
+    "train": ("train", "train a network, resumably"),
+    "export": ("export", "an exported network in other formats"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, 2 after a LibranasError was printed, 75 after a stop by a
     signal from which the same command goes on."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(argv).parse_args(argv)
     try:
         code = arguments.run(arguments) or 0
         sys.stdout.flush()
@@ -28,9 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """A parser of the command that `argv` names; where it names none, one that knows the commands by name."""
     parser = argparse.ArgumentParser(prog="libranas", description="Zero-cost proxies of untrained networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (score, tables, train, export):
-        module.add(commands)
+    name = next((argument for argument in argv if not argument.startswith("-")), None)
+    if name in COMMANDS:
+        importlib.import_module(f"libranas.cli.{COMMANDS[name][0]}").add(commands)
+    else:
+        for command, (_, line) in COMMANDS.items():
+            commands.add_parser(command, help=line)
     return parser

@@ -7,7 +7,7 @@ KINDS = ("onnx", "pt2", "pth")
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("export", help="an exported network in other formats", description=_export.__doc__)
+    parser = commands.add_parser("export", description=_export.__doc__)
     parser.set_defaults(run=_export)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="such as results/digits/export/winner")
     parser.add_argument(

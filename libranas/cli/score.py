@@ -38,7 +38,7 @@ from libranas.networks.load import IMAGE_SIZE, Wanted, checked_outputs, model_of
 
 
 def add(commands) -> None:
-    score = commands.add_parser("score", help="score one network on your images", description=_score.__doc__)
+    score = commands.add_parser("score", description=_score.__doc__)
     score.set_defaults(run=_score)
     score.add_argument(
         "--model",
@@ -68,7 +68,7 @@ def add(commands) -> None:
         help="a setting of the proxies (libranas.zero_cost.registry.Options), as in YAML; may be repeated",
     )
     score.add_argument("--output", type=Path, metavar="FILE.json", help="write values, components and conditions here")
-    listing = commands.add_parser("proxies", help="list the proxies", description=_proxies.__doc__)
+    listing = commands.add_parser("proxies", description=_proxies.__doc__)
     listing.set_defaults(run=_proxies)
     listing.add_argument("--json", action="store_true", help="as JSON")
 

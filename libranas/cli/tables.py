@@ -12,7 +12,7 @@ from libranas.core.text import key_value, text_table
 
 
 def add(commands) -> None:
-    libra = commands.add_parser("libra", help="rank architectures of a table", description=_libra.__doc__)
+    libra = commands.add_parser("libra", description=_libra.__doc__)
     libra.set_defaults(run=_libra)
     libra.add_argument(
         "table", type=Path, metavar="TABLE.csv", help="first column: architecture; proxies, higher = better"
@@ -24,7 +24,7 @@ def add(commands) -> None:
     libra.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
     libra.add_argument("--methods", metavar="A,B,...", help="of the comparison (default: all)")
     libra.add_argument("--output", type=Path, metavar="FILE.csv", help="write the comparison here")
-    networks = commands.add_parser("networks", help="read files of other projects", description=_networks.__doc__)
+    networks = commands.add_parser("networks", description=_networks.__doc__)
     networks.set_defaults(run=_networks)
     networks.add_argument(
         "file", type=Path, metavar="FILE", help="YAML of AutoFormer, TF-TAS, AZ-NAS; JSON of PreNAS, ViT-Bench-101"

@@ -16,7 +16,7 @@ TRY_AGAIN = 75
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("train", help="train a network, resumably", description=_train.__doc__)
+    parser = commands.add_parser("train", description=_train.__doc__)
     parser.set_defaults(run=_train)
     parser.add_argument(
         "--recipe", required=True, metavar="NAME|FILE", help="a shipped recipe (`--recipe list` lists them) or a file"

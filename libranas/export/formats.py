@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import libranas.nets  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
 from libranas.export.timm import _appears, _equal, load_folder
 

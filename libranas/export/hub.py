@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import libranas.nets  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
 from libranas.export.timm import load_folder
 

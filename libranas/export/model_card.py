@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 import yaml
 
-import libranas.nets  # noqa: F401 - registers the architectures with timm
-
 
 def model_card(
     title: str,

@@ -11,7 +11,7 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
-import libranas.nets  # noqa: F401 - registers the architectures with timm
+import libranas.networks.timm_models  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
 
 

@@ -1,33 +1,34 @@
-"""Builds a plain ``nn.Module`` from an architecture of a search space.
+"""Build the network of an architecture of a search space: :func:`build`.
 
-The front door is :func:`build`; importing this package also registers our models with timm, which
-``timm.create_model("local-dir:...")`` of an exported network needs.
+Importing this package loads neither torch nor timm. :mod:`libranas.networks.timm_models` registers the networks with
+timm, for training and export.
 """
 
-import timm
-import torch
-from timm.layers import set_fused_attn
-from torch import nn
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from libranas.core.arch import Arch
-from libranas.networks import autoformer as vit
-from libranas.networks import darts, nasbench101, nasbench201, pit, transnas101
 from libranas.spaces import Space
 
-__all__ = ["build"]
+if TYPE_CHECKING:
+    from torch import nn
 
-#: The module of each family: it registers the timm model ``libranas_FAMILY`` and has ``model_args(space, arch)``.
-_NETWORKS = {
-    "autoformer": vit,
-    "darts": darts,
-    "nasbench101": nasbench101,
-    "nasbench201": nasbench201,
-    "pit": pit,
-    "transnas101": transnas101,
-}
+__all__ = ["FAMILIES", "build", "network_module"]
+
+#: Families of search spaces with a module of this package: it has a class ``NETWORK``, ``model_args(space, arch)`` and
+#: ``TIMM_CFG``.
+FAMILIES = ("autoformer", "darts", "nasbench101", "nasbench201", "pit", "transnas101")
 
 
-def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False) -> nn.Module:
+def network_module(family: str) -> ModuleType:
+    """The module of the networks of a family."""
+    return importlib.import_module(f"libranas.networks.{family}")
+
+
+def build(
+    space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False, timm: bool = False
+) -> "nn.Module":
     """A stand-alone network with its own initial weights, on the CPU, in float32.
 
     Parameters
@@ -38,22 +39,29 @@ def build(space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fuse
         Stochastic depth of the last block (training only; scoring uses 0).
     fused : bool
         Use PyTorch's fused attention: for training. Scoring switches it off by itself where it has to.
+    timm : bool
+        Let timm make it, with timm's description of a model: for exports.
 
     Raises
     ------
     ValueError
         If `arch` is not a member of `space`.
     """
+    import torch
+
     if not space.contains(arch):
         raise ValueError(f"{arch.json} is not a member of {space}")
-    from timm.layers import use_fused_attn
-
-    previous = use_fused_attn()
+    module = network_module(space.family)
+    arguments = {**module.model_args(space, arch), "drop_path_rate": drop_path_rate}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        set_fused_attn(fused)
-        try:
-            arguments = _NETWORKS[space.family].model_args(space, arch)
-            return timm.create_model(f"libranas_{space.family}", **arguments, drop_path_rate=drop_path_rate)
-        finally:
-            set_fused_attn(bool(previous))
+        if timm:
+            from libranas.networks.timm_models import create
+
+            model = create(space.family, **arguments)
+        else:
+            model = module.NETWORK(**arguments)
+    for part in model.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = fused
+    return model

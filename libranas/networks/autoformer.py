@@ -1,47 +1,50 @@
-"""AutoFormer vision transformers as plain timm models.
+"""AutoFormer vision transformers.
 
-A port of AutoFormer's network (Chen et al., ICCV 2021; microsoft/Cream) onto timm's VisionTransformer:
-per-block heads and MLP ratios through timm's ``block_fn``, a head width that does not depend on the
-embedding width, two-dimensional relative positions on keys and values, average pooling of the patch
-tokens after the last LayerNorm. Registered with timm as ``libranas_autoformer``, so
-``timm.create_model``, ``features_only``, ``save_for_hf`` and ``local-dir:`` loading work.
+The network of AutoFormer (Chen et al., ICCV 2021; microsoft/Cream): each block has its own number of heads and MLP
+ratio, the head width does not depend on the embedding width, keys and values have two-dimensional relative positions,
+and the patch tokens are averaged after the last LayerNorm. Names of parameters and initial weights are those of timm's
+VisionTransformer. The class has the interface of a timm model; :mod:`libranas.networks.timm_models` registers it.
+It does not import timm, because that takes longer than scoring a small network.
 
-Where this differs from the authors' code: the class token starts at timm's N(0, 1e-6) instead of
-N(0, 0.02), and drop-path rates run over the network's own depth.
+Where this differs from the authors' code: the class token starts at N(0, 1e-6) instead of N(0, 0.02), and drop-path
+rates run over the network's own depth.
 
 Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
 """
 
-from functools import partial
+import math
 from typing import Literal
 
 import torch
-from timm.layers import Attention, maybe_add_mask, resolve_self_attn_mask, to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models.vision_transformer import Block, VisionTransformer
+import torch.nn.functional as F
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.operations import DropPath
 from libranas.spaces import AutoFormerSpace
 
 __all__ = ["AutoFormerViT", "model_args"]
 
-#: Standard deviation that timm and AutoFormer give the weights of linear layers.
-TIMM_STD = 0.02
+#: Standard deviation of the initial weights of linear layers in timm and AutoFormer.
+USUAL_STD = 0.02
+
+
+def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 class RelativePosition(nn.Module):
     """Tables of vertical and horizontal offsets, added together (Shaw et al., 2018, in two dimensions).
 
-    Row 0 belongs to every pair that involves a prefix token (class token, registers); row ``1 + max + clamp(offset)``
-    to the rest.
+    Row 0 belongs to every pair with the class token; row ``1 + max + clamp(offset)`` to the rest.
     """
 
-    def __init__(self, head_dim: int, max_offset: int, device=None, dtype=None):
+    def __init__(self, head_dim: int, max_offset: int):
         super().__init__()
         rows = 2 * max_offset + 2
-        self.vertical_Td = nn.Parameter(torch.empty(rows, head_dim, device=device, dtype=dtype))
-        self.horizontal_Td = nn.Parameter(torch.empty(rows, head_dim, device=device, dtype=dtype))
+        self.vertical_Td = nn.Parameter(torch.empty(rows, head_dim))
+        self.horizontal_Td = nn.Parameter(torch.empty(rows, head_dim))
         for table in (self.vertical_Td, self.horizontal_Td):
             nn.init.trunc_normal_(table, std=0.02)
 
@@ -64,67 +67,123 @@ class RelativePosition(nn.Module):
         return out
 
 
-class AutoFormerAttention(Attention):
-    """timm's attention with its own head width and optional relative positions.
-
-    Block hands no more than the width and the number of heads to its attention class, so
-    :func:`attention_class` makes a subclass that carries the rest as class attributes.
-    """
-
-    head_width: int | None
-    grid: tuple[int, int]
-    prefix: int
-    max_offset: int | None
-
-    def __init__(self, dim: int, num_heads: int, device=None, dtype=None, **kwargs):
-        super().__init__(dim, num_heads=num_heads, attn_head_dim=self.head_width, device=device, dtype=dtype, **kwargs)
-        self.rel_pos_keys = self.rel_pos_values = None
-        if self.max_offset is not None:
-            make = partial(RelativePosition, self.head_dim, self.max_offset, device=device, dtype=dtype)
-            self.rel_pos_keys, self.rel_pos_values = make(), make()
-            # Not persistent: it follows from the grid. On the meta device too, it must hold real numbers.
-            self.register_buffer("index_2NN", offset_index(self.grid, self.max_offset, self.prefix), persistent=False)
-
-    def forward(self, x, attn_mask=None, is_causal=False):
-        if self.rel_pos_keys is None:
-            return super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
-        B, N, _ = x.shape
-        qkv = self.qkv(x).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        q_BHNd, k_BHNd, v_BHNd = qkv.unbind(0)
-        q_BHNd, k_BHNd = self.q_norm(q_BHNd) * self.scale, self.k_norm(k_BHNd)
-        attn_BHNN = q_BHNd @ k_BHNd.transpose(-2, -1) + self.rel_pos_keys.key_logits(q_BHNd, self.index_2NN)
-        attn_BHNN = maybe_add_mask(attn_BHNN, resolve_self_attn_mask(N, attn_BHNN, attn_mask, is_causal))
-        attn_BHNN = self.attn_drop(attn_BHNN.softmax(dim=-1))
-        out_BHNd = attn_BHNN @ v_BHNd + self.rel_pos_values.mixed_values(attn_BHNN, self.index_2NN)
-        return self.proj_drop(self.proj(self.norm(out_BHNd.transpose(1, 2).reshape(B, N, self.attn_dim))))
-
-
-def offset_index(grid: tuple[int, int], max_offset: int, prefix: int = 1) -> torch.Tensor:
-    """Row of the vertical and horizontal table for each pair of tokens, the `prefix` tokens first; (2, N, N)."""
-    with torch.device("cpu"):
+def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
+    """Row of the vertical and horizontal table for each pair of tokens, the class token first: (2, N, N)."""
+    with torch.device("cpu"):  # also in a network without storage it holds numbers
         rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
         index = []
         for position in (rows.flatten(), columns.flatten()):
             offset = (position[None, :] - position[:, None]).clamp(-max_offset, max_offset) + max_offset + 1
-            index.append(nn.functional.pad(offset, (prefix, 0, prefix, 0)))
+            index.append(nn.functional.pad(offset, (1, 0, 1, 0)))
         return torch.stack(index)
 
 
-def attention_class(
-    head_width: int | None, grid: tuple[int, int], prefix: int, max_offset: int | None
-) -> type[AutoFormerAttention]:
-    """The attention class of a network with `prefix` tokens before the patches; `max_offset` None means no relative
-    positions."""
-    attributes = {"head_width": head_width, "grid": grid, "prefix": prefix, "max_offset": max_offset}
-    return type("AutoFormerAttention", (AutoFormerAttention,), attributes)
-
-
-class AutoFormerViT(VisionTransformer):
-    """A vision transformer of the AutoFormer space; a timm model in every respect.
+class Attention(nn.Module):
+    """Self-attention with heads of any width and optional relative positions.
 
     Parameters
     ----------
-    num_heads, mlp_ratio : list with one entry a block
+    dim : int
+        Embedding width D.
+    head_dim : int or None
+        Width d of a head; None: D divided by `num_heads`.
+    index_2NN : tensor or None
+        Rows of the tables of relative positions (:func:`offset_index`); None: no relative positions.
+    max_offset : int
+        Largest offset of the relative positions, in patches.
+    fused : bool
+        Use PyTorch's fused attention where there are no relative positions.
+    """
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int | None, index_2NN, max_offset: int, fused: bool):
+        super().__init__()
+        if head_dim is None and dim % num_heads:
+            raise ValueError(f"embed_dim {dim} cannot be shared out among {num_heads} heads; give head_dim a number")
+        self.num_heads, self.head_dim = num_heads, head_dim or dim // num_heads
+        self.scale, self.fused_attn, self.max_offset = self.head_dim**-0.5, fused, max_offset
+        self.qkv = nn.Linear(dim, 3 * num_heads * self.head_dim)
+        self.proj = nn.Linear(num_heads * self.head_dim, dim)
+        self.rel_pos_keys = self.rel_pos_values = None
+        if index_2NN is not None:
+            self.rel_pos_keys = RelativePosition(self.head_dim, max_offset)
+            self.rel_pos_values = RelativePosition(self.head_dim, max_offset)
+            # Not persistent: it follows from the grid.
+            self.register_buffer("index_2NN", index_2NN, persistent=False)
+
+    def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        B, N, _ = x_BND.shape
+        qkv = self.qkv(x_BND).reshape(B, N, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q_BHNd, k_BHNd, v_BHNd = qkv.unbind(0)
+        if self.fused_attn and self.rel_pos_keys is None:
+            out_BHNd = F.scaled_dot_product_attention(q_BHNd, k_BHNd, v_BHNd)
+        else:
+            q_BHNd = q_BHNd * self.scale
+            logits_BHNN = q_BHNd @ k_BHNd.transpose(-2, -1)
+            if self.rel_pos_keys is not None:
+                logits_BHNN = logits_BHNN + self.rel_pos_keys.key_logits(q_BHNd, self.index_2NN)
+            attn_BHNN = logits_BHNN.softmax(dim=-1)
+            out_BHNd = attn_BHNN @ v_BHNd
+            if self.rel_pos_values is not None:
+                out_BHNd = out_BHNd + self.rel_pos_values.mixed_values(attn_BHNN, self.index_2NN)
+        return self.proj(out_BHNd.transpose(1, 2).reshape(B, N, -1))
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+
+    def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.act(self.fc1(x_BND)))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a LayerNorm and beside a residual connection."""
+
+    def __init__(self, dim: int, mlp_ratio: float, drop_path: float, **attention):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, **attention)
+        self.drop_path1 = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.drop_path2 = DropPath(drop_path)
+
+    def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        x_BND = x_BND + self.drop_path1(self.attn(self.norm1(x_BND)))
+        return x_BND + self.drop_path2(self.mlp(self.norm2(x_BND)))
+
+
+class PatchEmbedding(nn.Module):
+    """Linear projection of the patches of an image of one size."""
+
+    def __init__(self, img_size, patch_size, channels: int, dim: int):
+        super().__init__()
+        self.patch_size = pair(patch_size)
+        self.proj = nn.Conv2d(channels, dim, self.patch_size, stride=self.patch_size)
+        self.img_size, self.grid_size = (0, 0), (0, 0)
+        self.set_input_size(img_size)
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        self.img_size = pair(img_size)
+        self.grid_size = tuple(n // p for n, p in zip(self.img_size, self.patch_size, strict=True))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        height, width = self.img_size
+        torch._assert(x_BCHW.shape[2] == height, f"the images must be {height} pixels high; see set_input_size")
+        torch._assert(x_BCHW.shape[3] == width, f"the images must be {width} pixels wide; see set_input_size")
+        return self.proj(x_BCHW).flatten(2).transpose(1, 2)
+
+
+class AutoFormerViT(nn.Module):
+    """A vision transformer of the AutoFormer space, with the interface of a timm model.
+
+    Parameters
+    ----------
+    embed_dim : int
+    num_heads, mlp_ratio : list with one entry per block
     head_dim : int or "auto"
         Width of one head; auto: the embedding width is shared out among the heads of a block.
     relative_position : bool
@@ -133,109 +192,217 @@ class AutoFormerViT(VisionTransformer):
     init_std : float
         Standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
         hundreds; at widths of some tens such weights are far below 1 / sqrt(width) and training starts slowly.
-    **kwargs
-        As for timm's VisionTransformer, except what makes up the space: depth, blocks, attention and normalisation.
+    drop_path_rate : float
+        Stochastic depth of the last block; it rises linearly from 0.
+    global_pool : "avg"
+        What timm's exports say of the pooling.
+    fused : bool
+        Use PyTorch's fused attention where there are no relative positions.
 
     Raises
     ------
     ValueError
-        If `num_heads` and `mlp_ratio` differ in length; for attention pooling (``global_pool`` "map" and "prr"); with
-        relative positions also for ``dynamic_img_size`` and ``patch_drop_rate``: attention has to know every place.
+        If `num_heads` and `mlp_ratio` differ in length, or the heads cannot share the width.
     """
 
     def __init__(
         self,
+        embed_dim: int,
         num_heads: list[int],
         mlp_ratio: list[float],
         head_dim: int | Literal["auto"] = 64,
         relative_position: bool = True,
         max_relative_position: int = 14,
-        init_std: float = TIMM_STD,
+        init_std: float = USUAL_STD,
         img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
-        **kwargs,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        drop_path_rate: float = 0.0,
+        global_pool: Literal["avg"] = "avg",
+        fused: bool = True,
     ):
+        super().__init__()
+        if global_pool != "avg":
+            raise ValueError(f"global_pool {global_pool!r} is not supported: these networks average the patch tokens")
         if len(num_heads) != len(mlp_ratio):
             raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
-        if kwargs.get("global_pool") in ("map", "prr"):
-            raise ValueError(
-                f"global_pool {kwargs['global_pool']!r} is not supported: attention pooling has one number of heads, "
-                "these networks one a block; choose avg, avgmax, max or token"
+        self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
+        self.in_chans, self.num_classes, self.global_pool = in_chans, num_classes, global_pool
+        self.init_std, self.grad_checkpointing = init_std, False
+        self.patch_embed = PatchEmbedding(img_size, patch_size, in_chans, embed_dim)
+        grid = self.patch_embed.grid_size
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], embed_dim))
+        index_2NN = offset_index(grid, max_relative_position) if relative_position else None
+        attention = {
+            "head_dim": None if head_dim == "auto" else head_dim,
+            "max_offset": max_relative_position,
+            "fused": fused,
+        }
+        # Each block has a copy of the index, since a network may be cut into pieces.
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    embed_dim,
+                    ratio,
+                    rate,
+                    num_heads=heads,
+                    index_2NN=None if index_2NN is None else index_2NN.clone(),
+                    **attention,
+                )
+                for heads, ratio, rate in zip(
+                    num_heads, mlp_ratio, drop_path_rates(drop_path_rate, len(num_heads)), strict=True
+                )
             )
-        if relative_position and kwargs.get("dynamic_img_size"):
-            raise ValueError(
-                "dynamic_img_size is not supported with relative positions, whose offsets follow from the grid of "
-                "patches; call set_input_size(img_size=...) for another size, or set relative_position=False"
-            )
-        if relative_position and kwargs.get("patch_drop_rate"):
-            raise ValueError(
-                "patch_drop_rate is not supported with relative positions, since each image would keep patches of "
-                "other places; leave it at 0, or set relative_position=False"
-            )
-        # timm's exports give the size as a pair
-        grid = tuple(n // p for n, p in zip(to_2tuple(img_size), to_2tuple(patch_size), strict=True))
-        self.init_std = init_std  # before the parent's constructor, which initialises the weights
-        width = None if head_dim == "auto" else head_dim
-        # The factory sets these in general; a fixed network has no use for other values.
-        kwargs = {"global_pool": "avg", "fc_norm": False, "class_token": True, "qkv_bias": True, **kwargs}
-        prefix = int(kwargs["class_token"]) + kwargs.get("reg_tokens", 0)
-
-        def block(depth, num_heads, mlp_ratio, **common):
-            return Block(num_heads=num_heads[depth], mlp_ratio=mlp_ratio[depth], depth=depth, **common)
-
-        super().__init__(
-            img_size=img_size,
-            patch_size=patch_size,
-            depth=len(num_heads),
-            num_heads=list(num_heads),
-            mlp_ratio=list(mlp_ratio),
-            norm_layer=partial(nn.LayerNorm, eps=1e-5),
-            block_fn=block,
-            attn_layer=attention_class(width, grid, prefix, max_relative_position if relative_position else None),
-            **kwargs,
         )
+        self.feature_info = [
+            {"module": f"blocks.{i}", "num_chs": embed_dim, "reduction": patch_size} for i in range(len(num_heads))
+        ]
+        self.norm = nn.LayerNorm(embed_dim)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.init_weights()
 
-    def init_weights(self, *args, **kwargs):
-        """As timm's, with linear weights scaled to `init_std`. A network without storage has nothing to initialise."""
-        if next(self.parameters()).is_meta:
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Draw initial weights as timm does, those of linear layers with `init_std`.
+
+        Biases of linear layers are 0. A network without storage has nothing to initialise.
+        """
+        if self.pos_embed.is_meta:
             return  # it would take five times as long as the rest, in every step of a supernet
-        super().init_weights(*args, **kwargs)
-        if self.init_std != TIMM_STD:
-            with torch.no_grad():
-                for module in self.modules():
-                    if isinstance(module, nn.Linear):
-                        module.weight.mul_(self.init_std / TIMM_STD)
+        cut_normal_(self.pos_embed)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                cut_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+                if self.init_std != USUAL_STD:
+                    module.weight.mul_(self.init_std / USUAL_STD)
 
-    def set_input_size(self, img_size=None, patch_size=None):
-        """As timm's; the relative-position tables stay, their index follows the new grid."""
-        super().set_input_size(img_size=img_size, patch_size=patch_size)
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of images (B, channels, height, width)."""
+        return self.forward_head(self.forward_features(x_BCHW))
+
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Tokens after the last norm, the class token first: (B, N, D)."""
+        return self.norm(self._through_blocks(x_BCHW)[-1])
+
+    def forward_head(self, x_BND: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Logits of the mean of the patch tokens; with `pre_logits` that mean."""
+        mean_BD = x_BND[:, 1:].mean(dim=1)
+        return mean_BD if pre_logits else self.head(mean_BD)
+
+    def _through_blocks(self, x_BCHW: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
+        """The tokens after each of the first `count` blocks."""
+        x_BND = self.patch_embed(x_BCHW)
+        x_BND = torch.cat([self.cls_token.expand(x_BND.shape[0], -1, -1), x_BND], dim=1) + self.pos_embed
+        outputs = []
+        for block in self.blocks[:count]:
+            if self.grad_checkpointing:
+                x_BND = torch.utils.checkpoint.checkpoint(block, x_BND, use_reentrant=False)
+            else:
+                x_BND = block(x_BND)
+            outputs.append(x_BND)
+        return outputs
+
+    # What follows is timm's interface; the names are timm's.
+
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ):
+        """The patch tokens after some blocks, as maps (B, D, rows, columns) or, with NLC, as tokens.
+
+        `indices`: the blocks, or how many of the last ones; None: all. Returned after ``forward_features`` unless
+        `intermediates_only`.
+        """
+        every = range(len(self.blocks))
+        chosen = [every[i] for i in ([*every][-indices:] if isinstance(indices, int) else indices or every)]
+        outputs = self._through_blocks(x, max(chosen) + 1 if stop_early or intermediates_only else None)
+        patches = [(self.norm(outputs[i]) if norm else outputs[i])[:, 1:] for i in chosen]
+        if output_fmt == "NCHW":
+            grid = self.patch_embed.grid_size
+            patches = [y_BND.transpose(1, 2).unflatten(2, grid).contiguous() for y_BND in patches]
+        return patches if intermediates_only else (self.norm(outputs[-1]), patches)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new last layer; 0 classes: none."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head.to(self.pos_embed.device, self.pos_embed.dtype)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        return {"pos_embed", "cls_token"}
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Parameters by depth, for a learning rate that decays with it."""
+        return {
+            "stem": r"^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
+    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+        """Take images of another size: positions are resampled, relative positions follow the new grid."""
+        from timm.layers import resample_abs_pos_embed
+        from timm.models._input import update_model_input_size
+
+        old = self.patch_embed.grid_size
+        self.patch_embed.set_input_size(img_size)
+        new = self.patch_embed.grid_size
+        if new != old:
+            resampled = resample_abs_pos_embed(self.pos_embed.detach(), list(new), list(old), num_prefix_tokens=1)
+            self.pos_embed = nn.Parameter(resampled, self.pos_embed.requires_grad)
         for block in self.blocks:
             if block.attn.rel_pos_keys is not None:
-                index = offset_index(self.patch_embed.grid_size, block.attn.max_offset, self.num_prefix_tokens)
-                block.attn.index_2NN = index.to(block.attn.index_2NN.device)
+                block.attn.index_2NN = offset_index(new, block.attn.max_offset).to(block.attn.index_2NN.device)
+        update_model_input_size(self, self.patch_embed.img_size)
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "libranas_autoformer.untrained": {
-            "url": "",
-            "num_classes": 1000,
-            "input_size": (3, 224, 224),
-            "pool_size": None,
-            "crop_pct": 0.875,
-            "interpolation": "bicubic",
-            "fixed_input_size": True,
-            "mean": (0.485, 0.456, 0.406),
-            "std": (0.229, 0.224, 0.225),
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        }
-    }
-)
+def cut_normal_(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill `tensor` from N(0, USUAL_STD**2), cut at -2 and 2.
+
+    By the inverse of the distribution function, as timm does it: PyTorch's own function draws other numbers.
+    """
+    return tensor.uniform_(-1, 1).erfinv_().mul_(USUAL_STD * math.sqrt(2.0)).clamp_(-2, 2)
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Rates of stochastic depth of the blocks: linear from 0 to `last`."""
+    return torch.linspace(0, last, depth, device="cpu").tolist()
+
+
+#: The network class, what timm is told of an untrained network, and how timm takes features out of it.
+NETWORK = AutoFormerViT
+TIMM_CFG = {
+    "url": "",
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": None,
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "fixed_input_size": True,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "patch_embed.proj",
+    "classifier": "head",
+}
+TIMM_FEATURES = {"out_indices": 3, "feature_cls": "getter"}
 
 
 def model_args(space: AutoFormerSpace, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_autoformer", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     return {
         "embed_dim": arch["embed_dim"],
         "num_heads": list(arch["num_heads"]),
@@ -249,15 +416,3 @@ def model_args(space: AutoFormerSpace, arch: Arch) -> dict:
         "in_chans": space.channels,
         "num_classes": space.classes,
     }
-
-
-@register_model
-def libranas_autoformer(pretrained: bool = False, **kwargs) -> AutoFormerViT:
-    """An AutoFormer network of any shape; see :class:`AutoFormerViT` for the arguments."""
-    return build_model_with_cfg(
-        AutoFormerViT,
-        "libranas_autoformer",
-        pretrained,
-        feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-        **kwargs,
-    )

@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.networks.operations import FactorizedReduce, Zero, average_pool, convolution_cfg, relu_conv_bn
+from libranas.networks.operations import DropPath, FactorizedReduce, Zero, average_pool, convolution_cfg, relu_conv_bn
 from libranas.spaces.cells.darts import EDGES, NODES, DARTSSpace, cell_mask, reductions
 
 __all__ = ["DARTS", "DARTSSupernet", "model_args"]
@@ -244,11 +242,13 @@ class DARTS(DARTSSupernet):
         return self.head(self.pool(last)), auxiliary
 
 
-default_cfgs = generate_default_cfgs({"libranas_darts.untrained": convolution_cfg("stem.0", "head")})
+#: The network class, and what timm is told of an untrained network.
+NETWORK = DARTS
+TIMM_CFG = convolution_cfg("stem.0", "head")
 
 
 def model_args(space: DARTSSpace, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_darts", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     return {
         "normal": [list(pair) for pair in arch["normal"]],
         "reduce": [list(pair) for pair in arch["reduce"]],
@@ -259,9 +259,3 @@ def model_args(space: DARTSSpace, arch: Arch) -> dict:
         "in_chans": space.channels,
         "num_classes": space.classes,
     }
-
-
-@register_model
-def libranas_darts(pretrained: bool = False, **kwargs) -> DARTS:
-    """A network of the DARTS space; see :class:`DARTS` for the arguments."""
-    return build_model_with_cfg(DARTS, "libranas_darts", pretrained, **kwargs)

@@ -90,7 +90,11 @@ def _published_model(text: str, wanted: Wanted) -> tuple:
     except LibranasError as error:
         raise LibranasError(f"--model {path}: {error.what}", error.todo) from None
     arch = network_files.one_network(content, space, f"--model {path}")
-    return build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused), space.image_size, space.channels
+    return (
+        build(space, arch, wanted.seed, wanted.drop_path or 0.0, wanted.fused, timm=wanted.fused),
+        space.image_size,
+        space.channels,
+    )
 
 
 def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
@@ -108,7 +112,7 @@ def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, in
     if unknown := sorted(set(settings) - known):
         raise LibranasError(f"--model {family}: there is no key {unknown[0]}.", "See `space` in config/schema.yaml.")
     try:
-        return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused)
+        return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused, timm=wanted.fused)
     except ValueError:
         raise LibranasError(f"--model {text} is no member of {space}.", "Give other keys of the space.") from None
 
@@ -117,7 +121,7 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
     import timm
     from timm.layers import DropPath
 
-    import libranas.nets  # noqa: F401 - registers our models with timm
+    import libranas.networks.timm_models  # noqa: F401 - registers our models with timm
 
     name, *pairs = split(text)
     given = dict(key_value(pair, f"--model timm:{text}:") for pair in pairs)

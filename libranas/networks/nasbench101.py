@@ -11,7 +11,6 @@ terms) and 1e-5.
 """
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from libranas.core.arch import Arch
@@ -137,11 +136,13 @@ class NASBench101(nn.Module):
         return self.head(self.pool(self.forward_features(x_BCHW)))
 
 
-default_cfgs = generate_default_cfgs({"libranas_nasbench101.untrained": convolution_cfg("stem.0", "head")})
+#: The network class, and what timm is told of an untrained network.
+NETWORK = NASBench101
+TIMM_CFG = convolution_cfg("stem.0", "head")
 
 
 def model_args(space: NASBench101Space, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_nasbench101", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     return {
         "matrix": [list(row) for row in arch["matrix"]],
         "ops": list(arch["ops"]),
@@ -151,9 +152,3 @@ def model_args(space: NASBench101Space, arch: Arch) -> dict:
         "in_chans": space.channels,
         "num_classes": space.classes,
     }
-
-
-@register_model
-def libranas_nasbench101(pretrained: bool = False, **kwargs) -> NASBench101:
-    """A network of NAS-Bench-101; see :class:`NASBench101` for the arguments."""
-    return build_model_with_cfg(NASBench101, "libranas_nasbench101", pretrained, **kwargs)

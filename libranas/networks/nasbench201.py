@@ -6,7 +6,6 @@ stages, and a classifier. Initial weights are PyTorch's, as in the benchmark's o
 """
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from libranas.core.arch import Arch
@@ -96,11 +95,13 @@ class NASBench201(nn.Module):
         return self.head(self.pool(self.forward_features(x_BCHW)))
 
 
-default_cfgs = generate_default_cfgs({"libranas_nasbench201.untrained": convolution_cfg("stem.0", "head")})
+#: The network class, and what timm is told of an untrained network.
+NETWORK = NASBench201
+TIMM_CFG = convolution_cfg("stem.0", "head")
 
 
 def model_args(space: NASBench201Space, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_nasbench201", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     return {
         "edges": list(arch["edges"]),
         "width": space.width,
@@ -108,9 +109,3 @@ def model_args(space: NASBench201Space, arch: Arch) -> dict:
         "in_chans": space.channels,
         "num_classes": space.classes,
     }
-
-
-@register_model
-def libranas_nasbench201(pretrained: bool = False, **kwargs) -> NASBench201:
-    """A network of NAS-Bench-201; see :class:`NASBench201` for the arguments."""
-    return build_model_with_cfg(NASBench201, "libranas_nasbench201", pretrained, **kwargs)

@@ -1,4 +1,4 @@
-"""Operations and details that the convolutional search spaces share.
+"""Operations and details that networks share.
 
 Activations are modules and never in place: proxies look at what goes into them.
 """
@@ -12,8 +12,6 @@ from torch import nn
 
 from libranas.core.errors import LibranasError
 from libranas.spaces.cells.base import EDGES
-
-__all__ = ["Cell", "FactorizedReduce", "Zero", "average_pool", "convolution_cfg", "no_drop_path", "relu_conv_bn"]
 
 
 def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -78,6 +76,24 @@ class Cell(nn.Module):
         for j in range(1, 4):
             nodes.append(reduce(add, (self.operations[f"{i}{j}"](nodes[i]) for i in range(j))))
         return nodes[-1]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop what an image has on this path with probability `drop_prob`.
+
+    What is kept is scaled, so that its expectation stays.
+    """
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or not self.drop_prob:
+            return x
+        kept = 1 - self.drop_prob
+        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(kept)
+        return x * (mask.div_(kept) if kept else mask)
 
 
 def no_drop_path(rate: float, family: str) -> None:

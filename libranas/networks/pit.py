@@ -10,7 +10,7 @@ below.
 
 import torch
 from timm.layers import resample_abs_pos_embed_nhwc, to_2tuple
-from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
+from timm.models import checkpoint
 from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
@@ -61,27 +61,25 @@ class PiT(PoolingVisionTransformer):
         return self.norm(tokens)
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "libranas_pit.untrained": {
-            "url": "",
-            "num_classes": 1000,
-            "input_size": (3, 224, 224),
-            "pool_size": None,
-            "crop_pct": 0.9,
-            "interpolation": "bicubic",
-            "fixed_input_size": True,
-            "mean": (0.485, 0.456, 0.406),
-            "std": (0.229, 0.224, 0.225),
-            "first_conv": "patch_embed.conv",
-            "classifier": "head",
-        }
-    }
-)
+#: The network class, and what timm is told of an untrained network.
+NETWORK = PiT
+TIMM_CFG = {
+    "url": "",
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": None,
+    "crop_pct": 0.9,
+    "interpolation": "bicubic",
+    "fixed_input_size": True,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "patch_embed.conv",
+    "classifier": "head",
+}
 
 
 def model_args(space: PiTSpace, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_pit", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     return {
         "base_dim": arch["base_dim"],
         "depth": list(arch["depth"]),
@@ -93,11 +91,3 @@ def model_args(space: PiTSpace, arch: Arch) -> dict:
         "in_chans": space.channels,
         "num_classes": space.classes,
     }
-
-
-@register_model
-def libranas_pit(pretrained: bool = False, **kwargs) -> PiT:
-    """A PiT of any shape; see :class:`PiT` for the arguments."""
-    return build_model_with_cfg(
-        PiT, "libranas_pit", pretrained, feature_cfg={"out_indices": 3, "feature_cls": "getter"}, **kwargs
-    )

@@ -7,7 +7,6 @@ normals, autoencoder). The blocks are cells (micro) or residual blocks (macro). 
 """
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from libranas.core.arch import Arch
@@ -170,11 +169,13 @@ class TransNAS101(nn.Module):
         return self.head(features if self.task in IMAGE_TASKS else self.pool(features))
 
 
-default_cfgs = generate_default_cfgs({"libranas_transnas101.untrained": convolution_cfg("stem.0", "head")})
+#: The network class, and what timm is told of an untrained network.
+NETWORK = TransNAS101
+TIMM_CFG = convolution_cfg("stem.0", "head")
 
 
 def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> dict:
-    """Arguments of ``timm.create_model("libranas_transnas101", ...)`` for `arch`; JSON-ready."""
+    """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     if isinstance(space, TransNASMicroSpace):
         skeleton = space.skeleton
         own = {"modules": list(skeleton.modules), "edges": list(arch["edges"]), "naslib": skeleton.naslib}
@@ -187,9 +188,3 @@ def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> di
         "in_chans": space.channels,
         "num_classes": space.outputs,
     }
-
-
-@register_model
-def libranas_transnas101(pretrained: bool = False, **kwargs) -> TransNAS101:
-    """A network of TransNAS-Bench-101; see :class:`TransNAS101` for the arguments."""
-    return build_model_with_cfg(TransNAS101, "libranas_transnas101", pretrained, **kwargs)

@@ -50,7 +50,8 @@ def train_and_test(
     )
     size, first = sets[0].images_NCHW.shape[-1], sets[0]
     look = Look(size, first.images_NCHW.shape[1], first.mean_C, first.std_C)
-    model = build(space, arch, stream_seed(master, "train", "init", arch.id, index), recipe.drop_path, fused=True)
+    stream = stream_seed(master, "train", "init", arch.id, index)
+    model = build(space, arch, stream, recipe.drop_path, fused=True, timm=True)
     settings = Settings(folder, stream_seed(master, "train", index), key, workers=workers, restart_on_change=True)
     training = Training(model, train, val, look, recipe, settings, world)
     history = training.fit(on_epoch)

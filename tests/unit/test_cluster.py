@@ -16,7 +16,7 @@ from libranas.runs import cluster
 
 HOLD = """
 import sys, pathlib
-from libranas.cluster import take_gpus
+from libranas.runs.cluster import take_gpus
 print(",".join(take_gpus(int(sys.argv[2]), pathlib.Path(sys.argv[1]), wait=0.02)), flush=True)
 sys.stdin.read()
 """

@@ -39,12 +39,12 @@ def space(channels, relative_position):
 
 def network(channels=1, relative_position=True):
     s = space(channels, relative_position)
-    return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True).train()
+    return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
 def pit():
     s = PiTSpace((4,), (1.5,), ((1,), (2,), (1,)), (1, 2), image_size=12, patch_size=4, channels=1, classes=3)
-    return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True).train()
+    return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
 def export(net, folder, card="# card\n", **more):
@@ -127,7 +127,7 @@ def test_the_card_tells_how_to_load_and_what_it_is():
     )
     _, header, text = card.split("---\n", 2)
     assert yaml.safe_load(header)["license"] == "mit" and yaml.safe_load(header)["library_name"] == "timm"
-    assert text.startswith("# digits: winner\n") and "import libranas.networks" in text and "pretrained=True" in text
+    assert text.startswith("# digits: winner\n") and "import libranas.nets" in text and "pretrained=True" in text
     for line in ("* test accuracy: 92.28 % (91.64 to 92.92)", "* parameters: 5", '* classes: ["a"]', "| lswag | 1.5 |"):
         assert f"\n{line}\n" in text, line
     assert "lr: 0.1" in text and "Some CPU, 2 cores; Python 3.11.7, torch 2.14.1, timm 1.0.31" in text
@@ -205,7 +205,7 @@ def test_a_plain_state_dict(tmp_path):
 
 @pytest.mark.parametrize(("space", "arch"), convolutional_networks())
 def test_convolutional_networks_in_every_format(tmp_path, space, arch):
-    net = build(space, arch, seed=0)
+    net = build(space, arch, seed=0, timm=True)
     export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
     for kind in FORMATS:
         assert export_as(tmp_path / "net", kind, tmp_path / f"net.{kind}") < 1e-4
@@ -216,7 +216,7 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, 
     export(network(), tmp_path / "winner")
     path = tmp_path / f"net.{kind}"
     path.write_text("old")
-    monkeypatch.setattr(libranas.export.timm, "TOLERANCE", -1.0)
+    monkeypatch.setattr("libranas.export.formats.TOLERANCE", -1.0)
     with pytest.raises(LibranasError, match=rf"The logits of .* as {kind} differ from PyTorch's by"):
         export_as(tmp_path / "winner", kind, path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2

@@ -158,7 +158,7 @@ def test_each_record_is_on_the_disk_when_append_returns(tmp_path):
     """Killed with no chance to clean up, the writer has lost nothing that it had appended."""
     code = """
 import os, signal, sys
-from libranas.files import AppendLog
+from libranas.core.files import AppendLog
 log = AppendLog(sys.argv[1])
 for i in range(5):
     log.append({"i": i})

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_streams_are_the_same_everywhere_and_for_ever():
     assert stream_seed(1, "init", "abc", 2) == 1863788114987688371
-    code = "from libranas.core.provenance import stream_seed; print(stream_seed(1, 'init', 'abc', 2))"
+    code = "from libranas.core.random import stream_seed; print(stream_seed(1, 'init', 'abc', 2))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(out.stdout) == stream_seed(1, "init", "abc", 2)
 

@@ -155,7 +155,8 @@ def test_options_may_choose_another_pass_and_precision(scorer, tmp_path):
 def test_a_new_version_of_a_part_makes_the_whole_stale(scorer, tmp_path, calls, monkeypatch):
     score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
     calls.clear()
-    monkeypatch.setitem(proxies._REGISTRY, "lswag_psi", replace(proxies.get("lswag_psi"), version=99))
+    raised = replace(proxies.get("lswag_psi"), version=99)
+    monkeypatch.setitem(proxies.PROXIES._records, "lswag_psi", (raised, "here"))
     score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
     assert calls == [["lswag_psi", "lswag"]] * 4
 

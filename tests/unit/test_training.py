@@ -103,7 +103,7 @@ def test_a_recipe_on_top_of_another():
 @pytest.fixture
 def any_precision(monkeypatch):
     """Precisions that this processor only emulates are used all the same."""
-    monkeypatch.setattr("libranas.training.settings.computes_in", lambda precision, device: True)
+    monkeypatch.setattr("libranas.training.trainer.computes_in", lambda precision, device: True)
 
 
 def test_every_field_of_a_recipe_changes_the_training(tmp_path, any_precision):

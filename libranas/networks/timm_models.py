@@ -1,0 +1,35 @@
+"""Register our networks with timm as ``libranas_FAMILY``.
+
+Then ``timm.create_model``, ``features_only``, ``save_for_hf`` and ``local-dir:`` loading work with them.
+"""
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from libranas.networks import FAMILIES, network_module
+
+#: timm finds the descriptions of a module's models under this name.
+default_cfgs = {}
+
+
+def create(family: str, **arguments) -> nn.Module:
+    """A network of a family, made by timm."""
+    return timm.create_model(f"libranas_{family}", **arguments)
+
+
+def _register(family: str) -> None:
+    name, module = f"libranas_{family}", network_module(family)
+    features = {"feature_cfg": found} if (found := getattr(module, "TIMM_FEATURES", None)) else {}
+
+    def entry_point(pretrained: bool = False, **arguments) -> nn.Module:
+        return build_model_with_cfg(module.NETWORK, name, pretrained, **features, **arguments)
+
+    entry_point.__name__ = name
+    entry_point.__doc__ = f"A network of the search space {family}; see :class:`{module.NETWORK.__name__}`."
+    default_cfgs.update(generate_default_cfgs({f"{name}.untrained": module.TIMM_CFG}))
+    register_model(entry_point)
+
+
+for _family in FAMILIES:
+    _register(_family)
