@@ -22,12 +22,13 @@ from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
 from libranas.predictors.libra import choose
+from libranas.predictors.selection import fitted
 from libranas.runs.folder import RunFolder
 from libranas.runs.stages.inputs import prepare, sample
 from libranas.runs.stages.scores import layers, merge, score
-from libranas.search import registry as search
 from libranas.search.base import Evaluated
 from libranas.search.fitness import Fitness
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.workers import shared_out
 from libranas.spaces import Budget, Sampler, Space, make_space
@@ -53,7 +54,7 @@ def candidates(space: Space, budget: Budget) -> dict:
 
     def ask(name: str, evaluations: int):
         settings = {"population": 50, "parents": 10, "objectives": ["params", "macs"]}
-        searcher, _ = search.strategy(name, space, budget, 1, settings, None)
+        searcher = STRATEGIES[name].searcher(space, budget, 1, settings)
         history: list[Evaluated] = []
         while len(history) < evaluations:
             asked = list(searcher.ask(history))
@@ -88,7 +89,7 @@ def fitness_of(run: RunFolder) -> Fitness:
     rng, ids = np.random.default_rng(0), run.ids[:LABELLED]
     made_up = pd.DataFrame({"id": ids, "seed": 0, "accuracy": rng.normal(size=LABELLED)})
     write_text(run.path("accuracy", method=run.config["benchmark"]["method"]), made_up.to_csv(index=False))
-    return run.fitness(run.predictor(sorted(ids), run.config["libra"]["combiner"]))
+    return run.fitness(fitted(run.sample, run.accuracies, sorted(ids), run.config["libra"]["combiner"], 1))
 
 
 def overhead(config: dict, space: Space, budget: Budget, evaluations: int, workers: list[int]) -> dict:
@@ -107,7 +108,7 @@ def overhead(config: dict, space: Space, budget: Budget, evaluations: int, worke
             combining.append(time.perf_counter() - between)
             return value, scores
 
-        searcher, _ = search.strategy("evolution", space, budget, 1, config["search"], fitness)
+        searcher = STRATEGIES["evolution"].searcher(space, budget, 1, config["search"])
         whole = seconds(lambda: search_run(searcher, evaluate, evaluations, Path(folder) / "log", "key", progress))
         rest = whole - sum(scoring) - sum(combining)
         found |= {

@@ -28,9 +28,10 @@ from libranas.core.files import read_json, write_json, write_text
 from libranas.core.provenance import facts, stage_version
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, mean_interval, spearman
+from libranas.predictors.selection import fitted
 from libranas.runs.folder import RunFolder
-from libranas.search import registry as search
 from libranas.search.base import fittest as search_fittest
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
 from libranas.training.recipe import make_recipe
@@ -38,7 +39,7 @@ from libranas.training.train_and_test import train_and_test
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.
-STRATEGIES = ("evolution", "ageing", "random")
+COMPARED = ("evolution", "ageing", "random")
 
 
 def configuration(presets: list[Path]) -> dict:
@@ -56,17 +57,18 @@ def one_seed(seed: int, run: RunFolder, state: Path) -> list[dict]:
     rng = np.random.default_rng(stream_seed(seed, "calibration"))
     labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]
     calibration, combiner = sorted(accuracy.index[labelled]), config["libra"]["combiner"]
-    fitness = run.fitness(run.predictor(calibration, combiner, seed))
+    fitness = run.fitness(fitted(run.sample, accuracy, calibration, combiner, seed))
     how = {name: value for name, value in settings.items() if name not in ("evaluations", "workers")}
     depends = combiner, calibration, run.sample.score_AP.to_csv(), accuracy.to_csv(), how
     key = fitness.scores_key + run.key("search", stage_version("libra"), *depends)
 
     def found(name: str) -> Arch:
-        searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
+        strategy = STRATEGIES[name]
+        searcher, evaluate = strategy.searcher(space, budget, seed, settings), strategy.evaluation(space, fitness)
         path = state / f"{name}-{seed}.jsonl"
         return search_fittest(search_run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
 
-    networks = {name: found(name) for name in (*STRATEGIES, "params")}
+    networks = {name: found(name) for name in (*COMPARED, "params")}
     networks["equal size"] = next(equal_size(space, budget, networks["evolution"], EQUAL_SIZE, seed))
     recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():

@@ -27,13 +27,13 @@ SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
 # What finds the winner, and what it is compared with.
-STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
+SEARCHES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
 ROLES = ["winner", "random", "params_max"] + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
-WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
+WILDCARDS = {"shard": SHARDS, "strategy": SEARCHES, "role": ROLES, "seed": TRAIN_SEEDS}
 
 
 def out(name, **which):

@@ -9,6 +9,7 @@ rule libra:
         accuracy=out("accuracy", method=config["benchmark"]["method"]),
     output:
         choice=out("choice"),
+        combiner=out("combiner"),
         methods=out("methods"),
         proxies=out("proxies"),
         parts=out("parts"),

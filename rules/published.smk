@@ -42,7 +42,7 @@ rule published_table:
         runtime=grows(240),
     params:
         version=stage_version("libra"),
-        config=part("seed") | {"published": {**config["published"], "scores": SCORES}},
+        config=part("seed", published="labels splits methods"),
     script:
         "../scripts/published_table.py"
 

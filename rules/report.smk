@@ -2,7 +2,7 @@
 FOUND = {}
 if config["search"]:
     FOUND |= {
-        "histories": expand(rules.search.output.history, strategy=STRATEGIES),
+        "histories": expand(rules.search.output.history, strategy=SEARCHES),
         "selected": rules.select.output.selected,
     }
 if LATENCY:
@@ -39,7 +39,7 @@ rule report:
     params:
         version=stage_version("report"),
         config=config,
-        strategies=STRATEGIES,
+        strategies=SEARCHES,
         command=state("command.txt"),
     script:
         "../scripts/report.py"

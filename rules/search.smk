@@ -1,19 +1,16 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
-from libranas.search.registry import METHODS
+from libranas.search.registry import STRATEGIES
 
 SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
-SCORED = {"score": "options proxies", "layers": "psi", "benchmark": "method"}
+SCORED = {"score": "options", "layers": "psi"}
 
 
 rule search:
     input:
         manifest=rules.prepare.output.manifest,
         calibration=rules.prepare.output.calibration,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
-        accuracy=rules.libra.input.accuracy,
         window=rules.layers.output.window,
-        choice=rules.libra.output.choice,
+        combiner=rules.libra.output.combiner,
         latency=LATENCY,
     output:
         history=out("history"),
@@ -22,8 +19,8 @@ rule search:
     benchmark:
         times_of("search/{strategy}")
     wildcard_constraints:
-        strategy="|".join(name for name in METHODS if name != "pruning"),  # has a rule of its own
-    threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
+        strategy="|".join(name for name, strategy in STRATEGIES.items() if strategy.make),
+    threads: lambda wildcards: 1 if STRATEGIES[wildcards.strategy].own_fitness else config["search"]["workers"]
     resources:
         mem_mb=grows(3000),
         runtime=grows(240),
@@ -37,7 +34,11 @@ rule search:
 
 rule prune:
     input:
-        **rules.search.input,
+        manifest=rules.prepare.output.manifest,
+        calibration=rules.prepare.output.calibration,
+        window=rules.layers.output.window,
+        combiner=rules.libra.output.combiner,
+        choice=rules.libra.output.choice,
     output:
         history=out("history", strategy="pruning"),
     log:
@@ -58,7 +59,7 @@ rule prune:
 rule select:
     input:
         manifest=rules.prepare.output.manifest,
-        histories=expand(rules.search.output.history, strategy=STRATEGIES),
+        histories=expand(rules.search.output.history, strategy=SEARCHES),
         latency=LATENCY,
         reference=REFERENCE or [],
     output:
@@ -75,6 +76,6 @@ rule select:
     params:
         version=stage_version("search"),
         config=part("space budget seed latency device", search="winner objectives"),
-        strategies=STRATEGIES,
+        strategies=SEARCHES,
     script:
         "../scripts/select_networks.py"

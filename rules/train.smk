@@ -63,6 +63,6 @@ rule export:
     params:
         version=stage_version("export"),
         config=part("space seed run", train="recipe licence"),
-        strategies=STRATEGIES,
+        strategies=SEARCHES,
     script:
         "../scripts/export.py"

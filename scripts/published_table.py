@@ -5,4 +5,4 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.published import judge
 
-    judge(run, snakemake.wildcards.table)
+    judge(run, snakemake.input.table, snakemake.input.scores or None)

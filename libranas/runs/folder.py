@@ -3,7 +3,7 @@
 Rules, stages, benchmarks and tests all take paths from :data:`FILES`, and what a file means from :class:`RunFolder`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ FILES = {
     "supernet_history": "benchmark/supernet_history.csv",
     "agreement": "benchmark/agreement.json",
     "choice": "libra/choice.json",
+    "combiner": "libra/combiner.bin",
     "methods": "libra/methods.csv",
     "proxies": "libra/proxies.csv",
     "parts": "libra/parts.csv",
@@ -61,14 +62,8 @@ FILES = {
     "report": "report.html",
 }
 
-#: What kept progress depends on besides its own settings: stage whose version counts, libraries, and whether the data
-#: set and the space count.
-KEYS = {
-    "benchmark": ("benchmark", ("torch", "timm"), True),
-    "search": ("search", ("scikit-learn", "lightgbm"), False),
-    "prune": ("search", (), False),
-    "train": ("train", (), True),
-}
+#: Stage to what its kept progress depends on: versions of libraries, and whether the data set and the space count.
+KEYS = {"benchmark": (("torch", "timm"), True), "search": ((), False), "train": ((), True)}
 
 
 def run_path(config: Mapping) -> str:
@@ -100,15 +95,15 @@ class RunFolder:
         """Return where progress is kept: never a declared output, because Snakemake deletes those before a rerun."""
         return self.folder / "state" / name
 
-    def key(self, work: str, *depends) -> str:
+    def key(self, stage: str, *depends) -> str:
         """Return a name for everything that kept progress depends on; progress under another key is not used.
 
         Parameters
         ----------
-        work : one of :data:`KEYS`
+        stage : one of :data:`KEYS`; its version counts
         depends : the settings of the work, with a stable ``repr``
         """
-        stage, libraries, of_data = KEYS[work]
+        libraries, of_data = KEYS[stage]
         data = (self.manifest["content_sha256"], self.space) if of_data else ()
         return digest(stage_version(stage), *map(version, libraries), *data, *depends)
 
@@ -195,16 +190,11 @@ class RunFolder:
         return mean_accuracies(self.path("accuracy", method=self.config["benchmark"]["method"]))
 
     @cached_property
-    def choice(self) -> dict:
-        """What the stage libra chose (``libra/choice.json``)."""
-        return read_json(self.path("choice"))
+    def predictor(self):
+        """The fitted combiner that the stage libra judged (:class:`libranas.predictors.base.Predictor`)."""
+        from libranas.predictors import artefact
 
-    def predictor(self, calibration: Sequence[str], combiner: str, seed: int | None = None):
-        """Return a combiner, fitted on the accuracies of `calibration` alone."""
-        from libranas.predictors.selection import fitted
-
-        seed = self.config["seed"] if seed is None else seed
-        return fitted(self.sample, self.accuracies, calibration, combiner, seed)
+        return artefact.read(self.path("combiner"))
 
     def fitness(self, predictor=None):
         """Return the fitness of the search (:class:`libranas.search.fitness.Fitness`).
@@ -215,8 +205,5 @@ class RunFolder:
         """
         from libranas.search.fitness import Fitness
 
-        if predictor is None:
-            predictor = self.predictor(self.choice["calibration"], self.choice["combiner"]["name"])
-        return Fitness(
-            self.scorer(), predictor, self.config["search"]["seeds"], self.window, self.config["layers"]["psi"]
-        )
+        seeds, psi = self.config["search"]["seeds"], self.config["layers"]["psi"]
+        return Fitness(self.scorer(), predictor or self.predictor, seeds, self.window, psi)

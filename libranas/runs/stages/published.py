@@ -2,33 +2,36 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from libranas.core.files import write_text
 from libranas.published.ablations import ablate_libra, table3, table4
 from libranas.published.paper import by_labels, by_table, table1
-from libranas.published.tables import COLUMNS, judge_tables, read_scores, read_table
+from libranas.published.tables import COLUMNS, judge_table, read_table
 from libranas.runs.folder import RunFolder
 
 log = logging.getLogger("libranas")
 
 
-def judge(run: RunFolder, name: str) -> None:
-    """Judge the combiners, the parts of L-SWAG and the steps of LIBRA on one published table."""
-    p, seed = run.config["published"], run.config["seed"]
-    scores = read_scores(p["scores"], [name])
-    judged = judge_tables(p["tables"], scores, p["labels"], p["splits"], seed, p["methods"], tables=[name])
-    write_text(run.path("judged_table", table=name), judged.to_csv(index=False))
+def judge(run: RunFolder, path: str | Path, scores: str | Path | None = None) -> None:
+    """Judge the combiners, the parts of L-SWAG and the steps of LIBRA on one published table.
 
-    table = read_table(f"{p['tables']}/{name}.csv", None, scores.get(name))
-    column = {t: c for c, t in COLUMNS.items()}[name.lower()]
-    parts = table3(table.score_AP, table.accuracy_A, table.params_A, column, seed)
-    write_text(run.path("table3_table", table=name), parts.assign(column=column).to_csv(index=False))
+    Parameters
+    ----------
+    path, scores : see :func:`libranas.published.tables.read_table`
+    """
+    settings, seed, table = run.config["published"], run.config["seed"], read_table(path, scores)
+    judged = judge_table(table, settings["labels"], settings["splits"], seed, settings["methods"])
+    write_text(run.path("judged_table", table=table.name), judged.to_csv(index=False))
 
-    modes = ("literal", "corrected")
-    steps = [ablate_libra(p["tables"], scores, 100, p["splits"], seed, mode, tables=[name]) for mode in modes]
-    write_text(run.path("table4_table", table=name), pd.concat(steps).to_csv(index=False))
+    column = {t: c for c, t in COLUMNS.items()}[table.name.lower()]
+    parts = table3(table.sample.score_AP, table.accuracy_A, table.sample.params_A, column, seed)
+    write_text(run.path("table3_table", table=table.name), parts.assign(column=column).to_csv(index=False))
+
+    steps = [ablate_libra(table, 100, settings["splits"], seed, mode) for mode in ("literal", "corrected")]
+    write_text(run.path("table4_table", table=table.name), pd.concat(steps).to_csv(index=False))
 
 
 def join(run: RunFolder, names: Sequence[str]) -> None:

@@ -7,20 +7,23 @@ from pathlib import Path
 import pandas as pd
 
 from libranas import scores as store
-from libranas.core.files import write_json, write_text
+from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
+from libranas.core.provenance import file_sha256
 from libranas.latency.conditions import Conditions
 from libranas.latency.table import record
 from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
 from libranas.search.base import Evaluated, fittest
 from libranas.search.history import history_table
+from libranas.search.registry import STRATEGIES
 
 log = logging.getLogger("libranas")
 
 
 def libra(run: RunFolder) -> None:
     """Choose the proxies to combine on the calibration architectures; judge every method on the others."""
+    from libranas.predictors import artefact
     from libranas.predictors.selection import choose_and_judge
     from libranas.published.ablations import table3
 
@@ -30,6 +33,7 @@ def libra(run: RunFolder) -> None:
         sample.score_AP, accuracy, sample.params_A, config["libra"], config["seed"], sample.feature_AF, network_A
     )
     write_json(run.path("choice"), verdict.choice)
+    artefact.write(run.path("combiner"), verdict.predictor)
     write_text(run.path("methods"), verdict.methods.to_csv(index=False))
     write_text(run.path("proxies"), verdict.proxies.to_csv(index=False))
     parts = layers.whole_and_windowed(
@@ -42,12 +46,6 @@ def libra(run: RunFolder) -> None:
         log.info(reason)
 
 
-def _combiner(run: RunFolder) -> tuple:
-    """Everything that the run's fitted combiner depends on."""
-    choice = run.choice
-    return choice["combiner"]["name"], choice["calibration"], run.sample.score_AP.to_csv(), run.accuracies.to_csv()
-
-
 def search(run: RunFolder, strategy: str, workers: int = 1) -> None:
     """Run one search strategy with the fitness that LIBRA chose, under the budget.
 
@@ -55,21 +53,25 @@ def search(run: RunFolder, strategy: str, workers: int = 1) -> None:
     ----------
     workers : processes that score candidates; their number changes no result, that of threads its last digits
     """
-    from libranas.search import registry
     from libranas.search.run import run as run_search
     from libranas.search.workers import shared_out
 
-    space, budget, settings, psi = run.space, run.budget, run.config["search"], run.config["layers"]["psi"]
-    fitness = run.fitness()
-    searcher, evaluate = registry.strategy(strategy, space, budget, run.config["seed"], settings, fitness)
+    how, space, budget, settings, fitness = (
+        STRATEGIES[strategy],
+        run.space,
+        run.budget,
+        run.config["search"],
+        run.fitness(),
+    )
+    searcher, evaluate = how.searcher(space, budget, run.config["seed"], settings), how.evaluation(space, fitness)
     scored, path = evaluate is fitness, run.state(f"search/{strategy}.jsonl")
-    key = run.key("search", *_combiner(run), run.window, psi)
+    key = run.key("search", file_sha256(run.path("combiner")), fitness.window, fitness.psi)
     if scored:
         key = fitness.scores_key + key
         fitness.recall(sorted(path.parent.glob("*.jsonl")))
     with shared_out(fitness, workers if scored else 1) as each:
         history = run_search(searcher, evaluate, settings["evaluations"], path, key, progress, each)
-    objectives = settings["objectives"] if strategy == "nsga2" else ()
+    objectives = settings["objectives"] if how.needs_objectives else ()
     table = history_table(history, space, budget=budget, objectives=objectives)
     write_text(run.path("history", strategy=strategy), table.to_csv(index=False))
     best = fittest(history, 1)[0]
@@ -83,11 +85,11 @@ def prune(run: RunFolder) -> None:
     settings, seeds = run.config["search"]["pruning"], run.config["search"]["seeds"]
     fitness, space, psi = run.fitness(), run.space, run.config["layers"]["psi"]
     supernets = SupernetScorer.like(fitness.scorer, *(settings[k] for k in ("width", "layers", "images")))
-    names = ["lswag"] if settings["fitness"] == "lswag" else run.choice["proxies"]
+    names = ["lswag"] if settings["fitness"] == "lswag" else read_json(run.path("choice"))["proxies"]
     winner, scored = prune(
         lambda supernet: supernets.windowed_scores(supernet, range(seeds), names, run.window, psi),
         run.state("search/pruning.jsonl"),
-        run.key("prune", supernets.conditions, names, seeds, run.window, psi),
+        run.key("search", supernets.conditions, names, seeds, run.window, psi),
         progress,
     )
     evaluated = Evaluated(winner, *fitness(winner))
