@@ -11,7 +11,7 @@ from libranas.core.stats import kendall, precision_at, spearman
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import MEASURES, Evaluation, evaluate, parted, proxy_table
 from libranas.predictors.registry import COMBINERS
-from libranas.predictors.selection import choose_and_judge
+from libranas.predictors.selection import choose_and_judge, fitted
 
 LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
 #: Methods that need no proxies or features that the table below does not have.
@@ -275,6 +275,18 @@ def test_choose_and_judge(fast):
     assert several.choice == verdict.choice
     last = several.methods.query("n_calibration == 40").set_index("method")
     pd.testing.assert_frame_equal(last, verdict.methods.set_index("method").loc[last.index], check_exact=True)
+
+
+def test_the_judged_combiner_sees_features_in_the_order_of_the_search(fast):
+    """Trees draw columns by position, so that other orders give other predictors."""
+    scores, accuracy, params = table(n=60)
+    features = pd.DataFrame({"z": accuracy.rank(), "a": params, "m": scores["noise"]})
+    settings = {"mode": "corrected", "combiner": "extra_trees", "calibration": 40, "splits": 1}
+    settings |= {"window": 0.1, "duplicate": 0.98, "methods": ["params"]}
+    verdict = choose_and_judge(scores, accuracy, params, settings, 3, features)
+    sample = Sample(scores.sort_index(axis=1), params, features)
+    expected = fitted(sample, accuracy, verdict.choice["calibration"], "extra_trees", 3)
+    np.testing.assert_array_equal(verdict.predictor(sample), expected(sample))
 
 
 def test_proxy_table():

@@ -45,5 +45,5 @@ def test_a_script_needs_what_its_rule_declares_and_no_more(finished, tmp_path, r
         os.symlink(finished.folder / path, tmp_path / path)
     for path in run_script(rule, **which).output:
         assert (tmp_path / path).exists()
-        if path.endswith(".csv") and not path.endswith("costs.csv"):  # costs are seconds
+        if path.endswith((".csv", ".bin")) and not path.endswith("costs.csv"):  # costs are seconds
             assert (tmp_path / path).read_bytes() == (finished.folder / path).read_bytes()
