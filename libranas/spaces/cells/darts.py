@@ -206,7 +206,6 @@ class DARTSSpace(ConvolutionalSpace):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Return parameters and MACs of a member, without the auxiliary classifier."""
         skeleton, operation = _sizes(self)
         return sum((operation[kind, op, source < 2] for kind in KINDS for op, source in arch[kind]), skeleton)
 
