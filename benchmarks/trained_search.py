@@ -33,9 +33,9 @@ from libranas.labels.table import mean_accuracies
 from libranas.predictors.base import Sample
 from libranas.predictors.selection import fitted
 from libranas.scores.layer_window import WindowChoice
-from libranas.search import registry as search
 from libranas.search.base import fittest as search_fittest
 from libranas.search.fitness import Fitness
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
 from libranas.spaces import Budget, make_space
@@ -46,7 +46,7 @@ from libranas.zero_cost.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.
-STRATEGIES = ("evolution", "ageing", "random")
+COMPARED = ("evolution", "ageing", "random")
 
 
 def configuration(presets: list[Path]) -> dict:
@@ -85,11 +85,12 @@ def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
     key = digest(versions, scorer.conditions, *combiner, how, window, config["layers"]["psi"])
 
     def found(name: str) -> Arch:
-        searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
+        strategy = STRATEGIES[name]
+        searcher, evaluate = strategy.searcher(space, budget, seed, settings), strategy.evaluation(space, fitness)
         path = state / f"{name}-{seed}.jsonl"
         return search_fittest(search_run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
 
-    networks = {name: found(name) for name in (*STRATEGIES, "params")}
+    networks = {name: found(name) for name in (*COMPARED, "params")}
     networks["equal size"] = next(equal_size(space, budget, networks["evolution"], EQUAL_SIZE, seed))
     splits = [load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
     sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)

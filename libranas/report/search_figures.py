@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from libranas.report.drawing import figure
+from libranas.report.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, figure
 
-#: Okabe and Ito, in an order in which neighbours differ.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a8188")
+#: In an order in which neighbours differ.
+COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56b4e9", GREY)
 
 
 def _look(names: Sequence[str]) -> dict[str, dict]:
     """Colour and line of each fitness; accuracy, the bound, in black."""
     lines = ("-", "--", ":")
     rest = [name for name in names if name != "accuracy"]
-    count = len(_COLOURS)
-    looks = {n: {"color": _COLOURS[i % count], "linestyle": lines[i // count]} for i, n in enumerate(rest)}
+    count = len(COLOURS)
+    looks = {n: {"color": COLOURS[i % count], "linestyle": lines[i // count]} for i, n in enumerate(rest)}
     return looks | {"accuracy": {"color": "#000000", "linestyle": "-"}}
 
 
@@ -52,7 +52,7 @@ def draw_regrets(rows: pd.DataFrame) -> str:
 def draw_fronts(rows: pd.DataFrame) -> str:
     """SVG of the regret at limits of latency, a panel a device, a line a guide."""
     names, devices = (list(dict.fromkeys(rows[c])) for c in ("fitness", "device"))
-    marks = {"ranking": ("o", "#0072b2"), "evolution": ("D", "#d55e00"), "random": ("|", "#7a8188")}
+    marks = {"ranking": ("o", BLUE), "evolution": ("D", RED), "random": ("|", GREY)}
 
     def draw(axes):
         page = axes.figure

@@ -12,10 +12,9 @@ from libranas.config.checks import checked
 from libranas.core.errors import LibranasError
 from libranas.data.registry import DATA_SETS, table
 from libranas.predictors.registry import COMBINERS
-from libranas.report.figures import METHODS
-from libranas.search.nsga2 import OBJECTIVES
-from libranas.search.registry import METHODS as METHODS_OF_SEARCH
+from libranas.search.registry import STRATEGIES
 from libranas.search.selection import WINNERS
+from libranas.search.strategies.nsga2 import OBJECTIVES
 from libranas.spaces import FAMILIES, Budget, make_space
 from libranas.spaces.registry import space_schema
 from libranas.training.recipe import CHOICES, ShortRecipe, TrainingRecipe, make_recipe
@@ -159,9 +158,8 @@ def test_defaults_are_filled_in_and_the_argument_is_left_alone():
     assert checked(config, SCHEMA_PATH)["budget"] == {"params": None, "macs": None, "latency": None}
 
 
-def test_the_combiners_of_the_schema_are_those_of_the_code_and_have_names_in_the_report():
-    assert SCHEMA["properties"]["libra"]["properties"]["combiner"]["enum"] == list(COMBINERS)
-    assert set(METHODS) == set(COMBINERS)
+def test_the_combiners_of_the_schema_are_those_of_the_code():
+    assert set(SCHEMA["properties"]["libra"]["properties"]["combiner"]["enum"]) == set(COMBINERS)
 
 
 def test_keys_of_another_family_are_left_out():
@@ -283,7 +281,7 @@ def test_a_large_training_needs_the_small_ones():
 
 def test_the_searches_of_the_schema_are_those_of_the_code():
     rules = SCHEMA["properties"]["search"]["properties"]
-    assert rules["method"]["enum"] == list(METHODS_OF_SEARCH)
+    assert set(rules["method"]["enum"]) == set(STRATEGIES)
     assert rules["objectives"]["items"]["enum"] == list(OBJECTIVES) and rules["winner"]["enum"] == list(WINNERS)
 
 

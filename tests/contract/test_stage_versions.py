@@ -38,8 +38,8 @@ from libranas.latency.measure import measure
 from libranas.networks import build
 from libranas.predictors.selection import choose_and_judge
 from libranas.scores import layer_window as layers
-from libranas.search import registry as search
 from libranas.search.history import history_table
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import select
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
@@ -232,9 +232,8 @@ def run_search(folder: Path) -> dict:
     results, tables = {}, {}
     for name in ("evolution", "random", "params"):
         settings = {"population": 6, "parents": 3}
-        searcher, fitness = search.strategy(
-            name, SPACE, budget, 1, settings, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {})
-        )
+        searcher = STRATEGIES[name].searcher(SPACE, budget, 1, settings)
+        fitness = STRATEGIES[name].evaluation(SPACE, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {}))
         history = search_run(searcher, fitness, 15, folder / name, "key")
         results[name] = [e.arch.id for e in history]
         tables[name] = history_table(history, SPACE)

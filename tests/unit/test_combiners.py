@@ -13,7 +13,6 @@ from libranas.core.stats import spearman
 from libranas.predictors import gaussian_process
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.encoder import Encoder
-from libranas.predictors.label_free import AZ_NAS, TE_NAS
 from libranas.predictors.learners import Trees
 from libranas.predictors.libra import log_rank
 from libranas.predictors.ranks import Fractions
@@ -97,11 +96,11 @@ def test_consensus_takes_what_there_is():
 def test_rank_sums_are_those_within_the_reference():
     known, _, _ = known_and_rest()
     table = known.usual
-    for method, columns in (("az_nas", list(AZ_NAS)), ("log_rank_all", list(table.score_AP.columns))):
+    for method, columns in (("az_nas", COMBINERS["az_nas"].columns), ("log_rank_all", table.score_AP.columns)):
         values = COMBINERS[method].fit(known, 0)(table)
-        assert spearman(values, log_rank(table.score_AP[columns])) == pytest.approx(1)
-    values = COMBINERS["te_nas"].fit(known, 0)(table)
-    assert spearman(values.round(9), table.score_AP[list(TE_NAS)].rank().sum(axis=1)) == pytest.approx(1)
+        assert spearman(values, log_rank(table.score_AP[list(columns)])) == pytest.approx(1)
+    values, columns = COMBINERS["te_nas"].fit(known, 0)(table), list(COMBINERS["te_nas"].columns)
+    assert spearman(values.round(9), table.score_AP[columns].rank().sum(axis=1)) == pytest.approx(1)
 
 
 def test_a_failed_proxy_ranks_last_and_hides_nothing():
@@ -247,6 +246,6 @@ def test_trees_predict_what_their_forest_does():
     rng = np.random.default_rng(0)
     x, y, others = rng.normal(size=(40, 5)), rng.normal(size=40), rng.normal(size=(30, 5))
     forest = RandomForestRegressor(20, random_state=1).fit(x, y)
-    ours = Trees([tree.tree_ for tree in forest.estimators_])
-    assert (ours.predict(others) == forest.predict(others)).all()
-    assert (np.concatenate([ours.predict(row[None]) for row in others]) == forest.predict(others)).all()
+    ours = Trees.of(forest)
+    assert (ours.predict([others[:, :2], others[:, 2:]]) == forest.predict(others)).all()
+    assert (np.concatenate([ours.predict([row[None]]) for row in others]) == forest.predict(others)).all()

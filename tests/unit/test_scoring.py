@@ -14,13 +14,13 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_log
 from libranas.predictors.base import Predictor
-from libranas.predictors.libra import ReferenceRanks
+from libranas.predictors.ranks import ReferenceRanks
 from libranas.scores import layer_window as layers
 from libranas.scores.layer_window import LayerWindow
 from libranas.scores.shard import score_shard
 from libranas.search.fitness import Fitness
-from libranas.search.random import RandomSearch
 from libranas.search.run import run as search_run
+from libranas.search.strategies.random import RandomSearch
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, Budget
 from libranas.zero_cost import registry as proxies
@@ -187,8 +187,7 @@ def test_a_candidate_is_scored_like_the_reference_sample(scorer, tmp_path, chose
         assert row.keys() == set(chosen)
         for name in chosen:
             assert row[name] == pytest.approx(reference.loc[arch.id, name], rel=1e-6), name
-    ranks = ReferenceRanks.from_scores(reference[chosen])
-    predictor = Predictor(tuple(chosen), lambda sample: ranks.fitness(sample.score_AP))
+    predictor = Predictor(tuple(chosen), ReferenceRanks.of(reference[chosen]))
     fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     values = [fitness(arch)[0] for arch in ARCHS]
     expected = np.log(reference[chosen].rank() / 5).sum(axis=1)

@@ -13,16 +13,16 @@ from enumeration import members
 from libranas.core import pareto
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.search import registry as search
-from libranas.search.base import Evaluated, Searcher
+from libranas.search.base import Evaluated, Searcher, points
 from libranas.search.base import fittest as search_fittest
-from libranas.search.evolution import AgeingEvolution, Evolution
 from libranas.search.history import history_table
-from libranas.search.nsga2 import NSGA2, costs_of, points
-from libranas.search.random import RandomSearch
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
-from libranas.search.selection import EQUAL_SIZE, SOME, WINNERS, equal_size, select
-from libranas.search.selection import TRIES as search_TRIES
+from libranas.search.selection import EQUAL_SIZE, SOME, TRIES, WINNERS, equal_size, select
+from libranas.search.strategies.ageing import AgeingEvolution
+from libranas.search.strategies.evolution import Evolution
+from libranas.search.strategies.nsga2 import NSGA2
+from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 
 SPACE = AutoFormerSpace((16, 24, 32), (2, 3, 4), (1, 2, 3), (1.0, 2.0, 3.0), 8, 8, 2, 1, 10, max_relative_position=2)
@@ -221,7 +221,7 @@ class TestNSGA2(SearcherContract):
     def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
         def covered(searcher, path):
             history = search_run(searcher, fitness, 120, path, "key")
-            point_PM = points([(e.fitness, e.arch) for e in history], (SPACE.params,))
+            point_PM = points([e.fitness for e in history], [SPACE.params(e.arch) for e in history])
             return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
 
         ours, theirs = (
@@ -252,26 +252,31 @@ class TestNSGA2(SearcherContract):
 
 class TestParamsOnly(SearcherContract):
     def make(self, seed=1, budget=BUDGET):
-        return search.strategy("params", SPACE, budget, seed, {"population": 10, "parents": 4}, None)[0]
+        return STRATEGIES["params"].searcher(SPACE, budget, seed, {"population": 10, "parents": 4})
 
     def test_it_finds_almost_the_largest(self, tmp_path):
-        searcher, size = search.strategy("params", SPACE, BUDGET, 1, {"population": 20, "parents": 5}, None)
+        searcher = STRATEGIES["params"].searcher(SPACE, BUDGET, 1, {"population": 20, "parents": 5})
+        size = STRATEGIES["params"].evaluation(SPACE, fitness)
         history = search_run(searcher, size, 200, tmp_path / "log", "key")
         assert max(e.fitness for e in history) > 0.98 * BUDGET.params[1]
         assert all(e.fitness == SPACE.params(e.arch) for e in history)
 
 
 def test_unknown_strategies_are_refused():
-    with pytest.raises(ValueError, match="'annealing'"):
-        search.strategy("annealing", SPACE, BUDGET, 1, {"population": 5, "parents": 2}, fitness)
+    with pytest.raises(LibranasError, match="Unknown strategy 'annealing'"):
+        STRATEGIES.get_or_explain("annealing")
 
 
-def test_every_method_but_pruning_is_a_searcher():
-    settings = {"population": 5, "parents": 2, "objectives": ["macs"]}
-    for name in search.METHODS[:-1]:
-        searcher, evaluate = search.strategy(name, SPACE, BUDGET, 1, settings, fitness)
-        assert searcher.name == name and isinstance(searcher, Searcher)
-        assert (evaluate is fitness) == (name != "params")
+def test_every_strategy_but_pruning_is_a_searcher():
+    settings = {"population": 5, "parents": 2, "objectives": ["macs", "latency"]}
+    budget = replace(BUDGET, clock=Slow())
+    for name, strategy in STRATEGIES.items():
+        assert strategy.name == name and (strategy.evaluation(SPACE, fitness) is fitness) == (name != "params")
+        assert strategy.needs_objectives == (name == "nsga2") and (strategy.make is None) == (name == "pruning")
+        if strategy.make:
+            searcher = strategy.searcher(SPACE, budget, 1, settings)
+            assert searcher.name == name and isinstance(searcher, Searcher)
+    assert STRATEGIES["nsga2"].searcher(SPACE, budget, 1, settings).costs == (SPACE.macs, budget.clock)
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():
@@ -363,11 +368,9 @@ def test_the_front_of_a_history_and_its_best_compromise():
     rng = np.random.default_rng(3)
     archs = [SPACE.sample(rng) for _ in range(40)]
     history = [Evaluated(a, fitness(a)[0] if i else -math.inf, {}) for i, a in enumerate(archs)]
-    objectives = ("params", "macs")
+    objectives, costs = ("params", "macs"), (SPACE.params, SPACE.macs)
     table = history_table(history, SPACE, objectives=objectives)
-    costs = costs_of(objectives, SPACE, Budget())
-    assert costs == {"params": SPACE.params, "macs": SPACE.macs}
-    front = pareto.front(points([(e.fitness, e.arch) for e in history], tuple(costs.values())))
+    front = pareto.front(points([e.fitness for e in history], *([cost(a) for a in archs] for cost in costs)))
     assert set(np.flatnonzero(table["front"])) == set(front) and 1 < len(front) < 40
     sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
     histories = {"nsga2": table, "params": sizes}
@@ -416,7 +419,7 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
     budget = Budget(latency=(5, 20), clock=Slow())
     archs = sorted(Sampler(SPACE, budget, np.random.default_rng(3)).take(200), key=SPACE.params)
     table = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
-    factor = 20_000 / SPACE.params(archs[-search_TRIES - 5])  # more than TRIES of the fittest are too slow
+    factor = 20_000 / SPACE.params(archs[-TRIES - 5])  # more than TRIES of the fittest are too slow
 
     def measured(arch):
         return {"median": factor * 1.0001 * SPACE.params(arch) / 1000}

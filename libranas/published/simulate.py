@@ -6,14 +6,13 @@ that admits what the table lists. Isomorphic members are one network: one row, o
 
 Two questions: how far below the best accuracy is the network that a guide likes best after n evaluations
 (:func:`regrets`), and, with a latency beside the accuracy, how much of the true Pareto front does a guide find
-(:func:`fronts`).
+(:func:`libranas.published.fronts.fronts`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,12 +21,12 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.stats import mean_interval
-from libranas.labels.table import read_table
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.registry import COMBINERS
+from libranas.published.tables import PublishedTable
 from libranas.search.base import Evaluated, Searcher
-from libranas.search.evolution import Evolution
-from libranas.search.random import RandomSearch
+from libranas.search.strategies.evolution import Evolution
+from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import Space
 from libranas.spaces.base import network
 
@@ -49,31 +48,14 @@ class Table:
     sample: Sample
 
     @classmethod
-    def read(
-        cls,
-        path: str | Path,
-        space: Space,
-        extra: pd.DataFrame | None = None,
-        architecture: str = "arch",
-        accuracy: str = "val_accuracy",
-    ):
-        """From a CSV file with a column of architectures, one of accuracies and one a proxy.
-
-        `extra` has further scores, as for :func:`libranas.published.tables.read_table`. Several rows of one network are
-        averaged (accuracies differ by the seed of the training).
-        """
-        rows = read_table(path, space, architecture, accuracy)
-        scores = pd.read_csv(path, index_col=architecture).drop(columns=accuracy).astype(np.float64)
-        if extra is not None:
-            scores = scores.join(extra)
-        if "params" not in scores:
-            raise LibranasError(f"{path} has no column params.", "Add the number of parameters of each architecture.")
-        archs = {arch.id: arch for arch in map(space.representative, rows["arch"])}
-        names = [network(space, arch) for arch in rows["arch"]]
-        score_AP = scores.set_axis(names).groupby(level=0).mean()
+    def of(cls, table: PublishedTable) -> "Table":
+        """Take the mean over the rows of a network (accuracies differ by the seed of the training)."""
+        names, space = table.network_A.to_numpy(), table.space
+        archs = {a.id: a for a in (space.representative(space.parse(text)) for text in table.network_A.index)}
+        score_AP = table.sample.score_AP.set_axis(names).groupby(level=0).mean()
         feature_AF = pd.DataFrame([space.features(archs[name]) for name in score_AP.index], score_AP.index)
-        accuracy = pd.Series(rows["accuracy"].to_numpy(), names, name="accuracy").groupby(level=0).mean()
-        return cls(Path(path).stem, space, accuracy, Sample(score_AP, score_AP["params"], feature_AF))
+        accuracy = table.accuracy_A.set_axis(names).groupby(level=0).mean()
+        return cls(table.name, space, accuracy, Sample(score_AP, score_AP["params"], feature_AF))
 
     @cached_property
     def best(self) -> float:
@@ -162,7 +144,8 @@ def regret(table: Table, names: Sequence[str], value: pd.Series) -> np.ndarray:
 
 #: Evaluations at which regret is reported.
 POINTS = (1, 5, 10, 25, 50, 100, 150, 200)
-POPULATION, PARENTS = 50, 10
+#: Population and parents of evolution.
+POPULATION = 50, 10
 
 
 def regrets(
@@ -186,29 +169,16 @@ def regrets(
         at_random = proposals(RandomSearch(table.space, allowed, master), table.accuracy, steps)
         for name, guide in guides.items():
             value = guide.values(table, master)
-            evolution = Evolution(table.space, allowed, master, POPULATION, PARENTS)
-            evolved = proposals(evolution, value.to_dict(), steps)
+            evolved = proposals(Evolution(table.space, allowed, master, *POPULATION), value.to_dict(), steps)
             for strategy, names in (("evolution", evolved), ("random", at_random)):
                 results.setdefault((strategy, name), []).append(regret(table, names, value))
     rows = []
     for (strategy, name), curves in results.items():
+        labels = guides[name].labels
+        about = {"table": table.name, "networks": len(table.accuracy), "strategy": strategy, "fitness": name}
         for n in points:
             at = [curve[n - 1] for curve in curves]
-            labels = guides[name].labels
-            estimate = mean_interval(at)
-            rows.append(
-                {
-                    "table": table.name,
-                    "networks": len(table.accuracy),
-                    "strategy": strategy,
-                    "fitness": name,
-                    "labels": n if labels is None else labels,
-                    "evaluations": n,
-                    "runs": runs,
-                    "regret": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "median": float(np.median(at)),
-                }
-            )
+            count = {"labels": n if labels is None else labels, "evaluations": n, "runs": runs}
+            found = dict(zip(("regret", "low", "high"), mean_interval(at), strict=True))
+            rows.append({**about, **count, **found, "median": float(np.median(at))})
     return pd.DataFrame(rows)

@@ -1,6 +1,8 @@
 """Pareto fronts of searches on a published table."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,9 @@ import pandas as pd
 from libranas.core import pareto
 from libranas.core.random import stream_seed
 from libranas.core.stats import mean_interval
-from libranas.search.nsga2 import NSGA2
-from libranas.search.random import RandomSearch
-from libranas.search.simulate import POPULATION, Guide, Listed, Table, proposals
+from libranas.published.simulate import POPULATION, Guide, Listed, Table, proposals
+from libranas.search.strategies.nsga2 import NSGA2
+from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import Space
 from libranas.spaces.base import network
 
@@ -61,36 +63,19 @@ def fronts(
     """
     ids = table.accuracy.index.intersection(latency.dropna().index)
     accuracy, latency = table.accuracy[ids], latency[ids]
-    corner = float(latency.max()), float(accuracy.median())
-
-    def area(front: pd.Index) -> float:
-        edge = corner[0], -corner[1]
-        return pareto.hypervolume(np.column_stack([latency[front], -accuracy[front]]), edge)
-
-    whole = area(ids)
-    bounds = np.quantile(latency, list(limits), method="higher")
-    best = np.array([accuracy[latency <= b].max() for b in bounds])
-
-    def judged(names: pd.Index, value: pd.Series) -> tuple[float, float, int]:
-        front = names[pareto.front(np.column_stack([latency[names], -value[names]]))]
-        cost, truth = latency[front].to_numpy(), accuracy[front].to_numpy()
-        # along the front the guide rises with the latency, so the pick is the last within the limit
-        picks = np.searchsorted(cost, bounds, side="right") - 1
-        missed = np.where(picks >= 0, best - truth[picks], best - accuracy.min())
-        return area(front) / whole, float(missed.mean()), len(front)
-
+    judge = _Judge(accuracy, latency, np.quantile(latency, list(limits), method="higher"))
     allowed, cost = Listed(frozenset(ids)), latency.to_dict()
+    costs = (lambda arch: cost[network(table.space, arch)],)
     results: dict[tuple[str, str], list[tuple]] = {}
     for run in range(runs):
         master = stream_seed(seed, "table_search", table.name, latency.name, run)
         at_random = proposals(RandomSearch(table.space, allowed, master), accuracy, evaluations)
         for name, guide in guides.items():
             value = guide.values(table, master)[ids]
-            costs = (lambda arch: cost[network(table.space, arch)],)
-            searcher = NSGA2(table.space, allowed, master, POPULATION, costs=costs)
+            searcher = NSGA2(table.space, allowed, master, POPULATION[0], costs=costs)
             evolved = proposals(searcher, value.to_dict(), evaluations)
             for method, names in (("ranking", ids), ("evolution", evolved), ("random", at_random)):
-                results.setdefault((method, name), []).append(judged(pd.Index(names), value))
+                results.setdefault((method, name), []).append(judge(pd.Index(names), value))
     rows = []
     for (method, name), measured in results.items():
         seen = len(ids) if method == "ranking" else evaluations
@@ -101,3 +86,41 @@ def fronts(
             row |= {what: estimate.value, f"{what}_low": estimate.low, f"{what}_high": estimate.high}
         rows.append({**row, "runs": runs})
     return pd.DataFrame(rows).drop(columns=["found_low", "found_high"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Compares the front of some networks with the true front of all.
+
+    Attributes
+    ----------
+    accuracy, latency : Series over the same ids
+    limits : of latency
+    """
+
+    accuracy: pd.Series
+    latency: pd.Series
+    limits: np.ndarray
+
+    @cached_property
+    def best(self) -> np.ndarray:
+        """The best accuracy within each limit."""
+        return np.array([self.accuracy[self.latency <= limit].max() for limit in self.limits])
+
+    @cached_property
+    def whole(self) -> float:
+        return self.area(self.latency.index)
+
+    def area(self, front: pd.Index) -> float:
+        corner = float(self.latency.max()), -float(self.accuracy.median())
+        return pareto.hypervolume(np.column_stack([self.latency[front], -self.accuracy[front]]), corner)
+
+    def __call__(self, names: pd.Index, value: pd.Series) -> tuple[float, float, int]:
+        """Return the share of the true hypervolume, the mean regret at the limits and the size of the front in
+        (latency, `value`) of the networks `names`."""
+        front = names[pareto.front(np.column_stack([self.latency[names], -value[names]]))]
+        cost, truth = self.latency[front].to_numpy(), self.accuracy[front].to_numpy()
+        # along the front the guide rises with the latency, so the pick is the last within the limit
+        picks = np.searchsorted(cost, self.limits, side="right") - 1
+        missed = np.where(picks >= 0, self.best - truth[picks], self.best - self.accuracy.min())
+        return self.area(front) / self.whole, float(missed.mean()), len(front)
