@@ -166,6 +166,10 @@ class ShortRecipe:
     mixup: float = 0.0
     cutmix: float = 0.0
 
+    def __repr__(self) -> str:
+        """Return the text that names kept trainings (``benchmarks/vit``): never another one for equal settings."""
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     def to_training_recipe(self) -> TrainingRecipe:
         """The same settings for what both kinds of training share; `randaugment` is left out."""
         shared = {name: value for name, value in dataclasses.asdict(self).items() if name != "randaugment"}
