@@ -37,9 +37,9 @@ def test_kept_trainings_keep_their_key(name, monkeypatch):
     assert keys == {run.key("benchmark", recipe, recorded["seed"], "cpu")}
 
 
-def test_a_key_changes_with_all_that_it_depends_on(monkeypatch):
+def test_a_key_changes_with_the_settings_and_the_version_of_the_stage(monkeypatch):
     run = RunFolder(".", {})
     before = run.key("search", "blend")
-    assert run.key("search", "ridge") != before != run.key("prune", "blend")
-    monkeypatch.setattr(folder, "version", lambda name: "0")
+    assert run.key("search", "ridge") != before == RunFolder("elsewhere", {}).key("search", "blend")
+    monkeypatch.setattr(folder, "stage_version", lambda stage: f"{stage} 99")
     assert run.key("search", "blend") != before

@@ -56,13 +56,8 @@ def search(run: RunFolder, strategy: str, workers: int = 1) -> None:
     from libranas.search.run import run as run_search
     from libranas.search.workers import shared_out
 
-    how, space, budget, settings, fitness = (
-        STRATEGIES[strategy],
-        run.space,
-        run.budget,
-        run.config["search"],
-        run.fitness(),
-    )
+    how, space, budget, settings = STRATEGIES[strategy], run.space, run.budget, run.config["search"]
+    fitness = run.fitness()
     searcher, evaluate = how.searcher(space, budget, run.config["seed"], settings), how.evaluation(space, fitness)
     scored, path = evaluate is fitness, run.state(f"search/{strategy}.jsonl")
     key = run.key("search", file_sha256(run.path("combiner")), fitness.window, fitness.psi)
