@@ -8,10 +8,12 @@ import pytest
 
 from libranas.core.errors import LibranasError
 from libranas.core.stats import kendall, precision_at, spearman
-from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
 from libranas.predictors.evaluation import MEASURES, Evaluation, evaluate, parted, proxy_table
 from libranas.predictors.registry import COMBINERS
 from libranas.predictors.selection import choose_and_judge
+from libranas.report.drawing import figure
+from libranas.report.figures import methods_figure
 
 LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
 #: Methods that need no proxies or features that the table below does not have.
@@ -84,7 +86,8 @@ def test_no_prediction_sees_the_accuracies_it_is_judged_on(spied):
 def test_no_network_is_judged_of_which_an_equal_one_was_labelled(spied):
     scores, accuracy, params = table()
     network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)  # thirty are one network
-    result = evaluate(scores, accuracy, params, 20, splits=8, network_A=network.sample(frac=1, random_state=0))
+    shuffled, methods = network.sample(frac=1, random_state=0), ["params", "z1"]
+    result = evaluate(scores, accuracy, params, 20, splits=8, methods=methods, network_A=shuffled)
     fit, rest, _ = spied["z1"]
     assert len(fit) == network[list(fit)].nunique() == 20 and not set(network[list(fit)]) & set(network[list(rest)])
     assert set(network[list(fit)]) | set(network[list(rest)]) == set(network)
@@ -93,10 +96,14 @@ def test_no_network_is_judged_of_which_an_equal_one_was_labelled(spied):
         evaluate(scores, accuracy, params, 55, network_A=network)
 
 
-def test_libra_chooses_on_one_architecture_of_a_network(fast):
+#: A config section ``libra``.
+SETTINGS = {"mode": "corrected", "combiner": "libra_corrected", "splits": 1, "window": 0.1, "duplicate": 0.98}
+
+
+def test_libra_chooses_on_one_architecture_of_a_network():
     scores, accuracy, params = table()
     network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)
-    settings = {"mode": "corrected", "combiner": "z1", "calibration": 20, "splits": 2, "window": 0.1, "duplicate": 0.98}
+    settings = {**SETTINGS, "calibration": 20, "methods": ["z1"]}
     choice = choose_and_judge(scores, accuracy, params, settings, 0, network_A=network).choice
     assert network[choice["calibration"]].is_unique and choice["held_out"]["n"] in (41, 70)
 
@@ -256,20 +263,17 @@ def test_features_reach_the_learners():
 
 def test_choose_and_judge(fast):
     scores, accuracy, params = table()
-    settings = {
-        "mode": "corrected",
-        "combiner": "libra_corrected",
-        "calibration": 40,
-        "splits": 1,
-        "window": 0.1,
-        "duplicate": 0.98,
-    }
+    settings = {**SETTINGS, "calibration": 40}
     features = pd.DataFrame({"sum": accuracy}, accuracy.index)
     labelled = accuracy.iloc[::-1].iloc[:80]
     verdict = choose_and_judge(scores, labelled, params, settings, 3, features)
     assert len(verdict.choice["calibration"]) == 40 and verdict.choice["held_out"]["n"] == 40
     assert set(verdict.choice["calibration"]) <= set(labelled.index)
     assert (verdict.methods["n_evaluation"] == 40).all() and list(verdict.methods["method"]) == list(COMBINERS)
+    others = labelled.drop(verdict.choice["calibration"])
+    ranking = verdict.predictor(Sample(scores.loc[others.index], params[others.index], features.loc[others.index]))
+    assert spearman(ranking, others) == verdict.choice["combiner"]["held_out"]["spearman"]
+    assert verdict.choice["combiner"]["proxies"] == list(verdict.predictor.proxies)
     settings["methods"] = ["consensus", "ridge_ranks"]
     several = choose_and_judge(scores, labelled, params, {**settings, "calibration": [0, 20, 40]}, 3, features)
     assert several.choice == verdict.choice
@@ -303,6 +307,28 @@ def test_errors():
             evaluate(scores, accuracy, params, calibration)
     with pytest.raises(LibranasError, match="do not match"):
         evaluate(scores, accuracy.iloc[1:], params, 15)
+
+
+def test_a_new_combiner_is_one_record():
+    """It is listed, judged, fitted for the search and shown in the report."""
+    COMBINERS.add(
+        Combiner("smallest", "the smallest", lambda known, seed: Predictor((), Smallest()), needs_labels=False)
+    )
+    try:
+        scores, accuracy, params = table()
+        settings = {**SETTINGS, "combiner": "smallest", "calibration": 40, "methods": ["smallest", "params"]}
+        verdict = choose_and_judge(scores, accuracy, params, settings, 0)
+        ours, largest = verdict.methods.set_index("method")["spearman"][["smallest", "params"]]
+        assert ours == pytest.approx(-largest) and verdict.choice["combiner"]["name"] == "smallest"
+        assert list(COMBINERS).index("smallest") < list(COMBINERS).index("blend")
+        assert "the smallest" in figure(lambda axes: methods_figure(axes, verdict.methods, "smallest"), 4, 2)
+    finally:
+        COMBINERS.remove("smallest")
+
+
+class Smallest:
+    def __call__(self, sample):
+        return -sample.params_A.to_numpy()
 
 
 def test_registry():

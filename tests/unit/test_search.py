@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from enumeration import members
 from libranas.core import pareto
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.search.base import Evaluated, Searcher, points
+from libranas.report.drawing import figure
+from libranas.report.figures import evaluated_figure, trajectories_figure
+from libranas.search.base import Evaluated, Searcher, Strategy, points
 from libranas.search.base import fittest as search_fittest
 from libranas.search.history import history_table
 from libranas.search.registry import STRATEGIES
@@ -142,9 +145,17 @@ class SearcherContract:
             self.run(tmp_path / "log", 500, budget=Budget(params=(smallest, smallest + 600)))
 
 
+def at_random(seed=1, budget=BUDGET):
+    return RandomSearch(SPACE, budget, seed)
+
+
+def best_of_five(make, path, worth=lambda history: max(e.fitness for e in history), evaluations=100) -> float:
+    """Mean worth of the histories of five searches."""
+    return np.mean([worth(search_run(make(s), fitness, evaluations, path / str(s), "key")) for s in range(5)])
+
+
 class TestRandomSearch(SearcherContract):
-    def make(self, seed=1, budget=BUDGET):
-        return RandomSearch(SPACE, budget, seed)
+    make = staticmethod(at_random)
 
     def test_the_fitness_changes_no_proposal(self, tmp_path):
         a, b = self.run(tmp_path / "a", 20), self.run(tmp_path / "b", 20, lambda arch: (0.0, {}))
@@ -156,14 +167,7 @@ class TestEvolution(SearcherContract):
         return Evolution(SPACE, budget, seed, population=10, parents=4)
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("e", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs) + 0.1
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs") + 0.1
 
     def test_children_come_from_the_fittest(self, tmp_path):
         history = self.run(tmp_path / "log", 20)
@@ -204,14 +208,7 @@ class TestAgeingEvolution(SearcherContract):
         assert near < np.mean([distance(c, p.arch) for c in ours for p in parents[:-1]]) - 0.2
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("a", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs)
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs")
 
 
 class TestNSGA2(SearcherContract):
@@ -219,19 +216,15 @@ class TestNSGA2(SearcherContract):
         return NSGA2(SPACE, budget, seed, population=12, costs=(SPACE.params, SPACE.macs))
 
     def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
-        def covered(searcher, path):
-            history = search_run(searcher, fitness, 120, path, "key")
+        def covered(history):
             point_PM = points([e.fitness for e in history], [SPACE.params(e.arch) for e in history])
             return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
 
-        ours, theirs = (
-            np.mean([covered(kind(s), tmp_path / f"{name}{s}") for s in range(5)])
-            for name, kind in (
-                ("n", lambda s: NSGA2(SPACE, BUDGET, s, population=20, costs=(SPACE.params,))),
-                ("r", lambda s: RandomSearch(SPACE, BUDGET, s)),
-            )
-        )
-        assert ours > 1.05 * theirs
+        def make(seed):
+            return NSGA2(SPACE, BUDGET, seed, population=20, costs=(SPACE.params,))
+
+        theirs = best_of_five(at_random, tmp_path / "theirs", covered, 120)
+        assert best_of_five(make, tmp_path / "ours", covered, 120) > 1.05 * theirs
 
     def test_the_better_of_two_has_the_child(self):
         class Draws:
@@ -277,6 +270,23 @@ def test_every_strategy_but_pruning_is_a_searcher():
             searcher = strategy.searcher(SPACE, budget, 1, settings)
             assert searcher.name == name and isinstance(searcher, Searcher)
     assert STRATEGIES["nsga2"].searcher(SPACE, budget, 1, settings).costs == (SPACE.macs, budget.clock)
+
+
+def test_a_new_strategy_is_one_record(tmp_path):
+    """Its searches run, find a winner, and the report shows them."""
+    STRATEGIES.add(Strategy("brief", "A brief search", partial(Evolution, parents=1, name="brief"), ("population",)))
+    try:
+        settings, histories = {"population": 5, "parents": 2, "evaluations": 20}, {}
+        for name in ("brief", "random", "params"):
+            searcher = STRATEGIES[name].searcher(SPACE, BUDGET, 1, settings)
+            history = search_run(searcher, STRATEGIES[name].evaluation(SPACE, fitness), 20, tmp_path / name, "key")
+            histories[name] = history_table(history, SPACE)
+        selected = select(histories, SPACE, BUDGET, 1)
+        assert selected["winner"]["id"] == histories["brief"]["id"][histories["brief"]["fitness"].idxmax()]
+        assert "brief: best so far" in figure(lambda axes: trajectories_figure(axes, histories), 4, 3)
+        assert "brief" in figure(lambda axes: evaluated_figure(axes, histories, selected), 4, 3)
+    finally:
+        STRATEGIES.remove("brief")
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():
