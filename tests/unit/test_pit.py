@@ -120,7 +120,7 @@ def test_settings_that_do_not_make_a_space():
 # -- counts --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.integers(0, 99), st.integers(2, 5), st.integers(1, 4), st.integers(0, 20), st.sampled_from([1, 3]))
 def test_closed_forms_count_the_built_network(seed, patch, stride, more, channels):
     space = PiTSpace(

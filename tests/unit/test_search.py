@@ -333,6 +333,7 @@ def test_a_rare_size_is_reached_by_mutations(monkeypatch):
 
 def test_a_size_that_no_other_network_has_is_taken_as_nearly_as_there_is_one(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
+    monkeypatch.setattr("libranas.search.selection.WALKS", 10)
     size = SPACE.params(largest := SPACE.extremes()[1])
     near = next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
     assert near != largest and near == next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
@@ -442,7 +443,9 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
         select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
 
 
-def test_controls_of_equal_size_come_one_after_the_other_and_end():
+def test_controls_of_equal_size_come_one_after_the_other_and_end(monkeypatch):
+    monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 1000)
+    monkeypatch.setattr("libranas.search.selection.WALKS", 2)
     like = SPACE.sample(np.random.default_rng(0))
     found = equal_size(SPACE, Budget(), like, 0.02, 1)
     many = [next(found) for _ in range(50)]

@@ -20,7 +20,7 @@ from libranas.networks.load import Wanted, model_of
 from libranas.spaces import FAMILIES, AutoFormerSpace, Budget, Sampler, Space, SpaceFamily, make_space
 from libranas.spaces.autoformer import PRESETS
 
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(derandomize=True)
 
 
 def published(preset: str, **changes) -> AutoFormerSpace:
@@ -239,7 +239,7 @@ def counted(space, arch) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(spaces(), seeds)
 def test_closed_forms_count_the_built_network(space, seed):
     arch = space.sample(np.random.default_rng(seed))

@@ -378,6 +378,7 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "autoformer500: 500 epochs, batch 1024" in capsys.readouterr().out
 
 
+@pytest.mark.cluster
 def test_under_torchrun_a_signal_ends_it_and_the_same_command_goes_on(folder, tmp_path):
     """torchrun passes SIGTERM on to its processes; both write one checkpoint together and end."""
     command = [
