@@ -155,7 +155,7 @@ class Libra:
         "What ranks the candidates of the search, fitted on the calibration architectures.", "blend", choices=COMBINERS
     )
     calibration: int = setting("Labelled architectures LIBRA may look at.", 30, least=10)
-    splits: int = setting("Random splits that judge every method.", 20, least=20)
+    splits: int = setting("Random splits that judge every method.", 20, least=2)
     window: float = setting("How far below the best proxy's Spearman the others may be.", 0.1, above=0)
     duplicate: float = setting(
         "Spearman of two proxies, either sign, from which one of them is passed over.", 0.98, above=0, most=1
