@@ -22,8 +22,6 @@ class Options:
         Mode of the network. ``auto``: ``train`` if it has batch normalisation, else ``eval``.
     precision : ``float32`` or ``float64``
         Of passes that do not fix their own.
-    labels : ``true`` or ``random``
-        Classes of the images, or uniform random ones (an ablation).
     window : (low, high) or None
         Relative depths low <= depth < high outside of which no layer or activation is looked at; the work
         there is not done and the entries of the components are NaN.
@@ -50,9 +48,6 @@ class Options:
         Weight each channel by its fan-in, as NASLib does.
     psi_samples : int or None
         Samples that make up an activation pattern; None: the whole batch.
-    psi_units : ``all``, ``cls``, ``mean`` or int
-        Which positions are units: all, the first token, one unit a channel (the sign of the mean), or that
-        many random ones.
     psi_merge : ``union``, ``sum`` or ``log_sum``
         Distinct patterns over all layers; the sum of each layer's, or of its logarithm.
     lswag_form : ``product``, ``log`` or ``per_layer``
@@ -67,8 +62,6 @@ class Options:
         Feature maps of layers, norms and activations; or of every module, containers too, as released.
     zen_repeats : int
         Draws of weights and noise.
-    zen_ln_compensation : bool
-        Add the log of the standard deviation at each LayerNorm's input, as batch norms have it.
     synflow_ln : ``keep`` or ``identity``
         What happens to LayerNorm in synflow (batch normalisation is always the identity there).
     noise_batch : int or None
@@ -80,7 +73,6 @@ class Options:
     few_units: bool = False
     mode: Literal["auto", "train", "eval"] = "auto"
     precision: Literal["float32", "float64"] = "float32"
-    labels: Literal["true", "random"] = "true"
     window: tuple[float, float] | None = None
     features: tuple[str, ...] = ()
     lambda_variance: Literal["abs", "signed"] = "abs"
@@ -93,7 +85,6 @@ class Options:
     fisher_axis: Literal["channel", "token"] = "channel"
     fisher_fan_in: bool = True
     psi_samples: int | None = None
-    psi_units: Literal["all", "cls", "mean"] | int = "all"
     psi_merge: Literal["union", "sum", "log_sum"] = "union"
     lswag_form: Literal["product", "log", "per_layer"] = "product"
     reg_swap: tuple[float, float] | None = None
@@ -101,7 +92,6 @@ class Options:
     ntk_images: int | None = None
     meco_modules: Literal["leaves", "all"] = "leaves"
     zen_repeats: int = 4
-    zen_ln_compensation: bool = False
     synflow_ln: Literal["keep", "identity"] = "keep"
     noise_batch: int | None = None
 
@@ -124,7 +114,7 @@ class Options:
             )
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
             raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
-        for name in ("psi_samples", "psi_units", "ntk_images", "zen_repeats", "noise_batch"):
+        for name in ("psi_samples", "ntk_images", "zen_repeats", "noise_batch"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"option {name} must be at least 1, got {value}")
