@@ -32,20 +32,20 @@ from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
 from libranas.labels import short_training as benchmark
 from libranas.labels.agreement import agreement as compare_agreement
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.latency.conditions import Latency
 from libranas.latency.measure import measure
 from libranas.networks import build
 from libranas.predictors.selection import choose_and_judge
 from libranas.scores import layer_window as layers
-from libranas.search import registry as search
 from libranas.search.history import history_table
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import select
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 from libranas.spaces.file_formats import yaml_text
-from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet, Recipe
+from libranas.training.images import ImageSet
+from libranas.training.recipe import ShortRecipe, make_recipe
 from libranas.training.train_and_test import train_and_test
 from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies
@@ -180,7 +180,7 @@ def _digits(folder: Path, count: int) -> tuple[ImageSet, ImageSet]:
 def label(folder: Path) -> dict:
     train_set, val = _digits(folder, 320)
     archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(2)
-    recipe = Recipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
+    recipe = ShortRecipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
     table = benchmark.train_each(SPACE, archs, train_set, val, recipe, [1] * len(archs), 1, folder / "log", "key")
     supernet, history = train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
     return {
@@ -232,9 +232,8 @@ def run_search(folder: Path) -> dict:
     results, tables = {}, {}
     for name in ("evolution", "random", "params"):
         settings = {"population": 6, "parents": 3}
-        searcher, fitness = search.strategy(
-            name, SPACE, budget, 1, settings, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {})
-        )
+        searcher = STRATEGIES[name].searcher(SPACE, budget, 1, settings)
+        fitness = STRATEGIES[name].evaluation(SPACE, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {}))
         history = search_run(searcher, fitness, 15, folder / name, "key")
         results[name] = [e.arch.id for e in history]
         tables[name] = history_table(history, SPACE)

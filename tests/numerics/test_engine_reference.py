@@ -26,7 +26,7 @@ reference = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(reference)
 
 CLASSES = 4
-few = settings(max_examples=40, deadline=None, derandomize=True)
+few = settings(derandomize=True)
 #: Every option that the reference has; the unit and the mode belong to the tests.
 options_ = st.fixed_dictionaries(
     {
@@ -246,7 +246,7 @@ def test_vits(drawn, unit, options):
     assert math.isfinite(card["az_expressivity"]) and math.isfinite(card["az_trainability"])
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@few
 @given(pits(), st.sampled_from([("sample", 2, 3), ("microbatch", 2, 6)]), options_)
 def test_pits(drawn, unit, options):
     """Depthwise convolutions, a linear layer on the class token alone, blocks that pool tokens."""

@@ -11,8 +11,8 @@ from libranas.core.arch import Arch
 from libranas.scores.layer_window import LayerWindow
 from libranas.search.pruning import FAMILY, SupernetScorer, prune
 from libranas.spaces.cells.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
+from libranas.training.images import ImageSet
 from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
 from libranas.zero_cost.scorer import Scorer
 

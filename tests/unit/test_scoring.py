@@ -14,13 +14,13 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_log
 from libranas.predictors.base import Predictor
-from libranas.predictors.libra import ReferenceRanks
+from libranas.predictors.ranks import ReferenceRanks
 from libranas.scores import layer_window as layers
 from libranas.scores.layer_window import LayerWindow
 from libranas.scores.shard import score_shard
 from libranas.search.fitness import Fitness
-from libranas.search.random import RandomSearch
 from libranas.search.run import run as search_run
+from libranas.search.strategies.random import RandomSearch
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, Budget
 from libranas.zero_cost import registry as proxies
@@ -187,8 +187,7 @@ def test_a_candidate_is_scored_like_the_reference_sample(scorer, tmp_path, chose
         assert row.keys() == set(chosen)
         for name in chosen:
             assert row[name] == pytest.approx(reference.loc[arch.id, name], rel=1e-6), name
-    ranks = ReferenceRanks.from_scores(reference[chosen])
-    predictor = Predictor(tuple(chosen), lambda sample: ranks.fitness(sample.score_AP))
+    predictor = Predictor(tuple(chosen), ReferenceRanks.of(reference[chosen]))
     fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     values = [fitness(arch)[0] for arch in ARCHS]
     expected = np.log(reference[chosen].rank() / 5).sum(axis=1)
@@ -203,16 +202,23 @@ def test_an_error_names_the_architecture(scorer, monkeypatch):
     assert f"architecture {ARCHS[0].id}, seed 1" in caught.value.__notes__[0]
 
 
-def test_workers_change_no_score(scorer):
-    window = LayerWindow(1, 2, 4)
+def test_workers_change_no_score_and_their_end_is_explained(scorer):
     predictor = Predictor(("snip", "lswag"), lambda sample: sample.score_AP["snip"] + sample.params_A.to_numpy())
-    fitness = Fitness(scorer, predictor, 2, window, "window")
+    fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     torch.set_num_threads(1)
     expected = [fitness(arch) for arch in ARCHS]
     with shared_out(fitness, 2) as each:
         assert each is not map
         assert list(each(fitness, ARCHS)) == expected and list(each(fitness, ARCHS[:1])) == expected[:1]
-    blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, window, "window")
+        with pytest.raises(ValueError, match="not a member"):  # its own fault
+            list(each(fitness, [ARCHS[1], ARCHS[0].replace(embed_dim=99)]))
+        results = each(fitness, ARCHS * 20)
+        next(results)
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises(LibranasError, match=r"want of memory.*\n.*search\.workers"):
+            list(results)
+    blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, WINDOW, "window")
     with shared_out(blind, 2) as each:
         assert each is map  # nothing to score
 
@@ -243,21 +249,3 @@ def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_
     upgraded = Fitness(replace(scorer), predictor, 1, WINDOW, "window")
     upgraded.recall([path])
     assert upgraded.known == {}
-
-
-def test_a_worker_that_is_killed_is_no_fault_of_the_software(scorer):
-    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
-    with shared_out(fitness, 2) as each:
-        results = each(fitness, ARCHS * 20)
-        next(results)
-        for child in multiprocessing.active_children():
-            child.kill()
-        with pytest.raises(LibranasError, match=r"want of memory.*\n.*search\.workers"):
-            list(results)
-
-
-def test_an_error_in_a_worker_is_the_error_of_the_search(scorer):
-    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
-    wrong = ARCHS[0].replace(embed_dim=99)
-    with shared_out(fitness, 2) as each, pytest.raises(ValueError, match="not a member"):
-        list(each(fitness, [ARCHS[1], wrong]))

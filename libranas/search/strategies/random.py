@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from libranas.search.base import Searcher
+from libranas.search.base import Searcher, Strategy
 
 
 @dataclass(frozen=True)
@@ -10,3 +10,6 @@ class RandomSearch(Searcher):
     """Uniform members of the space within the budget, none twice."""
 
     name: str = "random"
+
+
+RANDOM = Strategy("random", "Random search", RandomSearch, colour="#e69f00")

@@ -1,6 +1,6 @@
-"""Evolution and regularised evolution.
+"""Evolution of a population.
 
-Evolution follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
+It follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
 generation mutated and half crossed) without the faults of its code: parents of different depth make legal
 children, nothing is evaluated twice, infeasible budgets end in an error and the search resumes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from libranas.core.arch import Arch
-from libranas.search.base import Evaluated, Searcher, fittest
+from libranas.search.base import Evaluated, Searcher, Strategy, fittest
 from libranas.spaces.base import network
 
 
@@ -59,25 +59,4 @@ class Evolution(Searcher):
         return self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
 
 
-@dataclass(frozen=True)
-class AgeingEvolution(Evolution):
-    """Regularised evolution (Real et al., AAAI 2019): who dies is the oldest, not the worst.
-
-    A child is a mutation of the fittest of `parents` random ones among the latest `population`. The published search
-    proposes one at a time, or as workers become free; here ten at a time, so that workers change nothing.
-    """
-
-    name: str = "ageing"
-
-    BATCH = 10
-
-    @property
-    def generation(self) -> int:
-        return min(self.BATCH, self.population)
-
-    def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
-        return list(known[-self.population :])
-
-    def offspring(self, parents, step, rng) -> Arch:
-        among = rng.choice(len(parents), size=min(self.parents, len(parents)), replace=False)
-        return self.space.mutate(fittest([parents[i] for i in sorted(among)], 1)[0].arch, rng)
+EVOLUTION = Strategy("evolution", "Evolution", Evolution, ("population", "parents"))

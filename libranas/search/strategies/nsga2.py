@@ -1,14 +1,12 @@
 """NSGA-II: the front of fitness against costs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from libranas.core import pareto
 from libranas.core.arch import Arch
-from libranas.search.base import Evaluated
-from libranas.search.evolution import Evolution
+from libranas.search.base import Evaluated, Strategy, points
+from libranas.search.strategies.evolution import Evolution
 from libranas.spaces import Budget, Space
 
 
@@ -30,24 +28,25 @@ class NSGA2(Evolution):
     def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
         if not known:
             return []
-        order = pareto.best_first(points([(e.fitness, e.arch) for e in known], self.costs), self.population)
-        return [known[i] for i in order]
+        costs = ([cost(e.arch) for e in known] for cost in self.costs)
+        return [known[i] for i in pareto.best_first(points([e.fitness for e in known], *costs), self.population)]
 
     def offspring(self, parents, step, rng) -> Arch:
         first, second = (parents[min(rng.integers(len(parents), size=2))].arch for _ in range(2))
         return self.space.cross(first, second, rng) if step % 2 else self.space.mutate(first, rng)
 
 
-def points(members: Iterable[tuple[float, Arch]], costs: Sequence[Callable[[Arch], float]]) -> np.ndarray:
-    """What :mod:`libranas.core.pareto` minimises: a row (-fitness, cost, ...) each of (fitness, architecture)."""
-    return np.array([[-fitness, *(cost(arch) for cost in costs)] for fitness, arch in members])
+#: Objectives to hold against fitness: what each one counts. Latency is looked up by the budget's clock.
+OBJECTIVES: dict[str, Callable[[Space, Budget], Callable[[Arch], float]]] = {
+    "params": lambda space, budget: space.params,
+    "macs": lambda space, budget: space.macs,
+    "latency": lambda space, budget: budget.clock,
+}
 
 
-#: What NSGA-II can hold against fitness.
-OBJECTIVES = ("params", "macs", "latency")
+def _make(space: Space, budget: Budget, seed: int, population: int, parents: int, objectives: Sequence[str]) -> NSGA2:
+    costs = tuple(OBJECTIVES[name](space, budget) for name in objectives)
+    return NSGA2(space, budget, seed, population, parents, costs=costs)
 
 
-def costs_of(objectives: Iterable[str], space: Space, budget: Budget) -> dict[str, Callable[[Arch], float]]:
-    """Objective to what it counts; latency is looked up by the budget's clock."""
-    known = {"params": space.params, "macs": space.macs, "latency": budget.clock}
-    return {name: known[name] for name in objectives}
+NSGA_II = Strategy("nsga2", "NSGA-II", _make, ("population", "parents", "objectives"))
