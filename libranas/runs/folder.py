@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from libranas.config.checks import latency_needed
 from libranas.core.arch import Arch
 from libranas.core.files import read_json
 from libranas.core.provenance import digest, stage_version
@@ -120,7 +119,10 @@ class RunFolder:
     @cached_property
     def budget(self) -> Budget:
         """The budget, with the table of latencies where networks have one."""
-        timed = latency_needed(self.config) if self._timed is None else self._timed
+        if (timed := self._timed) is None:
+            from libranas.config.checks import latency_needed
+
+            timed = latency_needed(self.config)
         return Budget.from_settings(self.config["budget"], LatencyTable.read(self.path("latency")) if timed else None)
 
     @cached_property
