@@ -15,7 +15,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error, lock, read_json, write_json, write_text
 from libranas.core.provenance import stage_version
 from libranas.runs.cluster import cancel_left_over
-from libranas.runs.folder import FILES, run_path
+from libranas.runs.files import FILES, run_path
 
 try:
     config = checked(config)

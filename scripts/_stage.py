@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error
 from libranas.runs.cluster import take_gpus
-from libranas.runs.folder import RunFolder, run_path
+from libranas.runs.files import run_path
+from libranas.runs.folder import RunFolder
 
 
 @contextmanager

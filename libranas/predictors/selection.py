@@ -1,7 +1,7 @@
 """Choose proxies and fit the combiner on some labels, judge both on the others."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -94,8 +94,10 @@ def choose_and_judge(
         return {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)}
 
     chosen = sorted(accuracy_A.index[fit])
-    predictor = fitted(reference, accuracy_A, chosen, settings["combiner"], seed)
-    others = reference.take(reference.score_AP.index.get_indexer(accuracy_A.index[rest]))
+    # Trees draw features by their position: the search has them in the order of the space, not of their names.
+    as_given = replace(reference, feature_AF=None if features is None else feature_AF.loc[features.index])
+    predictor = fitted(as_given, accuracy_A, chosen, settings["combiner"], seed)
+    others = as_given.take(as_given.score_AP.index.get_indexer(accuracy_A.index[rest]))
     record = {
         **asdict(choice),
         "proxies": choice.proxies,

@@ -1,73 +1,26 @@
-"""The folder of a run: its files by name, and what the stages read from them.
-
-Rules, stages, benchmarks and tests all take paths from :data:`FILES`, and what a file means from :class:`RunFolder`.
-"""
+"""The folder of a run: its files, and what the stages read from them."""
 
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
+
 from libranas.core.arch import Arch
 from libranas.core.files import read_json
 from libranas.core.provenance import digest, stage_version
+from libranas.labels.table import mean_accuracies
 from libranas.latency.table import LatencyTable
+from libranas.predictors import artefact
+from libranas.predictors.base import Predictor, Sample
+from libranas.runs.files import FILES
 from libranas.scores.layer_window import WindowChoice
 from libranas.spaces import Budget, Space, make_space
 from libranas.zero_cost.lswag import LayerWindow
 
-#: Name of a file to its path in the folder; braces hold what one of several jobs is about.
-FILES = {
-    "images": "data/images.h5",
-    "manifest": "data/manifest.json",
-    "calibration": "data/calibration.npz",
-    "latency": "latency/table.json",
-    "archs": "sample/archs.csv",
-    "shard": "scores/shards/{shard}.h5",
-    "scores": "scores/scores.h5",
-    "failures": "scores/failures.csv",
-    "costs": "scores/costs.csv",
-    "curve": "layers/curve.csv",
-    "window": "layers/window.json",
-    "table": "layers/table.csv",
-    "accuracy": "benchmark/{method}.csv",
-    "accuracy_shard": "benchmark/train/{shard}.csv",
-    "supernet_history": "benchmark/supernet_history.csv",
-    "agreement": "benchmark/agreement.json",
-    "choice": "libra/choice.json",
-    "combiner": "libra/combiner.bin",
-    "methods": "libra/methods.csv",
-    "proxies": "libra/proxies.csv",
-    "parts": "libra/parts.csv",
-    "history": "search/{strategy}.csv",
-    "selected": "search/selected.json",
-    "metrics": "train/{role}/{seed}/metrics.json",
-    "weights": "train/{role}/{seed}/model.safetensors",
-    "summary": "train/summary.json",
-    "curves": "train/curves.csv",
-    "exported": "export/winner",
-    "full_result": "full_training/result.json",
-    "full_weights": "full_training/model.safetensors",
-    "full_export": "full_training/export",
-    "judged_table": "published/tables/{table}/judged.csv",
-    "table3_table": "published/tables/{table}/table3.csv",
-    "table4_table": "published/tables/{table}/table4.csv",
-    "judged": "published/judged.csv",
-    "means": "published/means.csv",
-    "table1": "published/table1.csv",
-    "table3": "published/table3.csv",
-    "table4": "published/table4.csv",
-    "labels": "published/labels.csv",
-    "report": "report.html",
-}
-
 #: Stage to what its kept progress depends on: versions of libraries, and whether the data set and the space count.
 KEYS = {"benchmark": (("torch", "timm"), True), "search": ((), False), "train": ((), True)}
-
-
-def run_path(config: Mapping) -> str:
-    """Return the folder of the run that `config` describes."""
-    return f"{config['results']}/{config['run']}"
 
 
 class RunFolder:
@@ -133,8 +86,6 @@ class RunFolder:
 
     def archs(self, shard: int | None = None, count: int | None = None) -> list[Arch]:
         """Return the sample's architectures: those among the first `count` that belong to `shard`."""
-        import pandas as pd
-
         columns = ["shard", "architecture"]
         with pd.read_csv(self.path("archs"), usecols=columns, nrows=count, chunksize=100_000) as tables:
             return [
@@ -144,10 +95,8 @@ class RunFolder:
             ]
 
     @property
-    def ids(self):
-        """Ids of the sample's architectures (pandas Series), in the order of the draw."""
-        import pandas as pd
-
+    def ids(self) -> pd.Series:
+        """Ids of the sample's architectures, in the order of the draw."""
         return pd.read_csv(self.path("archs"), usecols=["id"], dtype=str)["id"]
 
     def splits(self, *names: str) -> tuple:
@@ -174,31 +123,23 @@ class RunFolder:
         return WindowChoice.from_dict(read_json(self.path("window"))).window
 
     @cached_property
-    def sample(self):
-        """Scores, sizes and features of the sample (:class:`libranas.predictors.base.Sample`)."""
-        import pandas as pd
-
-        from libranas.predictors.base import Sample
-
+    def sample(self) -> Sample:
+        """Scores, sizes and features of the sample."""
         table = pd.read_csv(self.path("table"), index_col="id")
         archs = {arch.id: arch for arch in self.archs()}
         return Sample.of(table[sorted(self.config["score"]["proxies"])], self.space, [archs[i] for i in table.index])
 
     @cached_property
-    def accuracies(self):
-        """Mean accuracy of each labelled architecture (pandas Series by id)."""
-        from libranas.labels.table import mean_accuracies
-
+    def accuracies(self) -> pd.Series:
+        """Mean accuracy of each labelled architecture, by id."""
         return mean_accuracies(self.path("accuracy", method=self.config["benchmark"]["method"]))
 
     @cached_property
-    def predictor(self):
-        """The fitted combiner that the stage libra judged (:class:`libranas.predictors.base.Predictor`)."""
-        from libranas.predictors import artefact
-
+    def predictor(self) -> Predictor:
+        """The fitted combiner that the stage libra judged."""
         return artefact.read(self.path("combiner"))
 
-    def fitness(self, predictor=None):
+    def fitness(self, predictor: Predictor | None = None):
         """Return the fitness of the search (:class:`libranas.search.fitness.Fitness`).
 
         Parameters

@@ -6,7 +6,8 @@ import pytest
 
 from libranas.core.files import read_json, read_log
 from libranas.runs import folder
-from libranas.runs.folder import FILES, RunFolder
+from libranas.runs.files import FILES
+from libranas.runs.folder import RunFolder
 from libranas.training.recipe import ShortRecipe
 
 VIT = Path(__file__).resolve().parents[2] / "benchmarks/vit"
