@@ -26,19 +26,9 @@ include: "rules/benchmark.smk"
 include: "rules/libra.smk"
 
 
-if config["search"]:
+for name in filter(asked_for, OPTIONAL):
 
-    include: "rules/search.smk"
-
-
-if config["train"]:
-
-    include: "rules/train.smk"
-
-
-if config["published"]["tables"]:
-
-    include: "rules/published.smk"
+    include: f"rules/{name}.smk"
 
 
 include: "rules/report.smk"
@@ -47,7 +37,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        report=out("report.html"),
+        report=out("report"),
         # A deleted shard would not be missed while the merged file is there.
         shards=rules.merge.input.shards,
 
@@ -62,8 +52,8 @@ onstart:
 
 onsuccess:
     end()
-    if os.path.exists(out("report.html")):
-        print(f"Report: {out('report.html')}")
+    if os.path.exists(out("report")):
+        print(f"Report: {out('report')}")
 
 
 onerror:

@@ -43,7 +43,7 @@ def main() -> None:
     write_text(HERE / "proxies.csv", ours.to_csv(index=False, float_format="%.4g"))
 
     window = layers.choose_window(layers.curve(scores)).window
-    parts = table3(layers.parts(scores, window), accuracy, frame["params"], "NB201-C10")
+    parts = table3(layers.whole_and_windowed(scores, window), accuracy, frame["params"], "NB201-C10")
     write_text(HERE / "table3.csv", parts.to_csv(index=False, float_format="%.4g"))
 
     features = pd.DataFrame([space.features(a) for a in scores.archs], index=frame.index)

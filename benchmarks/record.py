@@ -14,20 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from libranas.runs.folder import RunFolder
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 FILES = {
-    "digits": (
-        "train/summary.json",
-        "libra/choice.json",
-        "libra/methods.csv",
-        "libra/proxies.csv",
-        "libra/parts.csv",
-        "layers/window.json",
-        "layers/curve.csv",
-        "benchmark/agreement.json",
-    ),
-    "published": tuple(f"published/{name}.csv" for name in ("table1", "table3", "table4", "means", "labels")),
+    "digits": ("summary", "choice", "methods", "proxies", "parts", "window", "curve", "agreement"),
+    "published": ("table1", "table3", "table4", "means", "labels"),
 }
 #: Rows of the README's table of methods on published benchmarks.
 SHOWN = {
@@ -152,7 +145,7 @@ def filled(page: str, texts: dict[str, str]) -> str:
 
 def main(run: Path) -> None:
     for name in FILES[run.name]:
-        shutil.copy(run / name, BENCHMARKS / run.name / Path(name).name)
+        shutil.copy(RunFolder(run, {}).path(name), BENCHMARKS / run.name)
     for page, texts in places().items():
         page.write_text(filled(page.read_text(), texts))
 

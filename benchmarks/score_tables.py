@@ -17,14 +17,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from libranas.core.files import read_json, write_text
+from libranas.core.files import write_text
 from libranas.core.progress import progress
-from libranas.data import prepare as data
-from libranas.data.reading import load_calibration
 from libranas.published.tables import NASLIB_TASKS, SPACES, space_of
+from libranas.runs.folder import RunFolder
+from libranas.runs.stages.inputs import prepare
 from libranas.scores import layer_window as layers
-from libranas.scores.scorer import Scorer, score_shard
-from libranas.spaces import make_space
+from libranas.scores.shard import score_shard
+from libranas.spaces import Space, make_space
+from libranas.zero_cost.scorer import Scorer
 
 OUT = Path(__file__).with_name("published") / "scores"
 NAMES = [
@@ -44,9 +45,9 @@ BATCH = 32
 OPTIONS = {"noise_batch": 16}
 
 
-def calibration(images: str, size: int) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Class-balanced CIFAR-10 training images of `size` pixels, their labels, and the hash of both."""
-    settings = {
+def scorer_of(space: Space, images: str, size: int) -> Scorer:
+    """Score networks of `space` on class-balanced CIFAR-10 training images of `size` pixels."""
+    data = {
         "adapter": "cifar10",
         "path": images,
         "image_size": size,
@@ -57,9 +58,10 @@ def calibration(images: str, size: int) -> tuple[torch.Tensor, torch.Tensor, str
         "calibration": BATCH,
     }
     with tempfile.TemporaryDirectory() as folder:
-        data.prepare(settings, Path(folder), seed=1)
-        inputs, targets = (torch.from_numpy(a) for a in load_calibration(Path(folder) / "calibration.npz"))
-        return inputs, targets, read_json(Path(folder) / "manifest.json")["calibration"]["sha256"]
+        run = RunFolder(folder, {"data": data, "seed": 1, "device": "cpu", "score": {"options": OPTIONS}})
+        run.space = space
+        prepare(run)
+        return run.scorer()
 
 
 def main() -> None:
@@ -79,12 +81,12 @@ def main() -> None:
         skeleton, size = SKELETONS[name]
         space = make_space(SPACES[name] | skeleton, size, 3, 10)
         archs = {text: space_of(f"{name}-").parse(text) for text in texts}
-        inputs, targets, sha256 = calibration(arguments.images, size)
-        scorer = Scorer(space, inputs, targets, sha256, 1, OPTIONS)
+        scorer = scorer_of(space, arguments.images, size)
         unique = list({arch.id: arch for arch in archs.values()}.values())
         scores = score_shard(scorer, unique, 1, NAMES, arguments.state / f"{name}.jsonl", progress)
         window = layers.choose_window(layers.curve(scores)).window
-        table = layers.parts(scores, window).drop(columns=["params", "macs"]).loc[[arch.id for arch in archs.values()]]
+        table = layers.whole_and_windowed(scores, window).drop(columns=["params", "macs"])
+        table = table.loc[[arch.id for arch in archs.values()]]
         table.index = pd.Index(archs, name="arch")
         OUT.mkdir(parents=True, exist_ok=True)
         write_text(OUT / f"{name}.csv", table.to_csv(float_format="%.7g"))

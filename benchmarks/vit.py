@@ -27,15 +27,15 @@ from vit_bench_101 import proxies_of
 from libranas import scores as store
 from libranas.core.files import AppendLog, read_json, read_log, write_json, write_text
 from libranas.labels.table import mean_accuracies, read_accuracies
+from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
-from libranas.scores.layer_window import WindowChoice
 
 HERE = Path(__file__).with_name("vit")
 
 
-def logs(run: Path, config: dict) -> list[Path]:
+def logs(run: RunFolder) -> list[Path]:
     """Where the shards of a run keep their trainings."""
-    return [run / f"state/benchmark/train-{shard}.jsonl" for shard in range(config["sample"]["shards"])]
+    return [run.state(f"benchmark/train-{shard}.jsonl") for shard in range(run.config["sample"]["shards"])]
 
 
 def name(record: dict) -> tuple:
@@ -43,11 +43,11 @@ def name(record: dict) -> tuple:
     return record["key"], record["arch"], record["seed"]
 
 
-def keep_trainings(run: Path, config: dict, kept: Path) -> int:
+def keep_trainings(run: RunFolder, kept: Path) -> int:
     """Adds the trainings of a run to those that are kept; how many there are then."""
     with AppendLog(kept) as log:
         known = {name(record): record for record in log.records}
-        for path in filter(Path.exists, logs(run, config)):
+        for path in filter(Path.exists, logs(run)):
             for record in read_log(path):
                 if name(record) not in known:
                     known[name(record)] = record
@@ -57,9 +57,9 @@ def keep_trainings(run: Path, config: dict, kept: Path) -> int:
     return len(known)
 
 
-def restore_trainings(run: Path, config: dict, kept: Path) -> None:
+def restore_trainings(run: RunFolder, kept: Path) -> None:
     """Gives every shard of a run all the kept trainings: each uses those whose keys are its own."""
-    for path in logs(run, config):
+    for path in logs(run):
         with AppendLog(path) as log:
             for record in read_log(kept):
                 if name(record) not in map(name, log.records):
@@ -72,30 +72,26 @@ def main() -> None:
     parser.add_argument("presets", nargs="+", type=Path, help="configuration files of the run")
     parser.add_argument("--restore", action="store_true", help="give the run the trainings that are kept, and end")
     arguments = parser.parse_args()
-    run, config = arguments.run, configuration(arguments.presets)
-    folder = HERE / run.name
+    run = RunFolder(arguments.run, configuration(arguments.presets))
+    folder = HERE / arguments.run.name
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.restore:
-        return restore_trainings(run, config, folder / "trainings.jsonl")
-    print(f"{keep_trainings(run, config, folder / 'trainings.jsonl')} trainings kept")
-    if not (run / "benchmark/agreement.json").exists() or not (run / "libra/methods.csv").exists():
+        return restore_trainings(run, folder / "trainings.jsonl")
+    print(f"{keep_trainings(run, folder / 'trainings.jsonl')} trainings kept")
+    if not run.path("agreement").exists() or not run.path("methods").exists():
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
 
-    scores = store.read(run / "scores/scores.h5")
+    scores = store.read(run.path("scores"))
     bare = {proxy: replace(values, components={}) for proxy, values in scores.proxies.items()}
     store.write(folder / "scores.h5", replace(scores, proxies=bare, axes={}))
-    window = WindowChoice.from_dict(read_json(run / "layers/window.json")).window
-    drawn = pd.read_csv(run / "sample/archs.csv", dtype={"id": str})["id"]
-    table = layers.parts(scores, window, config["layers"]["psi"]).loc[drawn].rename_axis("id")
+    table = layers.whole_and_windowed(scores, run.window, run.config["layers"]["psi"]).loc[run.ids].rename_axis("id")
     sizes, score_AP = table[["params", "macs"]].astype(int), table.drop(columns="macs")
     write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.8g"))
 
-    trained = read_accuracies(run / "benchmark/train.csv")
+    paths = {"inherited": run.path("accuracy", method="supernet"), "trained": run.path("accuracy", method="train")}
+    trained = read_accuracies(paths["trained"])
     by_seed = trained.pivot(index="id", columns="seed", values="accuracy").add_prefix("seed_")
-    accuracies = {
-        "inherited": mean_accuracies(run / "benchmark/supernet.csv"),
-        "trained": mean_accuracies(run / "benchmark/train.csv"),
-    }
+    accuracies = {source: mean_accuracies(path) for source, path in paths.items()}
     archs = pd.Series({arch.id: arch.json for arch in scores.archs}, name="architecture")
     for source, accuracy in accuracies.items():
         networks = sizes.assign(accuracy=accuracy).dropna()
@@ -106,16 +102,18 @@ def main() -> None:
     judged = []
     for source, accuracy in accuracies.items():
         ids = accuracy.index
-        judged.append(proxies_of(run.name, source, score_AP.loc[ids], accuracy))
+        judged.append(proxies_of(arguments.run.name, source, score_AP.loc[ids], accuracy))
     judged = pd.concat(judged)
     write_text(folder / "proxies.csv", judged.to_csv(index=False, float_format="%.4g"))
-    for path in ("benchmark/agreement.json", "libra/methods.csv", "layers/window.json"):
-        shutil.copy(run / path, folder / Path(path).name)
-    agreement = read_json(run / "benchmark/agreement.json")
+    for name in ("agreement", "methods", "window"):
+        shutil.copy(run.path(name), folder)
+    agreement = read_json(run.path("agreement"))
     facts = scores.provenance["parts"][0]  # of the first shard; the key of a training names its libraries
-    kept = {key: config[key] for key in ("data", "space", "budget", "seed", "sample", "score", "layers", "benchmark")}
+    kept = {
+        key: run.config[key] for key in ("data", "space", "budget", "seed", "sample", "score", "layers", "benchmark")
+    }
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"}
-    manifest = read_json(run / "data/manifest.json")
+    manifest = run.manifest
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}
     write_json(folder / "conditions.json", {**kept, "images": images, "facts": facts})
 

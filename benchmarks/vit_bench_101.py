@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from score_tables import calibration
+from score_tables import scorer_of
 
 from libranas.core.arch import Arch
 from libranas.core.files import write_json, write_text
@@ -28,7 +28,7 @@ from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
 from libranas.scores import layer_window as layers
-from libranas.scores.scorer import Scorer, score_shard
+from libranas.scores.shard import score_shard
 from libranas.spaces import Space
 from libranas.spaces import file_formats as network_files
 from libranas.zero_cost.registry import list_proxies
@@ -62,10 +62,8 @@ def read(path: Path) -> tuple[Space, list, pd.DataFrame]:
 def scored(path: Path, images: str, state: Path) -> None:
     """Score the networks of a file, going on from what is there."""
     space, archs, _ = read(path)
-    inputs, targets, sha256 = calibration(images, IMAGE_SIZE)
-    scorer = Scorer(space, inputs, targets, sha256, 1, {"noise_batch": 16})
-    scores = score_shard(scorer, archs, 1, NAMES, state / f"{path.stem}.jsonl", progress)
-    table = layers.parts(scores, layers.choose_window(layers.curve(scores)).window)
+    scores = score_shard(scorer_of(space, images, IMAGE_SIZE), archs, 1, NAMES, state / f"{path.stem}.jsonl", progress)
+    table = layers.whole_and_windowed(scores, layers.choose_window(layers.curve(scores)).window)
     write_text(HERE / "scores" / f"{path.stem}.csv", table.to_csv(float_format="%.7g"))
     write_json(HERE / "scores" / f"{path.stem}.json", scores.provenance)
 

@@ -5,26 +5,18 @@ rule benchmark_train_shard:
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
     output:
-        accuracy=out("benchmark/train/{shard}.csv"),
+        accuracy=out("accuracy_shard"),
     log:
-        out("logs/benchmark/train-{shard}.log"),
+        log_of("benchmark/train-{shard}"),
     benchmark:
-        out("times/benchmark/train-{shard}.tsv")
-    threads: 1
+        times_of("benchmark/train-{shard}")
     resources:
         mem_mb=grows(3000),
         runtime=grows(720),
     params:
         version=stage_version("benchmark"),
-        space=config["space"],
-        labelled=config["benchmark"]["count"],
+        config=part("space seed device", benchmark="count seeds repeated recipe"),
         shards=len(LABEL_SHARDS),
-        seeds=config["benchmark"]["seeds"],
-        repeated=config["benchmark"]["repeated"],
-        recipe=config["benchmark"]["recipe"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("benchmark/train-{shard}.jsonl"),
     script:
         "../scripts/benchmark_train.py"
 
@@ -33,16 +25,12 @@ rule benchmark_train:
     input:
         shards=expand(rules.benchmark_train_shard.output.accuracy, shard=LABEL_SHARDS),
     output:
-        accuracy=out("benchmark/train.csv"),
+        accuracy=out("accuracy", method="train"),
     log:
-        out("logs/benchmark/train.log"),
+        log_of("benchmark/train"),
     benchmark:
-        out("times/benchmark/train.tsv")
+        times_of("benchmark/train")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("benchmark"),
     script:
@@ -55,24 +43,20 @@ rule benchmark_supernet:
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
     output:
-        accuracy=out("benchmark/supernet.csv"),
-        history=out("benchmark/supernet_history.csv"),
+        accuracy=out("accuracy", method="supernet"),
+        history=out("supernet_history"),
     log:
-        out("logs/benchmark/supernet.log"),
+        log_of("benchmark/supernet"),
     benchmark:
-        out("times/benchmark/supernet.tsv")
+        times_of("benchmark/supernet")
     threads: 2
     resources:
         mem_mb=grows(3000),
         runtime=grows(1440),
     params:
         version=stage_version("benchmark"),
-        space=config["space"],
+        config=part("space seed device", benchmark="supernet"),
         labelled=config["benchmark"]["inherited"] or config["benchmark"]["count"],
-        recipe=config["benchmark"]["supernet"],
-        seed=config["seed"],
-        device=config["device"],
-        checkpoint=state("benchmark/supernet.pt"),
     script:
         "../scripts/benchmark_supernet.py"
 
@@ -83,20 +67,15 @@ rule benchmark_table:
         table=config["benchmark"]["table"] or [],
         archs=rules.sample.output.archs,
     output:
-        accuracy=out("benchmark/table.csv"),
+        accuracy=out("accuracy", method="table"),
     log:
-        out("logs/benchmark/table.log"),
+        log_of("benchmark/table"),
     benchmark:
-        out("times/benchmark/table.tsv")
+        times_of("benchmark/table")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("benchmark"),
-        space=config["space"],
-        columns=config["benchmark"]["columns"],
+        config=part("space", benchmark="columns"),
     script:
         "../scripts/benchmark_table.py"
 
@@ -108,18 +87,14 @@ rule agreement:
         supernet=rules.benchmark_supernet.output.accuracy,
         archs=rules.sample.output.archs,
     output:
-        agreement=out("benchmark/agreement.json"),
+        agreement=out("agreement"),
     log:
-        out("logs/benchmark/agreement.log"),
+        log_of("benchmark/agreement"),
     benchmark:
-        out("times/benchmark/agreement.tsv")
+        times_of("benchmark/agreement")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("agreement"),
-        seed=config["seed"],
+        config=part("seed"),
     script:
         "../scripts/agreement.py"

@@ -1,41 +1,62 @@
 # What all rules share: the checked configuration, paths, and the names of things.
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
+from itertools import filterfalse
 
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from libranas.runs.cluster import cancel_left_over
 from libranas.config.checks import checked, latency_needed
 from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error, lock, read_json, write_json, write_text
 from libranas.core.provenance import stage_version
+from libranas.runs.cluster import cancel_left_over
+from libranas.runs.folder import FILES, run_path
 
 try:
-    config = checked(config, f"{workflow.basedir}/config/schema.yaml")
+    config = checked(config)
 except LibranasError as error:
     raise WorkflowError(str(error)) from None
 
-RUN = f"{config['results']}/{config['run']}"
+RUN = run_path(config)
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
 # What finds the winner, and what it is compared with.
-STRATEGIES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
+SEARCHES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
 # The table of latencies, where something is limited or judged by it.
-LATENCY = [f"{RUN}/latency/table.json"] if latency_needed(config) else []
+LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
 ROLES = ["winner", "random", "params_max"] + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
-WILDCARDS = {"shard": SHARDS, "strategy": STRATEGIES, "role": ROLES, "seed": TRAIN_SEEDS}
+WILDCARDS = {"shard": SHARDS, "strategy": SEARCHES, "role": ROLES, "seed": TRAIN_SEEDS}
 
 
-def out(path):
-    """A result of this run."""
-    return f"{RUN}/{path}"
+def out(name, **which):
+    """A file of this run by its name; what `which` does not say stays a wildcard."""
+    return expand(f"{RUN}/{FILES[name]}", allow_missing=True, **which)[0]
+
+
+def log_of(job):
+    return f"{RUN}/logs/{job}.log"
+
+
+def times_of(job):
+    """Seconds and memory of a job, as Snakemake measures them."""
+    return f"{RUN}/times/{job}.tsv"
+
+
+def part(sections="", **keys):
+    """Whole sections of the configuration, or some keys of a section: all that a rule depends on.
+
+    The script sees no more, and a change of anything else reruns nothing.
+    """
+    some = {section: {key: config[section][key] for key in names.split()} for section, names in keys.items()}
+    return {section: config[section] for section in sections.split()} | some
 
 
 def state(path):
@@ -54,23 +75,6 @@ def alone(threads):
         return max(threads, workflow.cores)
     except WorkflowError:
         return threads
-
-
-def full_training_gpus():
-    """GPUs of the large training on each node."""
-    return 0 if config["device"] == "cpu" else config["full_training"]["processes"]
-
-
-def full_training_nodes():
-    """What the large training asks for: with several nodes of SLURM one task on each, in which it starts its processes.
-
-    Their GPUs are asked for by the node: a sum may be spread unevenly. No tasks are bound to GPUs, torchrun does that.
-    """
-    nodes, gpus = config["full_training"]["nodes"], full_training_gpus()
-    if nodes == 1:
-        return {"gpu": gpus} if gpus else {}
-    several = {"nodes": nodes, "tasks": nodes, "mpi": "srun"}
-    return several | ({"gres": f"gpu:{gpus}", "tasks_per_gpu": 0} if gpus else {})
 
 
 def end():
@@ -118,17 +122,26 @@ def check_space():
             raise WorkflowError(str(error)) from None
 
 
-#: Targets that there are only with a section of the configuration, which is null unless asked for.
-NEEDED = {"full_training": "full_training", "published": "published.tables"}
-NEEDED |= {"select": "search", "compare": "train", "export": "train"}
+#: Files of rules that there are only with a part of the configuration, which is null unless asked for.
+OPTIONAL = {"search": "search", "train": "train", "full_training": "full_training", "published": "published.tables"}
+
+
+def asked_for(name):
+    """Whether the configuration has what an optional file of rules needs."""
+    section, _, key = OPTIONAL[name].partition(".")
+    return bool(config[section][key] if key else config[section])
 
 
 def check_targets():
     """Explain a target that no rule makes; Snakemake would only say that none does."""
+    lacking = {}  # rule to what it needs
+    for name in filterfalse(asked_for, OPTIONAL):
+        with open(f"{workflow.basedir}/rules/{name}.smk") as file:
+            lacking |= dict.fromkeys(re.findall(r"^rule\s+(\w+)", file.read(), re.M), OPTIONAL[name])
     for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
-        if target in NEEDED and all(r.name != target for r in workflow.rules):
+        if target in lacking:
             raise WorkflowError(
-                f"There is no {target} in this run.\n  -> Set `{NEEDED[target]}` in the config; config/schema.yaml says to what."
+                f"There is no {target} in this run.\n  -> Set `{lacking[target]}` in the config; config/schema.yaml says to what."
             )
         if target.startswith(f"{RUN}/") and not any(r.is_producer(target) for r in workflow.rules):
             choices = "; ".join(f"{name}: {', '.join(values)}" for name, values in WILDCARDS.items())

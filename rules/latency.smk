@@ -4,11 +4,11 @@ rule latency:
     input:
         manifest=rules.prepare.output.manifest,
     output:
-        table=out("latency/table.json"),
+        table=out("latency"),
     log:
-        out("logs/latency.log"),
+        log_of("latency"),
     benchmark:
-        out("times/latency.tsv")
+        times_of("latency")
     priority: 10
     threads: alone(config["latency"]["threads"])
     resources:
@@ -16,9 +16,6 @@ rule latency:
         runtime=grows(120),
     params:
         version=stage_version("latency"),
-        space=config["space"],
-        latency=config["latency"],
-        seed=config["seed"],
-        device=config["device"],
+        config=part("space latency seed device"),
     script:
         "../scripts/latency.py"

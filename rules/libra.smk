@@ -6,27 +6,22 @@ rule libra:
         table=rules.layers.output.table,
         scores=rules.merge.output.scores,
         window=rules.layers.output.window,
-        accuracy=out(f"benchmark/{config['benchmark']['method']}.csv"),
+        accuracy=out("accuracy", method=config["benchmark"]["method"]),
     output:
-        choice=out("libra/choice.json"),
-        methods=out("libra/methods.csv"),
-        proxies=out("libra/proxies.csv"),
-        parts=out("libra/parts.csv"),
+        choice=out("choice"),
+        combiner=out("combiner"),
+        methods=out("methods"),
+        proxies=out("proxies"),
+        parts=out("parts"),
     log:
-        out("logs/libra.log"),
+        log_of("libra"),
     benchmark:
-        out("times/libra.tsv")
-    threads: 1
+        times_of("libra")
     resources:
         mem_mb=grows(2000),
         runtime=grows(60),
     params:
         version=stage_version("libra"),
-        space=config["space"],
-        libra=config["libra"],
-        proxies=config["score"]["proxies"],
-        psi=config["layers"]["psi"],
-        paper=config["benchmark"]["paper"],
-        seed=config["seed"],
+        config=part("space libra seed", score="proxies", layers="psi", benchmark="method paper"),
     script:
         "../scripts/libra.py"

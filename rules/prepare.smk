@@ -1,20 +1,19 @@
 # Images of any source -> packed splits, manifest, calibration batch.
 rule prepare:
     output:
-        images=out("data/images.h5"),
-        manifest=out("data/manifest.json"),
-        calibration=out("data/calibration.npz"),
+        images=out("images"),
+        manifest=out("manifest"),
+        calibration=out("calibration"),
     log:
-        out("logs/prepare.log"),
+        log_of("prepare"),
     benchmark:
-        out("times/prepare.tsv")
+        times_of("prepare")
     threads: 2
     resources:
         mem_mb=grows(2000),
         runtime=grows(240),
     params:
         version=stage_version("prepare"),
-        data=config["data"],
-        seed=config["seed"],
+        config=part("data seed"),
     script:
         "../scripts/prepare.py"

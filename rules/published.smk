@@ -28,23 +28,21 @@ rule published_table:
         table=f"{config['published']['tables']}/{{table}}.csv",
         scores=lambda wildcards: scores_file(SCORES, wildcards.table) or [],
     output:
-        judged=out("published/tables/{table}/judged.csv"),
-        table3=out("published/tables/{table}/table3.csv"),
-        table4=out("published/tables/{table}/table4.csv"),
+        judged=out("judged_table"),
+        table3=out("table3_table"),
+        table4=out("table4_table"),
     log:
-        out("logs/published/{table}.log"),
+        log_of("published/{table}"),
     benchmark:
-        out("times/published/{table}.tsv")
+        times_of("published/{table}")
     wildcard_constraints:
         table="|".join(TABLES),
-    threads: 1
     resources:
         mem_mb=grows(2000),
         runtime=grows(240),
     params:
         version=stage_version("libra"),
-        published={**config["published"], "scores": SCORES},
-        seed=config["seed"],
+        config=part("seed", published="labels splits methods"),
     script:
         "../scripts/published_table.py"
 
@@ -55,22 +53,19 @@ rule published:
         table3=expand(rules.published_table.output.table3, table=TABLES),
         table4=expand(rules.published_table.output.table4, table=TABLES),
     output:
-        judged=out("published/judged.csv"),
-        means=out("published/means.csv"),
-        table1=out("published/table1.csv"),
-        table3=out("published/table3.csv"),
-        table4=out("published/table4.csv"),
-        labels=out("published/labels.csv"),
+        judged=out("judged"),
+        means=out("means"),
+        table1=out("table1"),
+        table3=out("table3"),
+        table4=out("table4"),
+        labels=out("labels"),
     log:
-        out("logs/published.log"),
+        log_of("published"),
     benchmark:
-        out("times/published.tsv")
+        times_of("published")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("libra"),
+        tables=TABLES,
     script:
         "../scripts/published.py"

@@ -2,7 +2,7 @@
 FOUND = {}
 if config["search"]:
     FOUND |= {
-        "histories": expand(rules.search.output.history, strategy=STRATEGIES),
+        "histories": expand(rules.search.output.history, strategy=SEARCHES),
         "selected": rules.select.output.selected,
     }
 if LATENCY:
@@ -30,20 +30,16 @@ rule report:
         proxies=rules.libra.output.proxies,
         parts=rules.libra.output.parts,
     output:
-        html=out("report.html"),
+        html=out("report"),
     log:
-        out("logs/report.log"),
+        log_of("report"),
     benchmark:
-        out("times/report.tsv")
+        times_of("report")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("report"),
         config=config,
-        strategies=STRATEGIES,
+        strategies=SEARCHES,
         command=state("command.txt"),
     script:
         "../scripts/report.py"

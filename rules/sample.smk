@@ -5,22 +5,14 @@ rule sample:
         table=[config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else [],
         latency=LATENCY if config["budget"]["latency"] else [],
     output:
-        archs=out("sample/archs.csv"),
+        archs=out("archs"),
     log:
-        out("logs/sample.log"),
+        log_of("sample"),
     benchmark:
-        out("times/sample.tsv")
+        times_of("sample")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(30),
     params:
         version=stage_version("sample"),
-        space=config["space"],
-        budget=config["budget"],
-        columns=config["benchmark"]["columns"],
-        sample=config["sample"],
-        seed=config["seed"],
+        config=part("space budget sample seed", benchmark="columns"),
     script:
         "../scripts/sample.py"

@@ -1,28 +1,25 @@
 # Untrained networks -> zero-cost scores; then the label-free window of layers.
+from libranas.zero_cost.registry import versions
+
+
 rule score:
     input:
         manifest=rules.prepare.output.manifest,
         calibration=rules.prepare.output.calibration,
         archs=rules.sample.output.archs,
     output:
-        scores=out("scores/shards/{shard}.h5"),
+        scores=out("shard"),
     log:
-        out("logs/score/{shard}.log"),
+        log_of("score/{shard}"),
     benchmark:
-        out("times/score/{shard}.tsv")
-    threads: 1
+        times_of("score/{shard}")
     resources:
         mem_mb=grows(3000),
         runtime=grows(240),
     params:
         version=stage_version("score"),
-        space=config["space"],
-        seeds=config["score"]["seeds"],
-        proxies=config["score"]["proxies"],
-        options=config["score"]["options"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("score/{shard}.jsonl"),
+        proxy_versions=versions(config["score"]["proxies"]),
+        config=part("space seed device", score="seeds proxies options"),
     script:
         "../scripts/score.py"
 
@@ -32,21 +29,20 @@ rule merge:
         archs=rules.sample.output.archs,
         shards=expand(rules.score.output.scores, shard=SHARDS),
     output:
-        scores=out("scores/scores.h5"),
-        failures=out("scores/failures.csv"),
-        costs=out("scores/costs.csv"),
+        scores=out("scores"),
+        failures=out("failures"),
+        costs=out("costs"),
     log:
-        out("logs/merge.log"),
+        log_of("merge"),
     benchmark:
-        out("times/merge.tsv")
+        times_of("merge")
     localrule: True
-    threads: 1
     resources:
         mem_mb=grows(2000),
         runtime=grows(30),
     params:
         version=stage_version("score"),
-        max_failed=config["score"]["max_failed"],
+        config=part(score="max_failed"),
     script:
         "../scripts/merge.py"
 
@@ -56,20 +52,19 @@ rule layers:
         archs=rules.sample.output.archs,
         scores=rules.merge.output.scores,
     output:
-        curve=out("layers/curve.csv"),
-        window=out("layers/window.json"),
-        table=out("layers/table.csv"),
+        curve=out("curve"),
+        window=out("window"),
+        table=out("table"),
     log:
-        out("logs/layers.log"),
+        log_of("layers"),
     benchmark:
-        out("times/layers.tsv")
+        times_of("layers")
     localrule: True
-    threads: 1
     resources:
         mem_mb=grows(2000),
         runtime=grows(30),
     params:
         version=stage_version("layers"),
-        layers=config["layers"],
+        config=part("layers"),
     script:
         "../scripts/layers.py"

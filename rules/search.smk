@@ -1,70 +1,57 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
+from libranas.search.registry import STRATEGIES
+
 SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
+SCORED = {"score": "options", "layers": "psi"}
 
 
 rule search:
     input:
         manifest=rules.prepare.output.manifest,
         calibration=rules.prepare.output.calibration,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
-        accuracy=rules.libra.input.accuracy,
         window=rules.layers.output.window,
-        choice=rules.libra.output.choice,
+        combiner=rules.libra.output.combiner,
         latency=LATENCY,
     output:
-        history=out("search/{strategy}.csv"),
+        history=out("history"),
     log:
-        out("logs/search/{strategy}.log"),
+        log_of("search/{strategy}"),
     benchmark:
-        out("times/search/{strategy}.tsv")
+        times_of("search/{strategy}")
     wildcard_constraints:
-        strategy="evolution|ageing|nsga2|random|params",
-    threads: lambda wildcards: 1 if wildcards.strategy == "params" else config["search"]["workers"]
+        strategy="|".join(name for name, strategy in STRATEGIES.items() if strategy.make),
+    threads: lambda wildcards: 1 if STRATEGIES[wildcards.strategy].own_fitness else config["search"]["workers"]
     resources:
         mem_mb=grows(3000),
         runtime=grows(240),
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
-        space=config["space"],
-        budget=config["budget"],
-        search=SETTINGS,
-        options=config["score"]["options"],
-        proxies=config["score"]["proxies"],
-        psi=config["layers"]["psi"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("search/{strategy}.jsonl"),
+        config=part("space budget seed device", **SCORED) | {"search": SETTINGS},
     script:
         "../scripts/search.py"
 
 
 rule prune:
     input:
-        **rules.search.input,
+        manifest=rules.prepare.output.manifest,
+        calibration=rules.prepare.output.calibration,
+        window=rules.layers.output.window,
+        combiner=rules.libra.output.combiner,
+        choice=rules.libra.output.choice,
     output:
-        history=out("search/pruning.csv"),
+        history=out("history", strategy="pruning"),
     log:
-        out("logs/search/pruning.log"),
+        log_of("search/pruning"),
     benchmark:
-        out("times/search/pruning.tsv")
-    threads: 1
+        times_of("search/pruning")
     resources:
         mem_mb=grows(4000),
         runtime=grows(1440),
     params:
         version=stage_version("search"),
         score_version=stage_version("score"),
-        space=config["space"],
-        search={"seeds": config["search"]["seeds"]},
-        pruning=config["search"]["pruning"],
-        options=config["score"]["options"],
-        proxies=config["score"]["proxies"],
-        psi=config["layers"]["psi"],
-        seed=config["seed"],
-        device=config["device"],
-        progress=state("search/pruning.jsonl"),
+        config=part("space seed device", search="seeds pruning", **SCORED),
     script:
         "../scripts/prune.py"
 
@@ -72,15 +59,15 @@ rule prune:
 rule select:
     input:
         manifest=rules.prepare.output.manifest,
-        histories=expand(rules.search.output.history, strategy=STRATEGIES),
+        histories=expand(rules.search.output.history, strategy=SEARCHES),
         latency=LATENCY,
         reference=REFERENCE or [],
     output:
-        selected=out("search/selected.json"),
+        selected=out("selected"),
     log:
-        out("logs/select.log"),
+        log_of("select"),
     benchmark:
-        out("times/select.tsv")
+        times_of("select")
     localrule: not LATENCY  # those of the chosen networks are measured
     threads: alone(config["latency"]["threads"]) if LATENCY else 1
     resources:
@@ -88,13 +75,7 @@ rule select:
         runtime=grows(10),
     params:
         version=stage_version("search"),
-        space=config["space"],
-        budget=config["budget"],
-        seed=config["seed"],
-        strategies=STRATEGIES,
-        winner=config["search"]["winner"],
-        objectives=config["search"]["objectives"],
-        latency=config["latency"],
-        device=config["device"],
+        config=part("space budget seed latency device", search="winner objectives"),
+        strategies=SEARCHES,
     script:
         "../scripts/select_networks.py"

@@ -5,12 +5,12 @@ rule train:
         manifest=rules.prepare.output.manifest,
         selected=rules.select.output.selected,
     output:
-        metrics=out("train/{role}/{seed}/metrics.json"),
-        weights=out("train/{role}/{seed}/model.safetensors"),
+        metrics=out("metrics"),
+        weights=out("weights"),
     log:
-        out("logs/train/{role}-{seed}.log"),
+        log_of("train/{role}-{seed}"),
     benchmark:
-        out("times/train/{role}-{seed}.tsv")
+        times_of("train/{role}-{seed}")
     # of the CPU; on a GPU, those beyond the first read images for it: --set-threads train=5
     threads: 1
     resources:
@@ -18,11 +18,7 @@ rule train:
         runtime=grows(1440),
     params:
         version=stage_version("train"),
-        space=config["space"],
-        recipe=config["train"]["recipe"],
-        seed=config["seed"],
-        device=config["device"],
-        folder=state("train/{role}-{seed}"),
+        config=part("space seed device", train="recipe"),
     script:
         "../scripts/train.py"
 
@@ -32,19 +28,17 @@ rule compare:
         selected=rules.select.output.selected,
         metrics=expand(rules.train.output.metrics, role=ROLES, seed=TRAIN_SEEDS),
     output:
-        summary=out("train/summary.json"),
-        curves=out("train/curves.csv"),
+        summary=out("summary"),
+        curves=out("curves"),
     log:
-        out("logs/compare.log"),
+        log_of("compare"),
     benchmark:
-        out("times/compare.tsv")
+        times_of("compare")
     localrule: True
-    threads: 1
-    resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
     params:
         version=stage_version("train"),
+        roles=ROLES,
+        seeds=len(TRAIN_SEEDS),
     script:
         "../scripts/compare.py"
 
@@ -57,56 +51,18 @@ rule export:
         histories=rules.select.input.histories,
         weights=expand(rules.train.output.weights, role="winner", seed=TRAIN_SEEDS),
     output:
-        folder=directory(out("export/winner")),
+        folder=directory(out("exported")),
     log:
-        out("logs/export.log"),
+        log_of("export"),
     benchmark:
-        out("times/export.tsv")
+        times_of("export")
     localrule: True
-    threads: 1
     resources:
         mem_mb=grows(2000),
         runtime=grows(10),
     params:
         version=stage_version("export"),
-        space=config["space"],
-        recipe=config["train"]["recipe"],
-        licence=config["train"]["licence"],
-        seed=config["seed"],
-        run=config["run"],
+        config=part("space seed run", train="recipe licence"),
+        strategies=SEARCHES,
     script:
         "../scripts/export.py"
-
-
-# Not part of the report: a large training of the winner by torchrun, on as many nodes as the config says.
-FULL = config["full_training"]
-if FULL:  # docs/cluster.md
-
-    rule full_training:
-        input:
-            network=rules.export.output.folder,
-        output:
-            result=out("full_training/result.json"),
-            weights=out("full_training/model.safetensors"),
-            export=directory(out("full_training/export")),
-        log:
-            out("logs/full_training.log"),
-        benchmark:
-            out("times/full_training.tsv")
-        # not in an image: it starts its processes with srun, which images lack
-        container:
-            None
-        threads: FULL["threads"]
-        resources:
-            **full_training_nodes(),
-            mem_mb=grows(16000),
-            runtime=grows(1440),
-        params:
-            version=stage_version("train"),
-            settings={k: v for k, v in FULL.items() if k != "threads"},
-            gpus=full_training_gpus(),
-            seed=config["seed"],
-            device=config["device"],
-            folder=state("full_training"),
-        script:
-            "../scripts/full_training.py"

@@ -2,10 +2,7 @@
 
 from _stage import stage
 
-with stage(snakemake) as log:
-    from libranas.core.files import write_text
-    from libranas.labels.table import read_accuracies
+with stage(snakemake) as run:
+    from libranas.runs.stages.labels import join
 
-    table = read_accuracies(*snakemake.input.shards)
-    write_text(snakemake.output.accuracy, table.to_csv(index=False))
-    log.info("%d trainings, accuracy %.3f to %.3f", len(table), table["accuracy"].min(), table["accuracy"].max())
+    join(run, len(snakemake.input.shards))

@@ -4,14 +4,9 @@ from pathlib import Path
 
 from _stage import stage
 
-with stage(snakemake) as log:
+with stage(snakemake):
     from libranas.report.page import write_report
 
-    command = Path(snakemake.params.command)
-    write_report(
-        snakemake.output.html,
-        dict(snakemake.input.items()),
-        snakemake.params.config,
-        snakemake.params.strategies,
-        command.read_text() if command.exists() else "(not recorded)",
-    )
+    p, command = snakemake.params, Path(snakemake.params.command)
+    said = command.read_text() if command.exists() else "(not recorded)"
+    write_report(snakemake.output.html, dict(snakemake.input.items()), p.config, p.strategies, said)

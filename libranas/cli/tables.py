@@ -52,16 +52,16 @@ def add(commands) -> None:
 def _libra(arguments: argparse.Namespace) -> None:
     """Choose three proxies from some accuracies of a table, and compare all ways of combining proxies on the others.
     A table of a published benchmark (SPACE-TASK.csv) also shows learners its architectures."""
-    from libranas.predictors.registry import COMBINERS
     from libranas.predictors.selection import choose_and_judge
     from libranas.published.tables import read_table
 
-    names = list(COMBINERS) if arguments.methods is None else arguments.methods.split(",")
+    names = None if arguments.methods is None else arguments.methods.split(",")
     table = read_table(arguments.table, accuracy=arguments.accuracy, params=arguments.params)
     settings = {"mode": "corrected", "combiner": "libra_corrected", "window": 0.1, "duplicate": 0.98}
     settings |= {"calibration": arguments.labels, "splits": arguments.splits, "methods": names}
-    judged = (table.score_AP, table.accuracy_A, table.params_A, settings, arguments.seed)
-    verdict = choose_and_judge(*judged, table.feature_AF, table.network_A)
+    known = table.sample
+    judged = (known.score_AP, table.accuracy_A, known.params_A, settings, arguments.seed)
+    verdict = choose_and_judge(*judged, known.feature_AF, table.network_A)
     methods = verdict.methods.sort_values("spearman", ascending=False)
     if arguments.output:
         write_text(arguments.output, methods.to_csv(index=False))

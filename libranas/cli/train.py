@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace, world) -> None:
 
     recipe, _ = read_recipe(arguments.recipe)
     changes = dict(key_value(pair, "--set") for pair in arguments.set)
-    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set")
+    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set ")
     shares = arguments.val_share, arguments.test_share
     with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
         for warning in splits.warnings:
@@ -143,9 +143,9 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
     from libranas.networks.load import Wanted, model_of, model_record
     from libranas.training.results import outcome
     from libranas.training.settings import Settings
-    from libranas.training.short_training import save_weights
     from libranas.training.trainer import Training
     from libranas.training.transforms import Look
+    from libranas.training.weights import load_weights, save_weights
 
     classes = splits.train.classes
     wanted = Wanted(
@@ -158,26 +158,15 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         if images:
             images.channels = channels
     if arguments.weights:
-        _load(model, arguments.weights)
+        load_weights(model, arguments.weights)
     config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
     mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
     named, shares = model_record(arguments.model), (arguments.val_share, arguments.test_share)
     weights = file_sha256(arguments.weights) if arguments.weights else None
-    settings = Settings(
-        folder,
-        seed=seed,
-        key=digest(named, weights, arguments.data, shares, size, channels),
-        micro_batch=arguments.micro_batch,
-        workers=arguments.workers,
-        compile=arguments.compile,
-        channels_last=arguments.channels_last,
-        gradient_checkpointing=arguments.gradient_checkpointing,
-        checkpoint_seconds=60 * arguments.checkpoint_minutes,
-        bad_images=arguments.bad_images,
-        tensorboard=arguments.tensorboard,
-        accept=tuple(arguments.accept),
-        restart_on_change=arguments.restart_on_change,
-    )
+    key = digest(named, weights, arguments.data, shares, size, channels)
+    same = ("micro_batch", "workers", "compile", "channels_last", "gradient_checkpointing", "bad_images", "tensorboard")
+    how = {name: getattr(arguments, name) for name in (*same, "accept", "restart_on_change")}
+    settings = Settings(folder, seed, key, checkpoint_seconds=60 * arguments.checkpoint_minutes, **how)
     training = Training(model, splits.train, splits.val, Look(size, channels, mean, std), recipe, settings, world)
     history = training.fit(
         lambda r: log.info(
@@ -228,31 +217,3 @@ def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -
     facts = result["facts"]
     title = f"{result['model']['name']}, {kind}"
     return model_card(title, result["model"], accuracy, data, result["recipe"], facts, values, arguments.licence)
-
-
-def _load(model, path: Path) -> None:
-    """Weights of a safetensors file; those of a head for other classes are left out, positions for images
-    of another size are resampled."""
-    from safetensors.torch import load_file
-    from timm.layers import resample_abs_pos_embed
-
-    try:
-        given, own = load_file(path), model.state_dict()
-    except Exception as error:
-        raise LibranasError(f"--weights {path} cannot be read: {error}.", "Name a .safetensors file.") from None
-    theirs, ours = given.get("pos_embed"), own.get("pos_embed")
-    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    if grid and None not in (theirs, ours) and theirs.ndim == ours.ndim == 3 and theirs.shape != ours.shape:
-        prefix = ours.shape[1] - grid[0] * grid[1]  # of class and other tokens
-        given["pos_embed"] = resample_abs_pos_embed(theirs, grid, num_prefix_tokens=prefix)
-        log.info("The positions of %s are resampled to %d x %d patches.", path, *grid)
-    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
-    others = sorted(set(own) - set(fitting))
-    if len(others) > 0.1 * len(own):
-        raise LibranasError(
-            f"--weights {path} has {len(fitting)} of the model's {len(own)} tensors; it lacks {', '.join(others[:5])}.",
-            "Name the weights of this architecture.",
-        )
-    model.load_state_dict(fitting, strict=False)
-    if others:
-        log.info("Not in %s, begun anew: %s", path, ", ".join(others))

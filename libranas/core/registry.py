@@ -6,9 +6,9 @@ Other packages add records through an entry point of the registry's group, which
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from libranas.core.errors import LibranasError
 
@@ -24,6 +24,7 @@ class Registry(Mapping[str, Record], Generic[Record]):
     package : dotted name of the package whose modules define records
     kind : what a record is called in messages, singular
     group : entry-point group of records in other packages
+    order : sort key of the listing; None: the order in which records were found
 
     Raises
     ------
@@ -31,15 +32,24 @@ class Registry(Mapping[str, Record], Generic[Record]):
         When it is read: if two records have one name, or an entry point cannot be loaded.
     """
 
-    def __init__(self, record: type[Record], package: str, kind: str, group: str):
-        self.record, self.package, self.kind, self.group = record, package, kind, group
+    def __init__(
+        self,
+        record: type[Record],
+        package: str,
+        kind: str,
+        group: str,
+        order: Callable[[Record], Any] | None = None,
+    ):
+        self.record, self.package, self.kind, self.group, self.order = record, package, kind, group, order
         self._found: dict[str, tuple[Record, str]] | None = None
 
     def __getitem__(self, name: str) -> Record:
         return self._records[name][0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
+        if self.order is None:
+            return iter(self._records)
+        return iter(sorted(self._records, key=lambda name: self.order(self[name])))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -63,8 +73,8 @@ class Registry(Mapping[str, Record], Generic[Record]):
         if self._found is None:
             found: dict[str, tuple[Record, str]] = {}
             package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                self._scan(found, importlib.import_module(f"{self.package}.{module.name}"))
+            for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+                self._scan(found, importlib.import_module(module.name))
             for point in entry_points(group=self.group):
                 self._load(found, point)
             self._found = found

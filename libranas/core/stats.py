@@ -45,6 +45,24 @@ def rank_last(values: Sequence[float]) -> np.ndarray:
     return x
 
 
+def finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of the finite entries along `axis`; NaN where there is none."""
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(finite, values, 0.0).sum(axis) / finite.sum(axis)
+
+
+def mean_of_seeds(value_AS: np.ndarray, orientation: int) -> tuple[np.ndarray, int]:
+    """Mean of each network's finite seeds, times the orientation (+1 or -1); and how many values were left out.
+
+    Where no seed is finite the mean is the infinity that they share, or else NaN.
+    """
+    bad_AS = ~np.isfinite(value_AS)
+    none_A = bad_AS.all(axis=1)
+    alike_A = np.where((value_AS == value_AS[:, :1]).all(axis=1), value_AS[:, 0], np.nan)
+    return np.where(none_A, alike_A, finite_mean(value_AS, 1)) * orientation, int(bad_AS[~none_A].sum())
+
+
 def oriented(values: Sequence[float], orientation: int) -> np.ndarray:
     """The values with higher = better; `orientation` is +1 (already so) or -1 (lower is better)."""
     if orientation not in (1, -1):

@@ -8,7 +8,7 @@ from libranas.core.random import stream_seed
 
 
 def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarray:
-    """Which images make the calibration batch: equal counts a class as far as the classes have images.
+    """Choose the images of the calibration batch: equally many of each class, as far as the classes have images.
 
     Classes take turns, in random order, to give one random image each, until there are `batch`. So with more
     classes than `batch` there are `batch` distinct ones, and a class that runs out is replaced by the others.
@@ -49,7 +49,13 @@ def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarr
     return rng.permutation(order_N[first_B])
 
 
-def _calibration(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def calibration_batch(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make the calibration batch from the group ``train`` of images.h5.
+
+    Returns
+    -------
+    inputs float32 (B, C, S, S), normalised with the mean and standard deviation of each channel, and targets int64 (B,)
+    """
     if not std_C.all():
         raise LibranasError(
             f"Channel {int(std_C.argmin())} is the same in every pixel of every training image.",

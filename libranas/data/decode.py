@@ -18,7 +18,7 @@ DECODE_BATCH = 256
 
 
 def open_image(data: bytes | np.ndarray, channels: int) -> Image.Image:
-    """An image file's bytes (or its pixels, uint8) as a grey or RGB image of 8 bits a channel.
+    """Open an image file's bytes (or its pixels, uint8) as a grey or RGB image of 8 bits a channel.
 
     The whole file is decoded and turned as its EXIF orientation says. Of an animation the first frame is taken;
     transparency is discarded, as torchvision does.
@@ -50,7 +50,7 @@ def open_image(data: bytes | np.ndarray, channels: int) -> Image.Image:
 
 
 def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
-    """An image as :func:`open_image` reads it, as uint8 (S, S, C): scaled (bicubic, antialiased) so that the shorter
+    """Decode an image as :func:`open_image` does, to uint8 (S, S, C): scaled (bicubic, antialiased) so that the shorter
     side is `size`, and cut to the centre square."""
     image = open_image(data, channels)
     if image.size != (size, size):
@@ -59,7 +59,7 @@ def decode(data: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
 
 
 def _try_decode(size: int, channels: int, item: Item) -> tuple[Item, np.ndarray | str]:
-    """The image, or the reason why there is none (never with a machine's paths or addresses in it)."""
+    """Decode an image; instead of one that cannot be, return the reason (without a machine's paths or addresses)."""
     try:
         return item, decode(item.load(), size, channels)
     except UnidentifiedImageError:
@@ -70,8 +70,8 @@ def _try_decode(size: int, channels: int, item: Item) -> tuple[Item, np.ndarray 
         return item, f"{type(error).__name__}: {error}"
 
 
-def _decoded(items: Sequence[Item], size: int, channels: int, workers: int) -> Iterator[tuple]:
-    """Each item with its image or the reason, in order, DECODE_BATCH at a time in memory."""
+def decoded(items: Sequence[Item], size: int, channels: int, workers: int) -> Iterator[tuple]:
+    """Decode each item to its image or the reason why not, in order, DECODE_BATCH at a time in memory."""
     task = functools.partial(_try_decode, size, channels)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(items), DECODE_BATCH):

@@ -1,4 +1,4 @@
-"""Data sets made ready once: pinned splits, one file of small images, a manifest, the calibration batch.
+"""Prepare a data set once: pinned splits, one file of small images, a manifest, the calibration batch.
 
 :func:`prepare` turns a data set into three files; every later stage reads only these.
 
@@ -11,10 +11,9 @@
     The class-balanced batch that zero-cost proxies look at: ``inputs`` (float32, B x C x S x S, normalised)
     and ``targets`` (int64, B).
 
-An adapter (:mod:`libranas.data.adapters.registry`) says where the images are and decodes none. Splits that the data
-set lacks are
-cut from its training images, limits are applied, and only then are the chosen images decoded, a batch at a
-time. Broken images are thus dropped *after* the splits were cut: mending one never moves another.
+A record of :mod:`libranas.data.registry` says where the images are and decodes none. Splits that the data set lacks
+are cut from its training images, limits are applied, and only then are the chosen images decoded, a batch at a time.
+Broken images are thus dropped *after* the splits were cut: mending one never moves another.
 
 Shape suffixes: N images, B calibration batch, C channels, S image side.
 """
@@ -35,10 +34,10 @@ import numpy as np
 from libranas.core.errors import LibranasError
 from libranas.core.files import atomic_path, write_json
 from libranas.core.progress import silent
-from libranas.data.adapters.registry import ADAPTERS
-from libranas.data.calibration import _calibration
-from libranas.data.decode import DECODE_BATCH, _decoded
+from libranas.data.calibration import calibration_batch
+from libranas.data.decode import DECODE_BATCH, decoded
 from libranas.data.reading import FORMAT, MANIFEST_FORMAT, VERSION
+from libranas.data.registry import DATA_SETS
 from libranas.data.source import SPLITS, Item
 from libranas.data.splits import pinned_splits
 
@@ -82,7 +81,7 @@ class _SplitWriter:
             histogram += np.bincount(batch_NSSC[..., channel].ravel(), minlength=256)
 
     def close(self, classes: list[str]) -> dict:
-        """Write labels and sources; returns the split's entry of the manifest."""
+        """Write labels and sources; return the split's entry of the manifest."""
         self._flush()
         labels_N = np.array(self.labels, np.int64)
         if len(labels_N):
@@ -100,7 +99,7 @@ class _SplitWriter:
         }
 
     def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and (population) standard deviation of each channel, pixels in [0, 1]."""
+        """Return mean and (population) standard deviation of each channel, pixels in [0, 1]."""
         level = np.arange(256)
         moments = [(int(h.sum()), int(h @ level), int(h @ level**2)) for h in self.histogram_C]
         mean_C = [first / count / 255 for count, first, _ in moments]
@@ -140,12 +139,11 @@ def prepare(
         If the data set is missing, malformed, or has more than ``max_broken`` broken images; no file is left.
     """
     path = Path(settings["path"]).expanduser() if settings["path"] else None
-    out_dir, size, channels = Path(out_dir), settings["image_size"], settings["channels"]
-    with ADAPTERS[settings["adapter"]](path) as source:
-        classes = source.classes
-        if len(classes) < 2:
+    out_dir = Path(out_dir)
+    with DATA_SETS[settings["adapter"]].open(path) as source:
+        if len(source.classes) < 2:
             raise LibranasError(
-                f"{path} has only the class {classes}; classification needs two or more.",
+                f"{path} has only the class {source.classes}; classification needs two or more.",
                 "Point `data.path` at the folder above the class folders.",
             )
         splits, rules = pinned_splits(source, settings, seed)
@@ -155,29 +153,18 @@ def prepare(
             atomic_path(out_dir / "calibration.npz") as calibration_path,
             atomic_path(out_dir / "images.h5") as images_path,
         ):
-            _check_room(out_dir, sum(map(len, splits.values())), size * size * channels, settings)
-            broken, entries, writers = [], {}, {}
+            _check_room(out_dir, sum(map(len, splits.values())), settings)
             with _new_h5(images_path) as file:
-                for split, items in splits.items():
-                    writer = writers[split] = _SplitWriter(file, split, size, channels)
-                    images = _decoded(items, size, channels, workers)
-                    for item, image in progress(images, len(items), f"{split} images"):
-                        if isinstance(image, str):
-                            broken.append({"split": split, "source": item.source, "reason": image})
-                        else:
-                            writer.add(item, image)
-                    entries[split] = writer.close(classes)
-                _check_decoded(settings, entries, broken)
-                mean_C, std_C = writers["train"].mean_std()
-                batch_size = settings["calibration"]
-                inputs_BCSS, targets_B = _calibration(file["train"], mean_C, std_C, batch_size, seed)
+                entries, train, broken = _write_splits(file, splits, source.classes, settings, workers, progress)
+                mean_C, std_C = train.mean_std()
+                inputs_BCSS, targets_B = calibration_batch(train.group, mean_C, std_C, settings["calibration"], seed)
             np.savez(calibration_path, inputs=inputs_BCSS, targets=targets_B)
             packed = inputs_BCSS.astype("<f4").tobytes() + targets_B.astype("<i8").tobytes()
             content = {
                 "version": VERSION,
-                "classes": classes,
-                "image_size": size,
-                "channels": channels,
+                "classes": source.classes,
+                "image_size": settings["image_size"],
+                "channels": settings["channels"],
                 "splits": entries,
                 "mean": mean_C.tolist(),
                 "std": std_C.tolist(),
@@ -199,9 +186,29 @@ def prepare(
     return manifest
 
 
+def _write_splits(
+    file: h5py.File, splits: dict, classes: list[str], settings: dict, workers: int, progress: Callable
+) -> tuple[dict, _SplitWriter, list[dict]]:
+    """Decode and write the images. Return the manifest's entry of each split, the writer of the training images, and
+    the broken images."""
+    size, channels = settings["image_size"], settings["channels"]
+    broken, entries, writers = [], {}, {}
+    for split, items in splits.items():
+        writer = writers[split] = _SplitWriter(file, split, size, channels)
+        images = decoded(items, size, channels, workers)
+        for item, image in progress(images, len(items), f"{split} images"):
+            if isinstance(image, str):
+                broken.append({"split": split, "source": item.source, "reason": image})
+            else:
+                writer.add(item, image)
+        entries[split] = writer.close(classes)
+    _check_decoded(settings, entries, broken)
+    return entries, writers["train"], broken
+
+
 @contextmanager
 def _new_h5(path: Path) -> Iterator[h5py.File]:
-    """A new images.h5, in the file format (HDF5 1.10) that also has checksums over its own structure."""
+    """Open a new images.h5, in the file format (HDF5 1.10) that also has checksums over its own structure."""
     try:
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
@@ -212,8 +219,9 @@ def _new_h5(path: Path) -> Iterator[h5py.File]:
         raise
 
 
-def _check_room(out_dir: Path, images: int, pixels: int, settings: dict) -> None:
+def _check_room(out_dir: Path, images: int, settings: dict) -> None:
     """Raise if the disk has no room: the HDF5 library, once a write failed, can crash on the way out."""
+    pixels = settings["image_size"] ** 2 * settings["channels"]
     # room for label and name of each image, for half-filled chunks, and for the float32 calibration batch
     need = images * (pixels + 64) + len(SPLITS) * CHUNK_BYTES + settings["calibration"] * pixels * 4
     free = shutil.disk_usage(out_dir).free

@@ -17,7 +17,7 @@ _AGAIN = "Delete it and run the stage `prepare` again."
 
 @contextmanager
 def open_images(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """The checked, read-only HDF5 file behind ``images.h5``.
+    """Open ``images.h5`` read-only, after a check.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def open_images(path: str | os.PathLike) -> Iterator[h5py.File]:
 
 
 def load_split(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, C, S, S) and labels int64 (N,) of a split of ``images.h5``; errors: `open_images`."""
+    """Load images uint8 (N, C, S, S) and labels int64 (N,) of a split of ``images.h5``; errors: `open_images`."""
     with open_images(path) as file:
         if split not in SPLITS:
             raise LibranasError(f"{path} has no split '{split}'.", f"Name one of {', '.join(SPLITS)}.")
@@ -51,7 +51,7 @@ def load_split(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndar
 
 
 def load_calibration(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs float32 (B, C, S, S), normalised, and targets int64 (B,) of ``calibration.npz``.
+    """Load inputs float32 (B, C, S, S), normalised, and targets int64 (B,) of ``calibration.npz``.
 
     Raises
     ------

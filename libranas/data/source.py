@@ -1,7 +1,8 @@
-"""What an adapter lists: the images of a data set with their classes and splits, not decoded."""
+"""The record of a kind of data set, and the images that it lists with their classes and splits, not decoded."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -11,24 +12,6 @@ import numpy as np
 from libranas.core.errors import LibranasError
 
 SPLITS = ("train", "val", "test")
-LAYOUTS = {
-    "folder": "a folder (or .tar, .tar.gz) with train/CLASS/*.jpg and, if they exist, val/CLASS/*.jpg and "
-    "test/CLASS/*.jpg; or with CLASS/*.jpg directly",
-    "cifar10": "the folder with cifar-10-batches-py (unpacked: data_batch_1 to data_batch_5, test_batch), "
-    "or an .npz with blob, offset, label, is_test, classes",
-    "cifar100": "the folder with cifar-100-python (unpacked: train, test, meta), or an .npz with blob, offset, label, "
-    "is_test, classes",
-    "spherical_cifar100": "the folder with cifar-100-python (unpacked: train, test, meta), to be projected, or "
-    "NAS-Bench-360's s2_cifar100.gz",
-    "svhn": "the folder with train_32x32.mat and test_32x32.mat (cropped digits)",
-    "pets": "the folder with oxford-iiit-pet (unpacked: images/*.jpg, annotations/trainval.txt, annotations/test.txt)",
-    "imagenet": "a folder or .tar with train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG; the folder with train and val "
-    "tars of such folders, WebDataset shards (*train*.tar, *val*.tar with KEY.jpg and KEY.cls) "
-    "or ILSVRC2012_img_train.tar; or the folder with Hugging Face's parquet files",
-    "webdataset": "a folder of WebDataset shards whose names say train and, if they exist, val (or valid) and test "
-    "(data-train-0000.tar, with KEY.jpg and KEY.cls, a number or a name), perhaps with classes.txt, a name a line",
-    "hugging_face": "the folder of a data set's parquet files (data/train-*.parquet), with the columns image and label",
-}
 
 
 class Item(NamedTuple):
@@ -41,7 +24,7 @@ class Item(NamedTuple):
 
 @dataclass
 class Source:
-    """What an adapter found: classes, images of each split that the data set has, files passed over, oddities."""
+    """The contents of a data set: classes, images of each split that it has, files passed over, oddities."""
 
     classes: list[str]
     splits: dict[str, list[Item]]
@@ -49,19 +32,54 @@ class Source:
     warnings: list[str] = field(default_factory=list)
 
 
-def _missing(adapter: str, problem: str) -> LibranasError:
-    todo = f"Set `data.path` in the config to {LAYOUTS[adapter]}."
-    return LibranasError(f"{problem} (data.adapter is '{adapter}').", todo)
+@dataclass(frozen=True)
+class DataSet:
+    """A kind of data set. Its record stands in a file of :mod:`libranas.data.adapters`.
 
+    Attributes
+    ----------
+    name : as in the configuration (``data.adapter``)
+    read : takes the path (None where `needs_path` is false) and returns a context manager of a :class:`Source`, whose
+        images can be loaded while it is open
+    layout : the files that it needs, in Markdown; completes the sentence "Set `data.path` to ..."
+    splits : the splits that it has, for the documentation
+    needs_path : whether its files have a path
+    """
 
-def _given(path: Path | None, adapter: str) -> Path:
-    if path is None or not path.exists():
-        raise _missing(adapter, f"data.path '{path}' does not exist" if path else "data.path is not set")
-    return path
+    name: str
+    read: Callable[[Path | None], AbstractContextManager[Source]]
+    layout: str
+    splits: str = "those that it has"
+    needs_path: bool = True
+
+    @contextmanager
+    def open(self, path: Path | None) -> Iterator[Source]:
+        """Find the images of a data set.
+
+        Raises
+        ------
+        LibranasError
+            If there is no such path, or it holds something else.
+        """
+        if not self.needs_path and path is not None:
+            raise LibranasError(
+                f"data.path is '{path}', but the adapter '{self.name}' reads no path.",
+                "Set `data.adapter` to 'folder' or 'cifar10' to read it, or set `data.path` to null.",
+            )
+        if self.needs_path and (path is None or not path.exists()):
+            raise self.missing(f"data.path '{path}' does not exist" if path else "data.path is not set")
+        with self.read(path) as source:
+            yield source
+
+    def missing(self, problem: str) -> LibranasError:
+        """Return an error that says which files this data set needs."""
+        return LibranasError(
+            f"{problem} (data.adapter is '{self.name}').", f"Set `data.path` in the config to {self.layout}."
+        )
 
 
 def read_npz(path: str | os.PathLike, keys: Sequence[str], todo: str) -> list[np.ndarray]:
-    """Arrays of an .npz file, never unpickled; whatever is wrong with the file is named in the error."""
+    """Read arrays of an .npz file without unpickling. The error says what is wrong with the file."""
     if not Path(path).is_file():
         raise LibranasError(f"{path} does not exist.", todo)
     try:

@@ -10,7 +10,7 @@ from libranas.data.source import SPLITS, Item, Source
 
 
 def _stratified(items: Sequence[Item], count: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """`count` of the items with the class proportions of all of them, and the rest; order is kept."""
+    """Draw `count` items with the class proportions of all of them; return these and the rest, in their order."""
     from sklearn.utils import resample  # not at the top: readers of the prepared files need no scikit-learn
 
     # train_test_split would refuse a rest that is smaller than the number of classes
@@ -21,7 +21,7 @@ def _stratified(items: Sequence[Item], count: int, seed: int) -> tuple[list[Item
 
 
 def pinned_splits(source: Source, settings: dict, seed: int) -> tuple[dict, dict]:
-    """Items of all three splits, and in words how each came about; each a dict by split."""
+    """Return the items of all three splits, and in words how each came about; each a dict by split."""
     splits, rules = dict(source.splits), dict.fromkeys(SPLITS, "as in the data set")
     absent = [split for split in ("test", "val") if split not in splits]
     total, classes = len(splits["train"]), source.classes

@@ -1,4 +1,4 @@
-"""Exports of timm's format to a state dict, ONNX and torch.export, each loaded back and compared."""
+"""Write an exported network as ONNX, torch.export or a state dict; each is loaded back and compared."""
 
 import importlib
 from collections.abc import Callable
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from libranas.core.errors import LibranasError
-from libranas.export.timm import _appears, _equal, load_folder
+from libranas.core.files import atomic_path
+from libranas.export.timm import equal_tensors, load_folder
 
 #: Largest difference of a logit from PyTorch's, in units of the largest logit (or of 1), that an export may have.
 TOLERANCE = 1e-5
@@ -45,7 +46,7 @@ def export_as(folder: Path, kind: str, path: Path) -> float:
                 f"Export as {kind} needs the package {package}.", "Install it: pip install 'libranas[onnx]'."
             ) from None
     model, size = load_folder(folder)
-    with _appears(path) as new:
+    with atomic_path(path) as new:
         read_back = write(model, new, size)
         difference = scale = 0.0
         for batch in (1, 3):
@@ -79,7 +80,7 @@ def _write_program(model: nn.Module, path: Path, size: tuple) -> Callable:
 def _write_state(model: nn.Module, path: Path, size: tuple) -> Callable:
     torch.save(model.state_dict(), path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not _equal(model.state_dict(), loaded):
+    if not equal_tensors(model.state_dict(), loaded):
         raise LibranasError(f"The state dict in {path} does not load back bit-equal.", "Please report it.")
     return lambda images: torch.func.functional_call(model, loaded, (images,))
 

@@ -6,8 +6,8 @@ from libranas.core.errors import LibranasError
 from libranas.export.timm import load_folder
 
 
-def push(folder: Path, repository: str, private: bool = True) -> str:
-    """Upload an exported folder to the Hugging Face hub (``USER/NAME``, made if it is not there); returns its address.
+def push(folder: Path, repository: str) -> str:
+    """Upload an exported folder to a private repository (``USER/NAME``, made if it is missing); returns its address.
 
     Besides this, only the weights of a teacher (``libranas train``) come over the network. The account is that of
     ``hf auth login``.
@@ -17,7 +17,7 @@ def push(folder: Path, repository: str, private: bool = True) -> str:
     load_folder(folder)
     try:
         api = HfApi()
-        api.create_repo(repository, private=private, exist_ok=True)
+        api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Upload from libranas")
     except Exception as error:  # the client has many of its own
         raise LibranasError(

@@ -16,7 +16,7 @@ def model_card(
     proxies: Mapping[str, float] | None = None,
     licence: str | None = None,
 ) -> str:
-    """The model card in Markdown, with the header that the Hugging Face hub reads.
+    """Write the model card in Markdown, with the header that the Hugging Face hub reads.
 
     Parameters
     ----------
@@ -84,6 +84,6 @@ model = timm.create_model("local-dir:PATH-OF-THIS-FOLDER", pretrained=True).eval
 
 
 def _listing(facts: Mapping) -> str:
-    """A point a fact; structures as JSON."""
+    """List facts, one a line; structures as JSON."""
     values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     return "\n".join(f"* {name}: {value}" for name, value in values.items())

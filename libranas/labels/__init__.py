@@ -1,1 +1,1 @@
-"""Accuracies to learn from: short trainings, a supernet, or a table."""
+"""Labels (accuracies of networks): from short trainings, a supernet or a table; and how well they agree."""

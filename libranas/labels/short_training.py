@@ -11,8 +11,10 @@ from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.networks import build
 from libranas.spaces import Space
-from libranas.training.short_recipe import ImageSet, Recipe, accuracy
-from libranas.training.short_training import fit
+from libranas.training.evaluation import accuracy
+from libranas.training.images import ImageSet
+from libranas.training.in_memory import ShortTraining
+from libranas.training.recipe import ShortRecipe
 
 
 def train_each(
@@ -20,7 +22,7 @@ def train_each(
     archs: Sequence[Arch],
     train: ImageSet,
     val: ImageSet,
-    recipe: Recipe,
+    recipe: ShortRecipe,
     seeds: Sequence[int],
     seed: int,
     log_path: Path,
@@ -47,7 +49,7 @@ def train_each(
                 continue
             stream = stream_seed(seed, "benchmark", arch.id, s)
             model = build(space, arch, stream, recipe.drop_path, fused=True)
-            fit(model, train, None, recipe, stream, device)
+            ShortTraining(model, recipe, train, stream, device).fit()
             done[arch.id, s] = accuracy(model.eval(), val, device)
             log.append({"key": key, "arch": arch.id, "seed": s, "accuracy": done[arch.id, s]})
     return pd.DataFrame([(a.id, s, done[a.id, s]) for a, s in work], columns=["id", "seed", "accuracy"])

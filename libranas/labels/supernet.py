@@ -9,16 +9,27 @@ The rule of slices: of every parameter the leading rows and columns; of ``qkv`` 
 each of its three parts, so that heads stay heads.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.core.progress import silent
+from libranas.core.random import stream_seed
 from libranas.networks import build
 from libranas.spaces import Space
+from libranas.training.checkpoints import Checkpoints
+from libranas.training.evaluation import accuracy
+from libranas.training.images import ImageSet
+from libranas.training.in_memory import ShortTraining
+from libranas.training.recipe import ShortRecipe
 
 
 class Supernet:
@@ -59,7 +70,7 @@ class Supernet:
         """Views of the supernet's parameters with the names and shapes of `arch`'s own."""
         own = dict(self.model.named_parameters())
         return {
-            name: _leading(own[name], parameter.shape, parts=3 if ".qkv." in name else 1)
+            name: leading(own[name], parameter.shape, parts=3 if ".qkv." in name else 1)
             for name, parameter in self._skeleton(arch).named_parameters()
         }
 
@@ -76,10 +87,48 @@ class Supernet:
         return model.eval()
 
 
-def _leading(parameter: torch.Tensor, shape: torch.Size, parts: int) -> torch.Tensor:
+def leading(parameter: torch.Tensor, shape: torch.Size, parts: int) -> torch.Tensor:
     """The leading block of `shape`; with `parts` > 1 the first axis holds that many equal parts."""
     split = parameter.unflatten(0, (parts, -1)) if parts > 1 else parameter
     index = [slice(None)] if parts > 1 else []
     index += [slice(0, shape[0] // parts)] + [slice(0, n) for n in shape[1:]]
     leading = split[tuple(index)]
     return leading.flatten(0, 1) if parts > 1 else leading
+
+
+def train_supernet(
+    space: Space,
+    train: ImageSet,
+    recipe: ShortRecipe,
+    seed: int,
+    folder: Path,
+    key: str,
+    device: str = "cpu",
+    on_epoch: Callable[[dict], None] = lambda record: None,
+) -> tuple[Supernet, list[dict]]:
+    """Train a supernet by uniform sampling: one random sub-network a step (Guo et al., ECCV 2020; AutoFormer).
+
+    Goes on from the last epoch that `folder` has a checkpoint of, if that was written with the same `key`. Returns the
+    supernet and its history, a record an epoch.
+    """
+    supernet = Supernet(space, stream_seed(seed, "supernet", "init"), device, recipe.drop_path)
+
+    def forward(step: int, inputs):
+        return supernet.forward(space.sample(np.random.default_rng(stream_seed(seed, "supernet", step))), inputs)
+
+    stream = stream_seed(seed, "supernet", "train")
+    training = ShortTraining(supernet.model, recipe, train, stream, device, forward)
+    history = training.fit(Checkpoints(folder), key, on_epoch)
+    return supernet, history
+
+
+def inherit(supernet: Supernet, archs: Sequence[Arch], val: ImageSet, progress=silent) -> pd.DataFrame:
+    """Validation accuracy of every architecture with the supernet's weights; columns as of
+    :func:`libranas.labels.short_training.train_each`."""
+    supernet.model.eval()
+    device = next(supernet.model.parameters()).device
+    rows = [
+        (arch.id, 0, accuracy(lambda x, a=arch: supernet.forward(a, x), val, device))
+        for arch in progress(archs, len(archs), "evaluating the supernet")
+    ]
+    return pd.DataFrame(rows, columns=["id", "seed", "accuracy"])

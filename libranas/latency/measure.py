@@ -1,11 +1,11 @@
-"""Measured latency: of networks, and of any vision transformer of a space from a table of its blocks.
+"""Measure latencies: of networks, and of the blocks that the vision transformers of a space are made of.
 
-A block costs the same wherever it stands, so the latency of a network is taken as that of its ends plus that of each
-block. Ends are all that is no block: patch embedding, positions, what stands between two stages, last normalisation,
-head. :data:`PARTS` says what the networks of a family consist of. The table is read off whole networks: a stack of
-equal blocks less a single one, by the number of blocks between them. A block by itself would be wrong on a GPU, where
-the calls of the next one overlap with it. :func:`measure` also says how well the sums agree with networks of mixed
-blocks.
+A block costs the same wherever it stands, so the latency of a network is the sum of its ends and its blocks. The ends
+are all that is no block: patch embedding, positions, what stands between two stages, last normalisation, head.
+:mod:`libranas.latency.parts` says what the networks of a family consist of. The table comes from whole networks: a
+deep stack of equal blocks minus one block, divided by the number of blocks between them. A block measured by itself
+would be wrong on a GPU, where the calls of the next block overlap with it. :func:`measure` also says how well the sums
+agree with networks of mixed blocks.
 
 All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
 that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
@@ -22,9 +22,8 @@ from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.core.stats import spearman
 from libranas.latency.conditions import Conditions, Latency, Timer
-from libranas.latency.parts import PARTS
 from libranas.latency.table import LatencyTable
-from libranas.spaces import Space
+from libranas.spaces import FAMILIES, Space
 
 
 def in_rounds(
@@ -35,11 +34,11 @@ def in_rounds(
     wait: Callable[[], object] = lambda: None,
     progress: Callable = silent,
 ) -> list[list[float]]:
-    """Seconds of each of `runs`, `repetitions` times, in rounds that begin at another one each.
+    """Time each of `runs` `repetitions` times, in seconds. Each round begins with another run.
 
     Parameters
     ----------
-    wait : waits until the device has done what it was given; called before the clock is read
+    wait : waits until the device has finished its work; called before the clock is read
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in progress(range(-warmup, repetitions), warmup + repetitions, f"latency of {len(runs)} networks"):
@@ -55,12 +54,12 @@ def in_rounds(
 
 
 def interleaved(runs: Sequence[Callable[[], object]], *arguments, **options) -> list[Latency]:
-    """Latency of each of `runs`, timed by :func:`in_rounds`."""
+    """Return the latency of each of `runs`, timed by :func:`in_rounds`."""
     return [Latency.of(seconds) for seconds in in_rounds(runs, *arguments, **options)]
 
 
 def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
-    """Builds networks with random weights and times all that it is given in turn, in inference mode."""
+    """Return a function that builds networks with random weights and times them in turn, in inference mode."""
 
     def timed(space: Space, archs: Sequence[Arch]) -> list[Latency]:
         import torch
@@ -90,7 +89,7 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
 
 
 def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
-    """Read a table off stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
+    """Make a table from stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
 
     Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
     for minutes; so all of them are in memory together.
@@ -102,7 +101,7 @@ def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[Laten
     ``worst_error`` (absolute, as shares of the measured latency), ``bias`` (mean signed error) and ``spearman``; and
     ``sources``, the networks that the table was read off (``architecture, median, low, high``)
     """
-    parts = PARTS[space.family]
+    parts = FAMILIES[space.family].parts()
     wider, stacks, others = parts.stacks(space)
     rng = np.random.default_rng(stream_seed(seed, "latency", "check"))
     checks = [space.sample(rng) for _ in range(held_out)]

@@ -1,17 +1,20 @@
-"""What the networks of a family consist of, for a table of latencies."""
+"""The parts of the networks of a family of spaces, for a table of latencies.
+
+The record of a family (:class:`libranas.spaces.registry.SpaceFamily`) names its class here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from libranas.core.arch import Arch
-from libranas.spaces import AutoFormerSpace, PiTSpace
+from libranas.spaces import AutoFormerSpace, PiTSpace, Space
 from libranas.spaces.pit import STAGES
 
 
 class Stack(NamedTuple):
-    """Two networks that differ by blocks of one kind alone.
+    """Two networks that differ in the number of blocks of one kind alone.
 
     Attributes
     ----------
@@ -26,8 +29,35 @@ class Stack(NamedTuple):
     between: int
 
 
+class Parts(Protocol):
+    """The two kinds of parts, blocks and ends, and what the latency of each depends on.
+
+    Attributes
+    ----------
+    block, ends : names of what a block and the ends depend on
+    """
+
+    block: tuple[str, ...]
+    ends: tuple[str, ...]
+
+    @staticmethod
+    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
+        """Return what the ends of a network depend on, and what each of its blocks depends on."""
+
+    @staticmethod
+    def stacks(space: Space) -> tuple[Space, list[Stack], list[Arch]]:
+        """Return a space with more depths, its stacks for all kinds of block, and members of one block a stage for ends
+        that no stack has."""
+
+    @staticmethod
+    def extremes(space: Space, blocks: Mapping[tuple, float]) -> list[Arch]:
+        """Return members among which are the fastest and the slowest, from the milliseconds of the blocks.
+
+        A block that was too fast to measure may be below zero, so that more of them are faster."""
+
+
 class AutoFormerParts:
-    """A block depends on width, heads and MLP ratio, the ends on the width."""
+    """Parts of an AutoFormer: a block depends on width, heads and MLP ratio, the ends on the width."""
 
     block = ("embed_dim", "num_heads", "mlp_ratio")
     ends = ("embed_dim",)
@@ -57,8 +87,8 @@ class AutoFormerParts:
 
 
 class PiTParts:
-    """A block depends on its stage too, whose tokens are fewer than those of the one before; the ends depend on the
-    widths of all stages."""
+    """Parts of a PiT: a block depends on its stage too, whose tokens are fewer than those of the one before. The ends
+    depend on the widths of all stages."""
 
     block = ("stage", "base_dim", "num_heads", "mlp_ratio")
     ends = ("base_dim", "num_heads")
@@ -90,11 +120,3 @@ class PiTParts:
     def extremes(space: PiTSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
         depths = product(*((min(choices), max(choices)) for choices in space.stage_depth))
         return [space.arch(*genes) for genes in product(space.base_dim, space.mlp_ratio, depths, space.heads)]
-
-
-#: Family -> what its networks consist of, for the table of latencies: ``block`` and ``ends``, the names of what each
-#: depends on; ``of(arch)``, these for the ends and for every block; ``stacks(space)``, a space with more depths, its
-#: stacks for all kinds of block, and members of one block a stage for ends that no stack has;
-#: ``extremes(space, blocks)``, members among which are the fastest and the slowest. A block that was too fast to
-#: measure may be below zero, so that more of them are faster.
-PARTS = {"autoformer": AutoFormerParts, "pit": PiTParts}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 from libranas.core.arch import Arch
@@ -9,18 +10,18 @@ from libranas.core.errors import LibranasError
 from libranas.core.files import read_json
 from libranas.core.provenance import digest
 from libranas.latency.conditions import Conditions, Latency
-from libranas.latency.parts import PARTS
-from libranas.spaces import Space
+from libranas.latency.parts import Parts
+from libranas.spaces import FAMILIES, Space
 
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds of the blocks and ends of a space's networks; called with an architecture, of the whole one.
+    """Milliseconds of the blocks and ends of a space's networks. Call it with an architecture for those of its network.
 
     Attributes
     ----------
     family : of the networks
-    blocks, ends : what each depends on (:data:`PARTS`) to milliseconds
+    blocks, ends : what each depends on (:class:`libranas.latency.parts.Parts`) to milliseconds
     """
 
     family: str
@@ -28,7 +29,7 @@ class LatencyTable:
     ends: Mapping[tuple, float]
 
     def __call__(self, arch: Arch) -> float:
-        ends, blocks = PARTS[self.family].of(arch)
+        ends, blocks = self.parts.of(arch)
         try:
             return self.ends[ends] + sum(self.blocks[block] for block in blocks)
         except KeyError as error:
@@ -37,26 +38,30 @@ class LatencyTable:
                 "Measure it again for this space: delete latency/table.json of the run.",
             ) from None
 
+    @cached_property
+    def parts(self) -> type[Parts]:
+        return FAMILIES[self.family].parts()
+
     def __repr__(self):
         return f"LatencyTable({digest(sorted(self.blocks.items()), sorted(self.ends.items()))})"
 
     def extremes(self, space: Space) -> list[Arch]:
-        """Members among which are the fastest and the slowest of the space, by this table."""
-        return PARTS[self.family].extremes(space, self.blocks)
+        """Return members among which are the fastest and the slowest of the space, by this table."""
+        return self.parts.extremes(space, self.blocks)
 
     def to_dict(self) -> dict:
-        """JSON-ready; :meth:`read` takes it from a file back."""
+        """Return the table, JSON-ready; :meth:`read` reads it back from a file."""
 
         def rows(names, table):
             return [{**dict(zip(names, key, strict=True)), "milliseconds": ms} for key, ms in table.items()]
 
-        parts = PARTS[self.family]
-        return {"family": self.family, "blocks": rows(parts.block, self.blocks), "ends": rows(parts.ends, self.ends)}
+        blocks, ends = rows(self.parts.block, self.blocks), rows(self.parts.ends, self.ends)
+        return {"family": self.family, "blocks": blocks, "ends": ends}
 
     @classmethod
     def read(cls, path: str | Path) -> "LatencyTable":
         record = read_json(path)
-        parts = PARTS[record["family"]]
+        parts = FAMILIES[record["family"]].parts()
 
         def table(names, rows):
             keys = ([row[name] for name in names] for row in rows)
@@ -67,5 +72,5 @@ class LatencyTable:
 
 
 def record(arch: Arch, latency: Latency, table: LatencyTable | None, conditions: Conditions) -> dict:
-    """Measured latency of one network beside that of the table, with the conditions; JSON-ready."""
+    """Return the measured latency of one network, that of the table and the conditions, JSON-ready."""
     return {**asdict(latency), "table": table and table(arch), "conditions": asdict(conditions)}

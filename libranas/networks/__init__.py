@@ -4,63 +4,75 @@ Importing this package loads neither torch nor timm. :mod:`libranas.networks.tim
 timm, for training and export.
 """
 
-import importlib
+from collections.abc import Callable
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from libranas.core.arch import Arch
-from libranas.spaces import Space
+from libranas.spaces import FAMILIES, Space
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FAMILIES", "build", "network_module"]
-
-#: Families of search spaces with a module of this package: it has a class ``NETWORK``, ``model_args(space, arch)`` and
-#: ``TIMM_CFG``.
-FAMILIES = ("autoformer", "darts", "nasbench101", "nasbench201", "pit", "transnas101")
+__all__ = ["build", "builder"]
 
 
-def network_module(family: str) -> ModuleType:
-    """The module of the networks of a family."""
-    return importlib.import_module(f"libranas.networks.{family}")
+def builder(family: str) -> ModuleType | Callable:
+    """Import what builds the networks of a family.
+
+    Returns
+    -------
+    a module with a class ``NETWORK``, ``model_args(space, arch)`` and ``TIMM_CFG``; or a function
+    ``(space, arch) -> nn.Module``
+    """
+    network = FAMILIES[family].network
+    return resolve_name(network) if isinstance(network, str) else network
 
 
 def build(
     space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False, timm: bool = False
 ) -> "nn.Module":
-    """A stand-alone network with its own initial weights, on the CPU, in float32.
+    """Build a stand-alone network with its own initial weights, on the CPU, in float32.
 
     Parameters
     ----------
     seed : int
         Seed of the initial weights. The global random state is left as it was.
     drop_path_rate : float
-        Stochastic depth of the last block (training only; scoring uses 0).
+        Stochastic depth of the last block (training only; scoring uses 0). A function of another package has none.
     fused : bool
         Use PyTorch's fused attention: for training. Scoring switches it off by itself where it has to.
     timm : bool
-        Let timm make it, with timm's description of a model: for exports.
+        Let timm make it, with timm's description of a model: for exports. Not for a function of another package.
 
     Raises
     ------
     ValueError
         If `arch` is not a member of `space`.
+    LibranasError
+        If the networks have no stochastic depth and `drop_path_rate` is not 0.
     """
     import torch
 
     if not space.contains(arch):
         raise ValueError(f"{arch.json} is not a member of {space}")
-    module = network_module(space.family)
-    arguments = {**module.model_args(space, arch), "drop_path_rate": drop_path_rate}
+    made_by = builder(space.family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if timm:
-            from libranas.networks.timm_models import create
+        if callable(made_by):
+            from libranas.networks.operations import no_drop_path
 
-            model = create(space.family, **arguments)
+            no_drop_path(drop_path_rate, space.family)
+            model = made_by(space, arch)
         else:
-            model = module.NETWORK(**arguments)
+            arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
+            if timm:
+                from libranas.networks.timm_models import create
+
+                model = create(space.family, **arguments)
+            else:
+                model = made_by.NETWORK(**arguments)
     for part in model.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = fused

@@ -1,6 +1,5 @@
-"""Networks as a command names them: of timm, of a Python file, of a file of another project."""
+"""Load a network that a command names: of timm, of a Python file, of a search space, of a file of another project."""
 
-import dataclasses
 import difflib
 import importlib.util
 import inspect
@@ -18,14 +17,13 @@ import numpy as np
 from libranas.core.errors import LibranasError
 from libranas.core.provenance import file_sha256
 from libranas.core.text import key_value, split
+from libranas.spaces import FAMILIES, make_space
 
 #: Side of the images where neither the command nor the model says one.
 IMAGE_SIZE = 224
 
-#: Side of the images of each family of spaces where nothing else is said.
-SIDES = {"autoformer": 224, "pit": 224, "darts": 32, "nasbench101": 32, "nasbench201": 32, "transnas101": 256}
-#: A member of a space, perhaps with keys of the space: ``nasbench201,width=8:|nor_conv_3x3~0|+...``.
-MEMBER = re.compile(rf"({'|'.join(SIDES)})((?:,[^:]*)?):(.*)", re.DOTALL)
+#: Name, keys and string of a member of a space: ``nasbench201,width=8:|nor_conv_3x3~0|+...``.
+MEMBER = re.compile(r"([\w-]+)((?:,[^:]*)?):(.*)", re.DOTALL)
 #: A file of networks as the model, perhaps with keys of the space.
 NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
 
@@ -42,7 +40,7 @@ class Wanted(NamedTuple):
 
 
 def model_of(text: str, wanted: Wanted) -> tuple:
-    """The network that `text` names, with its initial weights, and the side and channels of its images."""
+    """Build the network that `text` names, with initial weights; also return side and channels of its images."""
     import torch
 
     path, colon, function = text.rpartition(":")
@@ -55,8 +53,8 @@ def model_of(text: str, wanted: Wanted) -> tuple:
         elif colon and path.endswith(".py"):
             model = _model_of_file(Path(path).expanduser(), function, wanted.classes)
             size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
-        elif match := MEMBER.match(text):
-            size = wanted.image_size or SIDES[match[1]]
+        elif match := _member_of_space(text):
+            size = wanted.image_size or FAMILIES[match[1]].image_size
             channels = wanted.channels or 3
             model = _member(text, match, wanted, (size, channels, wanted.classes))
         elif NETWORK_FILE.match(text):
@@ -73,12 +71,17 @@ def model_of(text: str, wanted: Wanted) -> tuple:
     return model, size, channels
 
 
+def _member_of_space(text: str) -> re.Match | None:
+    match = MEMBER.fullmatch(text)
+    return match if match and match[1] in FAMILIES else None
+
+
 def _is_export(text: str) -> bool:
     return os.path.isfile(Path(text).expanduser() / "config.json")  # no error for a text that is no path
 
 
 def _published_model(text: str, wanted: Wanted) -> tuple:
-    """The one network of a file of another project."""
+    """Build the one network of a file of another project."""
     from libranas.networks import build
     from libranas.spaces import file_formats as network_files
 
@@ -98,19 +101,16 @@ def _published_model(text: str, wanted: Wanted) -> tuple:
 
 
 def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, int]):
-    """A member of a search space, by its string in the original benchmark or as canonical JSON."""
+    """Build a member of a search space, by its string in the original benchmark or as canonical JSON."""
     from libranas.networks import build
-    from libranas.spaces import make_space
 
     family, keys, string = match.groups()
     settings = dict(key_value(pair, f"--model {family}:") for pair in split(keys)[1:]) if keys else {}
     try:
         space = make_space({"family": family, **settings}, *task)
-    except TypeError as error:  # an unknown key, or choices that are no numbers
-        raise LibranasError(f"--model {text}: {error}.", "See `space` in config/schema.yaml.") from None
-    known = {field.name for field in dataclasses.fields(space)} | {"preset", "level"}
-    if unknown := sorted(set(settings) - known):
-        raise LibranasError(f"--model {family}: there is no key {unknown[0]}.", "See `space` in config/schema.yaml.")
+    except (LibranasError, TypeError) as error:  # TypeError: choices that are no numbers
+        what, todo = (error.what, f"{error.todo} ") if isinstance(error, LibranasError) else (f"{error}.", "")
+        raise LibranasError(f"--model {text}: {what}", f"{todo}See `space` in config/schema.yaml.") from None
     try:
         return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused, timm=wanted.fused)
     except ValueError:
@@ -155,7 +155,7 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
 
 
 def _similar(name: str, names: Sequence[str]) -> list[str]:
-    """Up to five names like this one, or that begin like it: timm's names have long endings."""
+    """Return up to five names like this one, or that begin like it: timm's names have long endings."""
 
     def ratio(other: str) -> float:
         return max(difflib.SequenceMatcher(None, name, o).ratio() for o in (other, other[: len(name)]))
@@ -165,7 +165,7 @@ def _similar(name: str, names: Sequence[str]) -> list[str]:
 
 
 def _model_of_file(path: Path, function: str, classes: int):
-    """What the function of the file returns; it is given the number of classes if it takes an argument."""
+    """Call the function of the file, with the number of classes if it takes an argument."""
     if not path.is_file():
         raise LibranasError(f"--model: {path} does not exist.", "Name a Python file and a function: PATH.py:FUNC.")
     with _blame(path, "cannot be imported"):
@@ -216,7 +216,7 @@ def _blame(path: Path, problem: str) -> Iterator[None]:
 
 
 def checked_outputs(model, inputs, text: str, classes: int) -> int:
-    """Number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
+    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
     import torch
 
     shape = tuple(inputs.shape)
@@ -245,8 +245,8 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
 
 
 def model_record(text: str) -> dict:
-    """Names the network in the conditions: without folders, but a file with its hash."""
-    if text.startswith("timm:") or MEMBER.match(text):
+    """Name the network for the conditions: without folders, but a file with its hash."""
+    if text.startswith("timm:") or _member_of_space(text):
         return {"name": text}
     if _is_export(text):
         path = Path(text).expanduser()

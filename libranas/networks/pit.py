@@ -76,6 +76,7 @@ TIMM_CFG = {
     "first_conv": "patch_embed.conv",
     "classifier": "head",
 }
+TIMM_FEATURES = {"out_indices": 3, "feature_cls": "getter"}
 
 
 def model_args(space: PiTSpace, arch: Arch) -> dict:

@@ -7,7 +7,8 @@ import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from libranas.networks import FAMILIES, network_module
+from libranas.networks import builder
+from libranas.spaces import FAMILIES
 
 #: timm finds the descriptions of a module's models under this name.
 default_cfgs = {}
@@ -19,7 +20,7 @@ def create(family: str, **arguments) -> nn.Module:
 
 
 def _register(family: str) -> None:
-    name, module = f"libranas_{family}", network_module(family)
+    name, module = f"libranas_{family}", builder(family)
     features = {"feature_cfg": found} if (found := getattr(module, "TIMM_FEATURES", None)) else {}
 
     def entry_point(pretrained: bool = False, **arguments) -> nn.Module:
@@ -32,4 +33,5 @@ def _register(family: str) -> None:
 
 
 for _family in FAMILIES:
-    _register(_family)
+    if not callable(builder(_family)):
+        _register(_family)

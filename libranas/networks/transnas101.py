@@ -14,7 +14,6 @@ from libranas.networks.operations import Cell, FactorizedReduce, Zero, convoluti
 from libranas.spaces.cells.base import EDGES
 from libranas.spaces.cells.transnas101 import (
     BLOCKS,
-    FAMILY,
     IMAGE_TASKS,
     PIECES,
     Layer,
@@ -111,7 +110,7 @@ class TransNAS101(nn.Module):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        no_drop_path(drop_path_rate, FAMILY)
+        no_drop_path(drop_path_rate, TransNASMicroSpace.family)
         self.in_chans, self.task = in_chans, task
         if naslib:
             stem = [nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]

@@ -1,46 +1,70 @@
 """The blend: the mean of several learners and, with few labels, of the consensus."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from libranas.predictors.base import Calibration, Predictor, Sample
+from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
 from libranas.predictors.encoder import Encoder
-from libranas.predictors.label_free import _consensus
-from libranas.predictors.learners import Fitted, _forest, _gp, _gp_weighted, _lightgbm, _target
+from libranas.predictors.label_free import consensus
+from libranas.predictors.learners import Model, boosting, forest, gp, gp_weighted, target
 
-BLENDED = (_forest, _lightgbm, _gp, _gp_weighted)
+BLENDED = (forest, boosting, gp, gp_weighted)
 #: The blend gives the consensus without labels the weight of this many labels.
 CONSENSUS_LABELS = 3
 
 
-def _blend(scores: bool, features: bool) -> Callable[[Calibration, int], Predictor]:
-    """Mean of the members, each standardised on the reference sample, and of the consensus without labels, whose
-    weight against theirs is that of :data:`CONSENSUS_LABELS` labels against those there are."""
+@dataclass(frozen=True)
+class Scale:
+    """Standardises values on the reference sample, and gives them a weight."""
 
+    mean: float
+    factor: float
+
+    @classmethod
+    def of(cls, value_R: np.ndarray, weight: float) -> "Scale":
+        deviation = float(value_R.std())
+        return cls(float(value_R.mean()), weight / deviation if deviation > 0 else 0.0)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        return self.factor * (values - self.mean)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """The sum of models on the columns of architectures and, if there is one, of a ranking without labels."""
+
+    encode: Encoder
+    models: list[tuple[Scale, Model]]
+    rest: tuple[Scale, Predictor] | None
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        columns = self.encode(sample)
+        total = sum((scale(model.predict(columns)) for scale, model in self.models), np.zeros(len(sample)))
+        if self.rest is None:
+            return total
+        scale, ranking = self.rest
+        return total + scale(ranking(sample))
+
+
+def _combiner(name: str, title: str, scores: bool, features: bool, columns=(), shown: bool = False) -> Combiner:
     def fit(known: Calibration, seed: int) -> Predictor:
+        """Take the mean of the members, each standardised on the reference sample, and of the consensus without labels,
+        whose weight against theirs is that of :data:`CONSENSUS_LABELS` labels against those there are."""
         encode = Encoder(known.usual, scores, features)
-        columns, target_C = encode(known.labelled), _target(known.accuracy_C)
-        usual = encode(known.usual)
-        members: list[tuple[float, float, Fitted]] = []  # mean and weight / deviation on the reference, predictor
+        learned_from, target_C, reference = encode(known.labelled), target(known.accuracy_C), encode(known.usual)
+        models = [learner(learned_from, target_C, seed) for learner in BLENDED]
+        scaled = [(Scale.of(model.predict(reference), 1 / len(BLENDED)), model) for model in models]
+        proxies, rest = encode.proxies, None
+        if scores:
+            ranking = consensus(known.usual)
+            rest = Scale.of(ranking(known.usual), CONSENSUS_LABELS / len(target_C)), ranking
+            proxies = tuple(dict.fromkeys((*proxies, *ranking.proxies)))
+        return Predictor(proxies, Blend(encode, scaled, rest))
 
-        def scaled(on_reference: np.ndarray, weight: float) -> tuple[float, float]:
-            deviation = float(on_reference.std())
-            return float(on_reference.mean()), weight / deviation if deviation > 0 else 0.0
+    return Combiner(name, title, fit, columns=columns, shown=shown)
 
-        for member in BLENDED:
-            fitted = member(columns, target_C, seed)
-            members.append((*scaled(fitted(usual), 1 / len(BLENDED)), fitted))
-        consensus = _consensus(known, seed) if scores else None
-        if consensus:
-            mean, weight = scaled(consensus(known.usual), CONSENSUS_LABELS / len(target_C))
-        proxies = tuple(dict.fromkeys((*encode.proxies, *(consensus.proxies if consensus else ()))))
 
-        def values(sample: Sample) -> np.ndarray:
-            encoded = encode(sample)
-            total = sum((w * (predict(encoded) - m) for m, w, predict in members), np.zeros(len(sample)))
-            return total + weight * (consensus(sample) - mean) if consensus else total
-
-        return Predictor(proxies, values)
-
-    return fit
+BLEND = _combiner("blend", "blend of learners", scores=True, features=True, shown=True)
+BLEND_PROXIES = _combiner("blend_proxies", "blend, proxies only", scores=True, features=False)
+BLEND_FEATURES = _combiner("blend_features", "blend, features only", scores=False, features=True, columns=("features",))

@@ -4,18 +4,22 @@ import numpy as np
 import pandas as pd
 
 from libranas.core.errors import LibranasError
-from libranas.predictors.base import Sample, _usable
+from libranas.predictors.base import Sample
 from libranas.predictors.ranks import Fractions
 
 
 class Encoder:
-    """Columns for learners: normal scores of proxies and #params, standardised features; constant ones left out."""
+    """Columns for learners: normal scores of proxies and #params, standardised features; constant ones left out.
+
+    Learners see what can be had without training a network. Normal scores are those of the ranks in the reference
+    sample.
+    """
 
     def __init__(self, reference: Sample, scores: bool = True, features: bool = True):
-        score_RP = self._scores(reference)
-        names = _usable(score_RP) if scores else [c for c in ("params",) if np.ptp(score_RP[c]) > 0]
-        self.fractions = {name: Fractions(score_RP[name]) for name in names}
-        self.feature, self.mean, self.scale = [], np.zeros(0), np.ones(0)
+        score_RP = reference.score_AP.assign(params=reference.params_A.to_numpy(dtype=np.float64))
+        shown = Sample(score_RP if scores else score_RP[["params"]], reference.params_A)
+        self.fractions = {name: Fractions(score_RP[name]) for name in shown.varying}
+        self.feature, self.marks, self.mean, self.scale = [], 0, np.zeros(0), np.ones(0)
         if features and reference.feature_AF is not None:
             x = reference.feature_AF.loc[:, reference.feature_AF.nunique() > 1].astype(np.float64)
             marks = x.isin((0, 1)).all()
@@ -31,10 +35,6 @@ class Encoder:
     def proxies(self) -> tuple[str, ...]:
         """The proxies among the columns; #params is given with every sample."""
         return tuple(name for name in self.fractions if name != "params")
-
-    @staticmethod
-    def _scores(sample: Sample) -> pd.DataFrame:
-        return sample.score_AP.assign(params=sample.params_A.to_numpy(dtype=np.float64))
 
     def __call__(self, sample: Sample) -> list[np.ndarray]:
         """One (A, D) array a kind of column that there is: scores, features that are 0 or 1, other features.

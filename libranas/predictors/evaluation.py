@@ -1,9 +1,8 @@
 """LIBRA next to its competitors: rankings of architectures that were not used to fit anything.
 
 Every combiner (:mod:`libranas.predictors.registry`) learns from calibration architectures only (and from the scores,
-never the
-accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors are
-learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
+never the accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors
+are learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
 
 Shape suffixes: A architectures, P proxies, F features, E evaluation architectures. Tables as in
 :mod:`libranas.predictors.libra`: ``score_AP`` with higher = better, accuracies and #params as Series over the same ids.
@@ -18,8 +17,8 @@ import pandas as pd
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, precision_at, spearman
-from libranas.predictors.base import Calibration, Sample
-from libranas.predictors.libra import MIN_ARCHITECTURES, check_table
+from libranas.predictors.base import Calibration, Sample, check_features, check_table
+from libranas.predictors.libra import MIN_ARCHITECTURES
 from libranas.predictors.registry import COMBINERS
 
 #: What a ranking is judged by, columns of :class:`Evaluation`. p1, p5: share of the truly best 1 % and 5 % among the
@@ -86,58 +85,54 @@ def evaluate(
     is not dropped, nor is one that lacks what it needs. Raises LibranasError if either part would have fewer than
     10 architectures, for unknown methods, and for unusable tables.
     """
-    methods = list(COMBINERS) if methods is None else list(methods)
-    if unknown := [m for m in methods if m not in COMBINERS]:
-        raise LibranasError(f"unknown combiners {unknown}", f"known: {', '.join(COMBINERS)}")
+    combiners = [COMBINERS.get_or_explain(name) for name in (COMBINERS if methods is None else methods)]
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
-    table = Sample(score_AP, params_A, _checked_features(feature_AF, score_AP.index))
-    n = len(table)
-    network_A = np.arange(n) if network_A is None else network_A.loc[score_AP.index].to_numpy()
-    networks = len(np.unique(network_A))
+    table = Sample(score_AP, params_A, check_features(feature_AF, score_AP.index))
+    network_A = np.arange(len(table)) if network_A is None else network_A.loc[score_AP.index].to_numpy()
     counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
+    _check_counts(counts, len(np.unique(network_A)))
+    rows, summary = [], []
+    for count in counts:
+        lacks, judged = {}, []
+        for split in range(splits if count else 1):
+            fit, rest = parted(np.random.default_rng(stream_seed(seed, "ensemble", "split", split)), count, network_A)
+            judged.append(len(rest))
+            known = Calibration(table.take(fit), accuracy_A.iloc[fit], table if reference is None else reference)
+            others, truth = table.take(rest), accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
+            for combiner in combiners:
+                lacks[combiner.name] = ", ".join(combiner.lacks(known))
+                if not lacks[combiner.name]:
+                    predict = combiner.fit(known, stream_seed(seed, "ensemble", split, combiner.name))
+                    place = {"method": combiner.name, "n_calibration": count, "split": split}
+                    rows.append({**place, **judge(predict(others), truth)})
+        for combiner in combiners:
+            part = [row for row in rows if (row["method"], row["n_calibration"]) == (combiner.name, count)]
+            about = {
+                "method": combiner.name,
+                "needs_labels": combiner.needs_labels,
+                "labels": count if combiner.needs_labels else 0,
+            }
+            sizes = {"n_calibration": count, "n_evaluation": round(float(np.mean(judged))), "splits": len(part)}
+            summary.append({**about, **_over_splits(part), "lacks": lacks[combiner.name], **sizes})
+    columns = ["method", "n_calibration", "split", *MEASURES]
+    return Evaluation(pd.DataFrame(summary), pd.DataFrame(rows, columns=columns))
+
+
+def _check_counts(counts: Sequence[int], networks: int) -> None:
     for count in counts:
         if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
             raise LibranasError(
                 f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
                 "label more architectures or change the number for calibration",
             )
-    rows, lacking, judged = [], {}, {}
-    for count in counts:
-        for split in range(splits if count else 1):
-            rng = np.random.default_rng(stream_seed(seed, "ensemble", "split", split))
-            fit, rest = parted(rng, count, network_A)
-            judged.setdefault(count, []).append(len(rest))
-            known = Calibration(table.take(fit), accuracy_A.iloc[fit], table if reference is None else reference)
-            others, truth = table.take(rest), accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
-            for method in methods:
-                lacking[method, count] = ", ".join(COMBINERS[method].lacks(known))
-                if lacking[method, count]:
-                    continue
-                predict = COMBINERS[method].fit(known, stream_seed(seed, "ensemble", split, method))
-                measures = judge(predict(others), truth)
-                rows.append({"method": method, "n_calibration": count, "split": split, **measures})
-    per_split = pd.DataFrame(rows, columns=["method", "n_calibration", "split", *MEASURES])
-    summary = []
-    for count in counts:
-        for method in methods:
-            part = per_split[(per_split["method"] == method) & (per_split["n_calibration"] == count)]
-            mean = part[list(MEASURES)].mean(skipna=False)
-            summary.append(
-                {
-                    "method": method,
-                    "needs_labels": COMBINERS[method].needs_labels,
-                    "labels": count if COMBINERS[method].needs_labels else 0,
-                    "spearman": mean["spearman"],
-                    "low": part["spearman"].quantile(0.025) if part["spearman"].notna().all() else np.nan,
-                    "high": part["spearman"].quantile(0.975) if part["spearman"].notna().all() else np.nan,
-                    **mean.drop("spearman"),
-                    "lacks": lacking[method, count],
-                    "n_calibration": count,
-                    "n_evaluation": round(float(np.mean(judged[count]))),
-                    "splits": len(part),
-                }
-            )
-    return Evaluation(pd.DataFrame(summary), per_split)
+
+
+def _over_splits(rows: list[dict]) -> dict[str, float]:
+    """Means of the measures over the splits, with the range of Spearman; NaN where a split has none."""
+    table = pd.DataFrame(rows, columns=list(MEASURES))
+    mean, rho = table.mean(skipna=False), table["spearman"]
+    low, high = (rho.quantile(q) if rho.notna().all() else np.nan for q in (0.025, 0.975))
+    return {"spearman": mean["spearman"], "low": low, "high": high, **mean.drop("spearman")}
 
 
 def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,22 +146,6 @@ def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple
     order_A = rng.permutation(len(code_A))
     _, first = np.unique(code_A[order_A], return_index=True)  # one architecture of every network
     return np.sort(order_A[first[chosen]]), np.flatnonzero(~np.isin(code_A, chosen))
-
-
-def _checked_features(feature_AF: pd.DataFrame | None, ids: pd.Index) -> pd.DataFrame | None:
-    """The features in the order of `ids`, columns by name; LibranasError if they do not fit or are not finite."""
-    if feature_AF is None:
-        return None
-    odd = ids.difference(feature_AF.index).union(feature_AF.index[feature_AF.index.duplicated()])
-    if len(odd):
-        raise LibranasError(
-            f"the table of features has no row, or several, for architecture {odd[0]!r}",
-            "give the features of each scored architecture once",
-        )
-    feature_AF = feature_AF.loc[ids].sort_index(axis=1).astype(np.float64)
-    if not np.isfinite(feature_AF.to_numpy()).all():
-        raise LibranasError("features of architectures are not finite", "leave those features out")
-    return feature_AF
 
 
 def proxy_table(

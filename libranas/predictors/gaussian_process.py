@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
-from scipy.linalg import cho_factor, cho_solve
 
 #: Prior of the log of each number: mean and standard deviation. Targets have variance 1.
 LINEAR, MATERN, LENGTH, NOISE = (np.log(0.3), 1.5), (np.log(0.3), 1.5), (0.0, 0.7), (np.log(0.2), 1.5)
@@ -78,9 +77,9 @@ def fit(groups: Sequence[np.ndarray], target_N: np.ndarray) -> GaussianProcess:
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Negative log posterior and its gradient."""
         total, slopes = covariance(theta)
-        factor = cho_factor(total, lower=True, check_finite=False)
-        a = cho_solve(factor, t, check_finite=False)
-        residual = cho_solve(factor, identity, check_finite=False) - np.outer(a, a)
+        factor = scipy.linalg.cho_factor(total, lower=True, check_finite=False)
+        a = scipy.linalg.cho_solve(factor, t, check_finite=False)
+        residual = scipy.linalg.cho_solve(factor, identity, check_finite=False) - np.outer(a, a)
         step = (theta - prior) / spread
         value = 0.5 * t @ a + np.log(np.diag(factor[0])).sum() + 0.5 * step @ step
         gradient = [0.5 * np.vdot(residual, slope) for slope in slopes]
@@ -91,5 +90,5 @@ def fit(groups: Sequence[np.ndarray], target_N: np.ndarray) -> GaussianProcess:
     theta = scipy.optimize.minimize(
         objective, prior, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
     ).x
-    weight = cho_solve(cho_factor(covariance(theta)[0], lower=True), t)
+    weight = scipy.linalg.cho_solve(scipy.linalg.cho_factor(covariance(theta)[0], lower=True), t)
     return GaussianProcess(tuple(groups), theta, weight, mean, scale)

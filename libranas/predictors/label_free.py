@@ -1,46 +1,96 @@
 """Combiners that need no accuracy."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from libranas.core.stats import rank_last
-from libranas.predictors.base import Calibration, Predictor, _usable
-from libranas.predictors.ranks import Fractions, _log_rank
+from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
+from libranas.predictors.ranks import Fractions, log_rank_within
 
 
-def _params(known: Calibration, seed: int) -> Predictor:
-    return Predictor((), lambda sample: sample.params_A.to_numpy(dtype=np.float64))
+@dataclass(frozen=True)
+class Size:
+    """The number of parameters."""
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        return sample.params_A.to_numpy(dtype=np.float64)
 
 
-def _single(proxy: str) -> Callable[[Calibration, int], Predictor]:
-    return lambda known, seed: Predictor((proxy,), lambda sample: rank_last(sample.score_AP[proxy]))
+@dataclass(frozen=True)
+class NormalSize:
+    """Normal scores of the number of parameters."""
+
+    fractions: Fractions
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        return self.fractions.normal(sample.params_A)
 
 
-def _te_nas(known: Calibration, seed: int) -> Predictor:
-    """Sum of the ranks of the two, -(condition number) and the number of linear regions (TE-NAS)."""
-    ranks = {p: Fractions(known.usual.score_AP[p]) for p in TE_NAS}
-    return Predictor(TE_NAS, lambda sample: sum(rank(sample.score_AP[p]) for p, rank in ranks.items()))
+@dataclass(frozen=True)
+class OneProxy:
+    """One proxy by itself."""
+
+    proxy: str
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        return rank_last(sample.score_AP[self.proxy])
 
 
-#: Proxies of the published combinations; ntk_cond is stored as higher = better.
-AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
-TE_NAS = ("ntk_cond", "linear_regions")
+@dataclass(frozen=True)
+class RankSum:
+    """Sum of the ranks of proxies within the reference sample."""
+
+    fractions: dict[str, Fractions]
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        return sum(rank(sample.score_AP[p]) for p, rank in self.fractions.items())
+
+
+def one_proxy(proxy: str) -> Predictor:
+    return Predictor((proxy,), OneProxy(proxy))
+
+
+def rank_sum_within(reference: Sample, proxies: tuple[str, ...]) -> Predictor:
+    return Predictor(proxies, RankSum({p: Fractions(reference.score_AP[p]) for p in proxies}))
+
+
+#: Proxies of the published combinations; ntk_cond, minus the condition number, is stored as higher = better.
+AZ_NAS_PROXIES = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
+TE_NAS_PROXIES = ("ntk_cond", "linear_regions")
 #: Proxies that rank where nothing is labelled, and what takes their place in tables without them. Fixed, not learned:
 #: weights learned on four spaces were worse on the fifth (0.37 to 0.53 mean Spearman on 13 published tables; the second
 #: pair has 0.62). The first four were chosen on three tables (NAS-Bench-201 with CIFAR-100, TransNAS-Bench-101 micro
 #: with object classification and jigsaw).
-CONSENSUS = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
+CONSENSUS_PROXIES = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
 CONSENSUS_WITHOUT = ("flops", "nwot")
 
 
-def _consensus(known: Calibration, seed: int) -> Predictor:
-    """Log rank of the proxies in :data:`CONSENSUS`, if all are there and vary; else of those in
-    :data:`CONSENSUS_WITHOUT` that do; #params if none does."""
-    usual = known.usual
-    usable = _usable(usual.score_AP)
-    whole = set(CONSENSUS) <= set(usable)
-    if there := [p for p in usable if p in (CONSENSUS if whole else CONSENSUS_WITHOUT)]:
-        return _log_rank(there)(known, seed)
-    size = Fractions(usual.params_A)
-    return Predictor((), lambda sample: size.normal(sample.params_A))
+def consensus(reference: Sample) -> Predictor:
+    """Log rank of :data:`CONSENSUS_PROXIES`, if all are there and vary; else of those in :data:`CONSENSUS_WITHOUT` that
+    do; #params if none does."""
+    varying = reference.varying
+    whole = set(CONSENSUS_PROXIES) <= set(varying)
+    if there := [p for p in varying if p in (CONSENSUS_PROXIES if whole else CONSENSUS_WITHOUT)]:
+        return log_rank_within(reference, there)
+    return Predictor((), NormalSize(Fractions(reference.params_A)))
+
+
+def _label_free(name: str, title: str, rank, columns: tuple[str, ...] = (), shown: bool = False) -> Combiner:
+    """Make a combiner from a function of the reference sample alone."""
+
+    def fit(known: Calibration, seed: int) -> Predictor:
+        return rank(known.usual)
+
+    return Combiner(name, title, fit, needs_labels=False, columns=columns, shown=shown)
+
+
+PARAMS = _label_free("params", "#params", lambda reference: Predictor((), Size()), shown=True)
+FLOPS = _label_free("flops", "FLOPs", lambda reference: one_proxy("flops"), ("flops",))
+TCET = _label_free("tcet", "T-CET", lambda reference: one_proxy("tcet"), ("tcet",))
+LOG_RANK_ALL = _label_free(
+    "log_rank_all", "log-rank of all proxies", lambda reference: log_rank_within(reference, reference.varying)
+)
+AZ_NAS = _label_free("az_nas", "AZ-NAS", lambda reference: log_rank_within(reference, AZ_NAS_PROXIES), AZ_NAS_PROXIES)
+TE_NAS = _label_free("te_nas", "TE-NAS", lambda reference: rank_sum_within(reference, TE_NAS_PROXIES), TE_NAS_PROXIES)
+CONSENSUS = _label_free("consensus", "consensus of proxies", consensus, shown=True)

@@ -1,42 +1,74 @@
 """Learners on a few dozen labels: ridge, trees, Gaussian processes, and a stack of them.
 
+A learner is a function ``(groups, target_C, seed)`` that fits (C, D) arrays, one a kind of column, to targets in (0, 1)
+and gives a model with ``predict(groups)``. The target is the rank of the accuracy.
+
 Shape suffixes: A architectures, C labelled, D columns.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
 
 from libranas.predictors import gaussian_process
-from libranas.predictors.base import Calibration, Predictor
+from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
 from libranas.predictors.encoder import Encoder
 
-#: ``learner(groups, target_C, seed)``: fits to (C, D) arrays and targets in (0, 1), gives a function of such arrays.
-Fitted = Callable[[list[np.ndarray]], np.ndarray]
-Learner = Callable[[list[np.ndarray], np.ndarray, int], Fitted]
+Groups = list[np.ndarray]
 
 
-def _flat(fit: Callable[[np.ndarray, np.ndarray, int], object]) -> Learner:
-    """A learner that takes all columns alike, from a function that gives a model with ``predict``."""
+class Model(Protocol):
+    """A fitted learner. Models are plain objects, so that they can be written to a file."""
 
-    def learner(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
-        model = fit(np.hstack(groups), target_C, seed % 2**31)
-        return lambda others: np.asarray(model.predict(np.hstack(others)), dtype=np.float64)
-
-    return learner
+    def predict(self, groups: Groups) -> np.ndarray:
+        """Return a value for each of A architectures from (A, D) arrays, one a kind of column."""
 
 
-def _fit_ridge(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
+Learner = Callable[[Groups, np.ndarray, int], Model]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear function of all columns."""
+
+    weight_D: np.ndarray
+    shift: float
+
+    def predict(self, groups: Groups) -> np.ndarray:
+        return np.hstack(groups) @ self.weight_D + self.shift
+
+
+def ridge(groups: Groups, target_C: np.ndarray, seed: int) -> Linear:
     from sklearn.linear_model import RidgeCV
 
-    return RidgeCV(alphas=np.logspace(-1, 4, 16)).fit(x_CD, target_C)
+    model = RidgeCV(alphas=np.logspace(-1, 4, 16)).fit(np.hstack(groups), target_C)
+    return Linear(model.coef_, float(model.intercept_))
+
+
+class Boosted:
+    """Boosted trees of LightGBM on all columns. A file holds their text, which gives the same values to the bit."""
+
+    def __init__(self, booster):
+        self.booster = booster
+
+    def __getstate__(self) -> str:
+        return self.booster.model_to_string()
+
+    def __setstate__(self, text: str) -> None:
+        import lightgbm
+
+        self.booster = lightgbm.Booster(model_str=text)
+
+    def predict(self, groups: Groups) -> np.ndarray:
+        return self.booster.predict(np.hstack(groups), num_threads=1)
 
 
 #: Small leaves and a strong average over rows and columns: there are 10 to 200 labels.
-TREES = {
+BOOSTING = {
     "learning_rate": 0.05,
     "num_leaves": 7,
     "min_data_in_leaf": 3,
@@ -52,27 +84,28 @@ TREES = {
 }
 
 
-def _fit_lightgbm(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
+def boosting(groups: Groups, target_C: np.ndarray, seed: int) -> Boosted:
     import lightgbm
 
-    options = {**TREES, "objective": "regression", "seed": seed}
-    return lightgbm.train(options, lightgbm.Dataset(x_CD, target_C), num_boost_round=200)
+    options = {**BOOSTING, "objective": "regression", "seed": seed % 2**31}
+    return Boosted(lightgbm.train(options, lightgbm.Dataset(np.hstack(groups), target_C), num_boost_round=200))
 
 
-def _fit_lambdarank(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
+def lambdarank(groups: Groups, target_C: np.ndarray, seed: int) -> Boosted:
     import lightgbm
 
     grades = min(31, len(target_C))
     grade_C = np.minimum((target_C * grades).astype(int), grades - 1)
     options = {
-        **TREES,
+        **BOOSTING,
         "objective": "lambdarank",
         "label_gain": list(range(grades)),  # every grade up is worth the same: the whole order counts
         "lambdarank_truncation_level": len(target_C),
         "bagging_fraction": 1.0,  # one query: rows cannot be left out
-        "seed": seed,
+        "seed": seed % 2**31,
     }
-    return lightgbm.train(options, lightgbm.Dataset(x_CD, grade_C, group=[len(target_C)]), num_boost_round=200)
+    data = lightgbm.Dataset(np.hstack(groups), grade_C, group=[len(target_C)])
+    return Boosted(lightgbm.train(options, data, num_boost_round=200))
 
 
 @dataclass(frozen=True)
@@ -82,69 +115,116 @@ class Trees:
 
     trees: list
 
-    def predict(self, x_AD: np.ndarray) -> np.ndarray:
-        x_AD = np.ascontiguousarray(x_AD, dtype=np.float32)
+    @classmethod
+    def of(cls, forest) -> "Trees":
+        return cls([tree.tree_ for tree in forest.estimators_])
+
+    def predict(self, groups: Groups) -> np.ndarray:
+        x_AD = np.ascontiguousarray(np.hstack(groups), dtype=np.float32)
         return sum((tree.predict(x_AD)[:, 0] for tree in self.trees), np.zeros(len(x_AD))) / len(self.trees)
 
 
-def _fit_forest(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
+def forest(groups: Groups, target_C: np.ndarray, seed: int) -> Trees:
     from sklearn.ensemble import RandomForestRegressor
 
-    forest = RandomForestRegressor(200, max_features=0.3, random_state=seed).fit(x_CD, target_C)
-    return Trees([tree.tree_ for tree in forest.estimators_])
+    model = RandomForestRegressor(200, max_features=0.3, random_state=seed % 2**31)
+    return Trees.of(model.fit(np.hstack(groups), target_C))
 
 
-def _fit_extra_trees(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
+def _extra_forest(x_CD: np.ndarray, target_C: np.ndarray, seed: int):
     from sklearn.ensemble import ExtraTreesRegressor
 
-    return ExtraTreesRegressor(100, max_features=0.3, random_state=seed).fit(x_CD, target_C)
+    return ExtraTreesRegressor(100, max_features=0.3, random_state=seed % 2**31).fit(x_CD, target_C)
 
 
-def _gp(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
-    return gaussian_process.fit(groups, target_C).predict
+def extra_trees(groups: Groups, target_C: np.ndarray, seed: int) -> Trees:
+    return Trees.of(_extra_forest(np.hstack(groups), target_C, seed))
 
 
-def _gp_weighted(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
-    """A Gaussian process on columns weighted by the square root of their importance to extremely random trees."""
+def gp(groups: Groups, target_C: np.ndarray, seed: int) -> gaussian_process.GaussianProcess:
+    return gaussian_process.fit(groups, target_C)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A Gaussian process on all columns, each times a weight."""
+
+    process: gaussian_process.GaussianProcess
+    weight_D: np.ndarray
+
+    def predict(self, groups: Groups) -> np.ndarray:
+        return self.process.predict([np.hstack(groups) * self.weight_D])
+
+
+def gp_weighted(groups: Groups, target_C: np.ndarray, seed: int) -> Weighted:
+    """Weight columns by the square root of their importance to extremely random trees."""
     x_CD = np.hstack(groups)
-    weight_D = np.sqrt(_fit_extra_trees(x_CD, target_C, seed % 2**31).feature_importances_ * x_CD.shape[1])
-    process = gaussian_process.fit([x_CD * weight_D], target_C)
-    return lambda others: process.predict([np.hstack(others) * weight_D])
+    weight_D = np.sqrt(_extra_forest(x_CD, target_C, seed).feature_importances_ * x_CD.shape[1])
+    return Weighted(gaussian_process.fit([x_CD * weight_D], target_C), weight_D)
 
 
-_ridge, _lightgbm, _lambdarank = _flat(_fit_ridge), _flat(_fit_lightgbm), _flat(_fit_lambdarank)
-_forest, _extra_trees = _flat(_fit_forest), _flat(_fit_extra_trees)
-#: Members of the stack, and of the blend.
-STACKED = (_ridge, _lightgbm, _gp)
+@dataclass(frozen=True)
+class Stack:
+    """A weighted sum of models."""
+
+    members: list[tuple[float, Model]]  # weight, model
+
+    def predict(self, groups: Groups) -> np.ndarray:
+        return sum(weight * (model.predict(groups) - 0.5) for weight, model in self.members)
+
+
+STACKED = (ridge, boosting, gp)
 FOLDS = 5
 
 
-def _stack(groups: list[np.ndarray], target_C: np.ndarray, seed: int) -> Fitted:
-    """Members weighted by non-negative least squares on predictions for architectures that they were not fitted on."""
+def stack(groups: Groups, target_C: np.ndarray, seed: int) -> Stack:
+    """Weight members by non-negative least squares on predictions for architectures that they were not fitted on."""
     n = len(target_C)
     fold_C = np.random.default_rng(seed).permutation(n) % FOLDS
     held_out = np.empty((n, len(STACKED)))
     for fold in range(FOLDS):
         rest, out = fold_C != fold, fold_C == fold
         for i, member in enumerate(STACKED):
-            fitted = member([g[rest] for g in groups], target_C[rest], seed)
-            held_out[out, i] = fitted([g[out] for g in groups])
+            model = member([g[rest] for g in groups], target_C[rest], seed)
+            held_out[out, i] = model.predict([g[out] for g in groups])
     # about 0.5, the mean of the targets: a member that says nothing costs nothing
-    weight = scipy.optimize.nnls(held_out - 0.5, target_C - 0.5)[0]
-    if not weight.any():
-        weight = np.ones(len(STACKED))
-    members = [member(groups, target_C, seed) for member in STACKED]
-    return lambda others: sum(w * (member(others) - 0.5) for w, member in zip(weight, members, strict=True))
+    weights = scipy.optimize.nnls(held_out - 0.5, target_C - 0.5)[0]
+    if not weights.any():
+        weights = np.ones(len(STACKED))
+    return Stack([(float(w), member(groups, target_C, seed)) for w, member in zip(weights, STACKED, strict=True)])
 
 
-def _target(accuracy_C: pd.Series) -> np.ndarray:
+def target(accuracy_C: pd.Series) -> np.ndarray:
+    """Return the ranks of accuracies, in (0, 1)."""
     return (accuracy_C.rank().to_numpy() - 0.5) / len(accuracy_C)
 
 
-def _learned(learner: Learner) -> Callable[[Calibration, int], Predictor]:
+@dataclass(frozen=True)
+class Learned:
+    """What a model says of the columns of architectures."""
+
+    encode: Encoder
+    model: Model
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        return self.model.predict(self.encode(sample))
+
+
+def _combiner(name: str, title: str, learner: Learner, shown: bool = False) -> Combiner:
     def fit(known: Calibration, seed: int) -> Predictor:
         encode = Encoder(known.usual)
-        fitted = learner(encode(known.labelled), _target(known.accuracy_C), seed)
-        return Predictor(encode.proxies, lambda sample: fitted(encode(sample)))
+        return Predictor(
+            encode.proxies, Learned(encode, learner(encode(known.labelled), target(known.accuracy_C), seed))
+        )
 
-    return fit
+    return Combiner(name, title, fit, shown=shown)
+
+
+RIDGE = _combiner("ridge_ranks", "ridge on ranks", ridge, shown=True)
+LIGHTGBM = _combiner("lightgbm", "LightGBM", boosting, shown=True)
+LAMBDARANK = _combiner("lambdarank", "LambdaRank", lambdarank)
+FOREST = _combiner("forest", "random forest", forest)
+EXTRA_TREES = _combiner("extra_trees", "extra-trees", extra_trees)
+GP = _combiner("gp", "Gaussian process", gp)
+GP_WEIGHTED = _combiner("gp_weighted", "Gaussian process, weighted columns", gp_weighted)
+STACK = _combiner("stack", "stack of learners", stack)

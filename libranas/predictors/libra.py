@@ -18,10 +18,10 @@ of NAS-Bench-Suite-Zero, which the paper cites; `corrected` differs in four poin
 4. z3 comes from the window, and never is #params itself, whose bias is 1 by definition.
 
 The combination of the three into one ranking is not in the paper: the sum of log rank fractions
-(AZ-NAS) is used, in a search against a fixed reference sample (:class:`ReferenceRanks`).
+(AZ-NAS) is used, in a search against a fixed reference sample (:class:`libranas.predictors.ranks.ReferenceRanks`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,66 +30,22 @@ import pandas as pd
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.stats import rank_last, ranks, spearman
+from libranas.predictors.base import Calibration, Combiner, Predictor, check_table
+from libranas.predictors.information_gain import (
+    corrected_bins,
+    corrected_information_gain,
+    equal_width,
+    information_gain,
+    naslib_bins,
+    quantile,
+)
+from libranas.predictors.label_free import one_proxy
+from libranas.predictors.ranks import log_rank_within
 
 #: Fewest architectures from which proxies may be chosen.
 MIN_ARCHITECTURES = 10
-
-
-def equal_width(values: Sequence[float], bins: int) -> np.ndarray:
-    """Codes 0..bins-1 of `bins` intervals of equal width over [min, max], the last one closed."""
-    x = rank_last(values)
-    edges = np.linspace(x.min(), x.max(), bins + 1)
-    return np.searchsorted(edges[1:-1], x, side="right")
-
-
-def naslib_bins(n: int) -> int:
-    """Number of bins in NAS-Bench-Suite-Zero: round(1 + 3.322 ln n) (Sturges' rule with ln for log10)."""
-    return round(1 + 3.322 * np.log(n))
-
-
-def quantile(values: Sequence[float], bins: int) -> np.ndarray:
-    """Codes of bins of about equal counts: how many quantiles k/bins, 0 < k < bins (linear), are <= value."""
-    x = rank_last(values)
-    return np.searchsorted(np.quantile(x, np.arange(1, bins) / bins), x, side="right")
-
-
-def corrected_bins(n: int) -> int:
-    """Bins of the corrected estimator: max(3, floor((n/10)^(1/3))), in integers to be exact at cubes."""
-    bins = 3
-    while 10 * (bins + 1) ** 3 <= n:
-        bins += 1
-    return bins
-
-
-def entropy(*codes: np.ndarray) -> float:
-    """Plug-in joint entropy, in bits, of variables given as non-negative integer codes of shape (A,)."""
-    cell = np.zeros(len(codes[0]), dtype=np.int64)
-    for c in codes:
-        cell = cell * (int(c.max()) + 1) + c
-    p = np.unique(cell, return_counts=True)[1] / len(cell)
-    return float(-(p * np.log2(p)).sum())
-
-
-def information_gain(y: np.ndarray, z1: np.ndarray, z: np.ndarray) -> float:
-    """H(y | z1) - H(y | z1, z) in bits, plug-in, from codes; never negative, biased upwards."""
-    return entropy(y, z1) - entropy(z1) - entropy(y, z1, z) + entropy(z1, z)
-
-
-def corrected_information_gain(
-    y: np.ndarray, z1: np.ndarray, z: np.ndarray, permutations: int, rng: np.random.Generator
-) -> float:
-    """Information gain (bits) less the mean gain of `permutations` copies of z shuffled within bins of z1.
-
-    About zero, and on average exactly so, if z says nothing about y beyond z1; it can be negative.
-    """
-    order = np.argsort(z1, kind="stable")
-    y, z1, z = y[order], z1[order], z[order]
-    # everything is sorted by z1, so sorting by (z1, random) moves entries inside its bins only
-    shuffled = (z[np.lexsort((rng.random(len(z)), z1))] for _ in range(permutations))
-    # information_gain of each copy; only one of its terms is changed by moving z inside the bins of z1
-    base, same = entropy(y, z1) - entropy(z1), entropy(z1, z)
-    chance = [base - entropy(y, z1, copy) + same for copy in shuffled]
-    return base - entropy(y, z1, z) + same - float(np.mean(chance))
+#: Shuffled copies of a proxy from which the corrected estimator learns the gain by chance.
+PERMUTATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -115,34 +71,28 @@ class Choice:
         return [self.z1, self.z2, self.z3]
 
 
-def check_table(
-    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series
-) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
-    """The three with architectures in the order of their ids and proxies in the order of their names.
+@dataclass(frozen=True)
+class _Candidates:
+    """Proxies that vary, on n labelled architectures, with what the steps of the algorithm ask of them."""
 
-    The fixed order makes every result independent of the order of rows and columns given. Raises
-    LibranasError for repeated or differing ids and for accuracies or sizes that are not finite (a missing
-    accuracy is not a bad one; scores may be non-finite, they rank last).
-    """
-    for what, names in (("architecture", score_AP.index), ("proxy", score_AP.columns)):
-        if names.has_duplicates:
-            example = names[names.duplicated()][0]
-            raise LibranasError(f"scores: {what} {example!r} occurs more than once", "keep one entry of each")
-    for what, x in (("accuracies", accuracy_A), ("numbers of parameters", params_A)):
-        odd = score_AP.index.symmetric_difference(x.index).union(x.index[x.index.duplicated()])
-        if len(odd):
-            raise LibranasError(
-                f"{len(score_AP)} scored architectures and {len(x)} {what} do not match, e.g. {odd[0]!r}",
-                "give scores, accuracies and sizes for exactly the same architectures, one entry each",
-            )
-        bad = x.index[~np.isfinite(x.to_numpy(dtype=np.float64))]
-        if len(bad):
-            raise LibranasError(
-                f"{len(bad)} of the {what} are not finite, e.g. that of {bad[0]!r}",
-                "leave those architectures out, or give a failed training the accuracy that it reached",
-            )
-    score_AP = score_AP.sort_index(axis=0).sort_index(axis=1)
-    return score_AP, accuracy_A.loc[score_AP.index], params_A.loc[score_AP.index]
+    score_A: dict[str, np.ndarray]
+    rho: dict[str, float]
+    bias: dict[str, float]
+    duplicate: float | None  # the guard's bound; None: no guard
+
+    def least(self, pool: Iterable[str], key: Callable[[str], float]) -> str:
+        """Return the proxy with the least key; ties go to the higher rho, then to the first name."""
+        # rounded, so that a tie is not decided by the last bit of a sum
+        return min(pool, key=lambda name: (round(key(name), 12), round(-self.rho[name], 12), name))
+
+    def new(self, pool: Iterable[str], *chosen: str) -> list[str]:
+        """Leave out what the guard bars: proxies that order like a chosen one, and #params from the third place."""
+        if self.duplicate is None:
+            return list(pool)
+        barred = {p for p in pool for c in chosen if abs(spearman(self.score_A[p], self.score_A[c])) >= self.duplicate}
+        if len(chosen) == 2:
+            barred |= {p for p in pool if abs(self.bias[p]) > 1 - 1e-12}
+        return [p for p in pool if p not in barred]
 
 
 def choose(
@@ -155,7 +105,6 @@ def choose(
     duplicate: float = 0.98,
     ig_select: str | None = None,
     z3_pool: str | None = None,
-    permutations: int = 50,
     seed: int = 0,
 ) -> Choice:
     """LIBRA, Algorithm 1: choose three proxies from scores and accuracies of calibration architectures.
@@ -168,7 +117,7 @@ def choose(
     duplicate : corrected mode passes over proxies with |Spearman| >= this with one already chosen
     ig_select : "min" or "max" information gain for z2; default "min" if literal, "max" if corrected
     z3_pool : "others" (all that remain) or "window"; default "others" if literal, "window" if corrected
-    permutations, seed : of the corrected estimator
+    seed : of the corrected estimator
 
     Ties go to the higher rho, then to the first name. Where the window holds nothing that can be used, z2 or z3 is
     the next best proxy by rho, and the reasons say so. (For z3, the nearest bias among all others is worse: 0.62
@@ -177,66 +126,57 @@ def choose(
     literal = mode == "literal"
     ig_select = ig_select or ("min" if literal else "max")
     z3_pool = z3_pool or ("others" if literal else "window")
-    for option, value, known in (
-        ("mode", mode, "literal corrected"),
-        ("ig_select", ig_select, "min max"),
-        ("z3_pool", z3_pool, "others window"),
-    ):
-        if value not in known.split():
-            raise LibranasError(f"LIBRA: {option} {value!r} is unknown", f"known: {known}")
-    column, accuracy, params, constant = _usable(score_AP, accuracy_A, params_A)
-    n = len(accuracy)
+    _check_options(
+        mode=(mode, "literal corrected"), ig_select=(ig_select, "min max"), z3_pool=(z3_pool, "others window")
+    )
+    score_A, accuracy, params, constant = _usable(score_AP, accuracy_A, params_A)
+    n, accuracy_bias = len(accuracy), spearman(accuracy, params)
+    rho = {name: spearman(x, accuracy) for name, x in score_A.items()}
+    bias = {name: spearman(x, params) for name, x in score_A.items()}
+    proxies = _Candidates(score_A, rho, bias, None if literal else duplicate)
 
-    rho = {name: spearman(x, accuracy) for name, x in column.items()}
-    bias = {name: spearman(x, params) for name, x in column.items()}
-    accuracy_bias = spearman(accuracy, params)
-
-    def least(pool: Iterable[str], key: Callable[[str], float]) -> str:
-        # rounded, so that a tie is not decided by the last bit of a sum
-        return min(pool, key=lambda name: (round(key(name), 12), round(-rho[name], 12), name))
-
-    z1 = least(column, lambda name: -rho[name])
-    others = sorted((name for name in column if name != z1), key=lambda name: (-rho[name], name))
+    z1 = proxies.least(score_A, lambda name: -rho[name])
+    reasons = [f"{z1} is first: the highest Spearman with accuracy, {rho[z1]:.3f} on {n} architectures."]
+    others = sorted((name for name in score_A if name != z1), key=lambda name: (-rho[name], name))
     in_window = [name for name in others if rho[name] > rho[z1] - window]
-    estimator, gain = _gains(column, accuracy, z1, literal, permutations, seed)
 
-    def new(pool: Iterable[str], *chosen: str) -> list[str]:
-        """The pool without what corrected mode bars: orders like a chosen proxy's, and (for z3) #params."""
-        barred = set()
-        if not literal:
-            barred = {p for p in pool for c in chosen if abs(spearman(column[p], column[c])) >= duplicate}
-            if len(chosen) == 2:
-                barred |= {p for p in pool if abs(bias[p]) > 1 - 1e-12}
-        return [p for p in pool if p not in barred]
+    estimator, gain = _gains(score_A, accuracy, z1, literal, seed)
+    candidates = proxies.new(in_window, z1)
+    if candidates:
+        z2 = proxies.least(candidates, lambda name: gain[name] if ig_select == "min" else -gain[name])
+        added = f"given {z1} it adds the {'least' if ig_select == 'min' else 'most'} information about accuracy"
+        reasons.append(f"{z2} is second: {added}, {gain[z2]:.3f} bits ({estimator}), among {', '.join(candidates)}.")
+    else:
+        z2 = (proxies.new(others, z1) or others)[0]
+        reasons.append(
+            f"{z2} is second: none within {window:g} of {z1} can be used, and it is the next best, {rho[z2]:.3f}."
+        )
 
-    candidates = new(in_window, z1)
-    fallback = not candidates
-    if fallback:
-        candidates = (new(others, z1) or others)[:1]
-    z2 = least(candidates, lambda name: gain[name] if ig_select == "min" else -gain[name])
     left = [name for name in others if name != z2]
-    preferred = new(left if z3_pool == "others" else [p for p in in_window if p != z2], z1, z2)
-    pool = preferred or (new(left, z1, z2) or left)[:1]
-    z3 = least(pool, lambda name: abs(accuracy_bias - bias[name]))
-
-    added = f"given {z1} it adds the {'least' if ig_select == 'min' else 'most'} information about accuracy"
-    reasons = [
-        f"{z1} is first: the highest Spearman with accuracy, {rho[z1]:.3f} on {n} architectures.",
-        f"{z2} is second: none within {window:g} of {z1} can be used, and it is the next best, {rho[z2]:.3f}."
-        if fallback
-        else f"{z2} is second: {added}, {gain[z2]:.3f} bits ({estimator}), among {', '.join(candidates)}.",
-        f"{z3} is third: its correlation with #params, {bias[z3]:.3f}, is the nearest to that of accuracy, "
-        f"{accuracy_bias:.3f}, among {', '.join(pool)}."
-        if preferred
-        else f"{z3} is third: none that can be used was left within the window for the third place, and it is the "
-        f"next best, {rho[z3]:.3f}.",
-    ]
-    if passed := [name for name in in_window if name not in {z2, z3, *new(in_window, z1)}]:
+    if pool := proxies.new(left if z3_pool == "others" else [p for p in in_window if p != z2], z1, z2):
+        z3 = proxies.least(pool, lambda name: abs(accuracy_bias - bias[name]))
+        reasons.append(
+            f"{z3} is third: its correlation with #params, {bias[z3]:.3f}, is the nearest to that of accuracy, "
+            f"{accuracy_bias:.3f}, among {', '.join(pool)}."
+        )
+    else:
+        z3 = (proxies.new(left, z1, z2) or left)[0]
+        reasons.append(
+            f"{z3} is third: none that can be used was left within the window for the third place, and it is the "
+            f"next best, {rho[z3]:.3f}."
+        )
+    if passed := [name for name in in_window if name not in {z2, z3, *candidates}]:
         reasons.append(f"Passed over, as they order the architectures like {z1}: {', '.join(passed)}.")
     if constant:
         reasons.append(f"Left out, as all their values are equal: {', '.join(constant)}.")
-    made_from = rho, tuple(in_window), fallback, estimator, gain, bias, accuracy_bias
+    made_from = rho, tuple(in_window), not candidates, estimator, gain, bias, accuracy_bias
     return Choice(mode, n, z1, z2, z3, *made_from, tuple(reasons))
+
+
+def _check_options(**options: tuple[str, str]) -> None:
+    for option, (value, known) in options.items():
+        if value not in known.split():
+            raise LibranasError(f"LIBRA: {option} {value!r} is unknown", f"known: {known}")
 
 
 def _usable(
@@ -264,91 +204,44 @@ def _usable(
 
 
 def _gains(
-    column: dict[str, np.ndarray], accuracy: np.ndarray, z1: str, literal: bool, permutations: int, seed: int
+    score_A: dict[str, np.ndarray], accuracy: np.ndarray, z1: str, literal: bool, seed: int
 ) -> tuple[str, dict[str, float]]:
     """The estimator in words, and the information gain given z1 (bits) of every other proxy."""
     bins = naslib_bins(len(accuracy)) if literal else corrected_bins(len(accuracy))
     binned = equal_width if literal else quantile
-    y, code = binned(accuracy, bins), {name: binned(x, bins) for name, x in column.items()}
+    y, code = binned(accuracy, bins), {name: binned(x, bins) for name, x in score_A.items()}
     first = code.pop(z1)
     if literal:
         gain = {name: information_gain(y, first, z) for name, z in code.items()}
         return f"plug-in, {bins} equal-width bins", gain
     # a stream for each proxy: its gain does not depend on which others there are
     stream = {name: np.random.default_rng(stream_seed(seed, "libra", "shuffle", name)) for name in code}
-    gain = {p: corrected_information_gain(y, first, z, permutations, stream[p]) for p, z in code.items()}
-    return f"{bins} quantile bins, less the mean of {permutations} shuffles", gain
+    gain = {p: corrected_information_gain(y, first, z, PERMUTATIONS, stream[p]) for p, z in code.items()}
+    return f"{bins} quantile bins, less the mean of {PERMUTATIONS} shuffles", gain
 
 
 def log_rank(score_AP: pd.DataFrame) -> pd.Series:
     """Sum over proxies of log(rank / A) within this table (AZ-NAS); average ranks, 0 is the best possible.
 
-    A value depends on the other rows: for a search use :class:`ReferenceRanks`.
+    A value depends on the other rows: for a search use :func:`libranas.predictors.ranks.log_rank_within`.
     """
     return np.log(score_AP.apply(ranks) / len(score_AP)).sum(axis=1)
 
 
-@dataclass(frozen=True)
-class ReferenceRanks:
-    """Log-rank fitness against a fixed sample: what else a search has seen does not change a value.
+def _fit_z1(known: Calibration, seed: int) -> Predictor:
+    rho = {name: spearman(known.labelled.score_AP[name], known.accuracy_C) for name in known.labelled.score_AP.columns}
+    # a constant proxy has no rho and can only be best if there is nothing else
+    return one_proxy(max(sorted(rho), key=lambda name: -np.inf if np.isnan(rho[name]) else rho[name]))
 
-    ``fitness = sum over proxies k of log F_k(s_k)``, F_k in (0, 1): at a value of the reference sample
-    (m architectures) F_k = average rank / (m + 1), so the sample itself is ordered as by :func:`log_rank`;
-    between its values F_k is linear. Outside, with d = distance beyond the sample's end / distance of that
-    end from the median, F falls as F_lowest / (1 + d) and rises as 1 - (1 - F_highest) / (1 + d). So F_k is
-    continuous and strictly increasing: a candidate better than all the sample is still told from one that is
-    better yet, while no single proxy can outweigh the others from there on. Non-finite scores give -inf.
 
-    Attributes
-    ----------
-    knots : proxy to (values, F at them), both of shape (distinct finite reference values,), rising
-    spread : proxy to the (lower, upper) distance by which d is measured
-    size : m
-    """
+def _libra(mode: str) -> Callable[[Calibration, int], Predictor]:
+    def fit(known: Calibration, seed: int) -> Predictor:
+        choice = choose(known.labelled.score_AP, known.accuracy_C, known.labelled.params_A, mode, seed=seed)
+        return log_rank_within(known.usual, choice.proxies)
 
-    knots: dict[str, tuple[np.ndarray, np.ndarray]]
-    spread: dict[str, tuple[float, float]]
-    size: int
+    return fit
 
-    @classmethod
-    def from_scores(cls, reference_AP: pd.DataFrame) -> "ReferenceRanks":
-        """From scores (higher is better) of a reference sample, one column for each proxy to be used."""
-        knots, spread = {}, {}
-        for name in reference_AP.columns:
-            s = reference_AP[name].to_numpy(dtype=np.float64)
-            finite = np.isfinite(s)
-            if not finite.any():
-                raise LibranasError(
-                    f"proxy {name!r} has no finite value on the {len(s)} reference architectures",
-                    "leave this proxy out of the search fitness",
-                )
-            values, at = np.unique(s[finite], return_index=True)
-            knots[name] = values, ranks(s)[finite][at] / (len(s) + 1)
-            low, middle, high = values[0], np.median(s[finite]), values[-1]
-            whole = (high - low) or max(abs(high), 1.0)  # a constant proxy has only its own size
-            spread[name] = float(middle - low) or float(whole), float(high - middle) or float(whole)
-        return cls(knots, spread, len(reference_AP))
 
-    def _log_fraction(self, name: str, s: np.ndarray, failed: float) -> np.ndarray:
-        values, fraction = self.knots[name]
-        lower, upper = self.spread[name]
-        with np.errstate(over="ignore"):
-            below = np.maximum(values[0] - s, 0) / lower
-            above = np.maximum(s - values[-1], 0) / upper
-            inside = np.log(np.interp(s, values, fraction)) - np.log1p(below)
-            out = np.where(s < values[-1], inside, np.log1p((fraction[-1] - 1) / (1 + above)))
-        return np.where(np.isfinite(s), out, failed)
-
-    def fitness(self, scores: Mapping[str, float] | pd.DataFrame, failed: float = -np.inf) -> float | np.ndarray:
-        """Fitness, higher is better: a float for one candidate (proxy to score), shape (A,) for a table.
-
-        Proxies without a reference are ignored; one that is missing raises LibranasError. `failed` is what a
-        score that is not finite adds to the sum.
-        """
-        if missing := [name for name in self.knots if name not in scores]:
-            raise LibranasError(
-                f"the search fitness needs the proxies {list(self.knots)} but the candidate has no {missing}",
-                "score the missing proxies or build the fitness without them",
-            )
-        total = sum(self._log_fraction(p, np.asarray(scores[p], dtype=np.float64), failed) for p in self.knots)
-        return total if isinstance(scores, pd.DataFrame) else float(total)
+Z1 = Combiner("z1", "best single proxy (z1)", _fit_z1, shown=True)
+LITERAL = Combiner("libra_literal", "LIBRA, literal", _libra("literal"), shown=True)
+CORRECTED = Combiner("libra_corrected", "LIBRA, corrected", _libra("corrected"), shown=True)

@@ -9,9 +9,9 @@ import pandas as pd
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, spearman
-from libranas.predictors.base import Calibration, Predictor, Sample
-from libranas.predictors.evaluation import _checked_features, evaluate, parted, proxy_table
-from libranas.predictors.libra import check_table, choose, log_rank
+from libranas.predictors.base import Calibration, Predictor, Sample, check_features, check_table
+from libranas.predictors.evaluation import evaluate, parted, proxy_table
+from libranas.predictors.libra import choose, log_rank
 from libranas.predictors.registry import COMBINERS
 
 
@@ -22,17 +22,18 @@ class Verdict:
     Attributes
     ----------
     choice : JSON-ready record of :class:`libranas.predictors.libra.Choice` with ``proxies``, ``calibration`` (ids that
-    chose)
-        and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n; and
-        ``combiner``: what ranks the candidates of the search (see :func:`fitted`), with its ``name``, the
-        ``proxies`` that it looks at and its own ``held_out``
-    methods : see :class:`Evaluation` (``summary``)
-    proxies : see :func:`proxy_table`; all labelled architectures
+        chose) and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n;
+        and ``combiner``: what ranks the candidates of the search, with its ``name``, the ``proxies`` that it looks at
+        and its own ``held_out``
+    methods : see :class:`libranas.predictors.evaluation.Evaluation` (``summary``)
+    proxies : see :func:`libranas.predictors.evaluation.proxy_table`; all labelled architectures
+    predictor : the fitted combiner, as it was judged
     """
 
     choice: dict
     methods: pd.DataFrame
     proxies: pd.DataFrame
+    predictor: Predictor
 
 
 def choose_and_judge(
@@ -53,7 +54,7 @@ def choose_and_judge(
         list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one.
         ``methods``, if there, names the methods to judge
     feature_AF : features of the sample, for learners
-    network_A : as for :func:`evaluate`; of the sample
+    network_A : as for :func:`libranas.predictors.evaluation.evaluate`; of the sample
 
     Raises
     ------
@@ -65,14 +66,13 @@ def choose_and_judge(
             f"{len(unknown)} architectures with an accuracy have no scores, e.g. {unknown[0]}",
             "score the same sample that the benchmark was made for (delete the benchmark's files to redo it)",
         )
-    features = _checked_features(feature_AF, score_AP.index)
+    features = check_features(feature_AF, score_AP.index)
     reference = Sample(score_AP.sort_index(axis=1), params_A.loc[score_AP.index], features)
     score_AP, accuracy_A, params_A = check_table(score_AP.loc[accuracy_A.index], accuracy_A, params_A[accuracy_A.index])
+    labelled = score_AP, accuracy_A, params_A
     # Judged first: it checks that both parts are large enough.
     evaluation = evaluate(
-        score_AP,
-        accuracy_A,
-        params_A,
+        *labelled,
         settings["calibration"],
         settings["splits"],
         seed,
@@ -83,17 +83,10 @@ def choose_and_judge(
     )
     count = settings["calibration"] if isinstance(settings["calibration"], int) else settings["calibration"][-1]
     rng = np.random.default_rng(stream_seed(seed, "libra", "calibration"))
-    network_A = accuracy_A.index if network_A is None else network_A.loc[accuracy_A.index]
-    fit, rest = parted(rng, count, network_A.to_numpy())
-    choice = choose(
-        score_AP.iloc[fit],
-        accuracy_A.iloc[fit],
-        params_A.iloc[fit],
-        settings["mode"],
-        window=settings["window"],
-        duplicate=settings["duplicate"],
-        seed=stream_seed(seed, "libra", "gain"),
-    )
+    networks = accuracy_A.index if network_A is None else network_A.loc[accuracy_A.index]
+    fit, rest = parted(rng, count, networks.to_numpy())
+    options = {name: settings[name] for name in ("mode", "window", "duplicate")}
+    choice = choose(*(table.iloc[fit] for table in labelled), **options, seed=stream_seed(seed, "libra", "gain"))
     truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
 
     def held_out(ranking: np.ndarray) -> dict:
@@ -101,8 +94,8 @@ def choose_and_judge(
         return {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)}
 
     chosen = sorted(accuracy_A.index[fit])
-    predict = fitted(reference, accuracy_A, chosen, settings["combiner"], seed)
-    others = [reference.score_AP.index.get_loc(i) for i in accuracy_A.index[rest]]
+    predictor = fitted(reference, accuracy_A, chosen, settings["combiner"], seed)
+    others = reference.take(reference.score_AP.index.get_indexer(accuracy_A.index[rest]))
     record = {
         **asdict(choice),
         "proxies": choice.proxies,
@@ -110,23 +103,24 @@ def choose_and_judge(
         "held_out": held_out(log_rank(score_AP.iloc[rest][choice.proxies]).to_numpy()),
         "combiner": {
             "name": settings["combiner"],
-            "proxies": list(predict.proxies),
-            "held_out": held_out(predict(reference.take(others))),
+            "proxies": list(predictor.proxies),
+            "held_out": held_out(predictor(others)),
         },
     }
-    return Verdict(record, evaluation.summary, proxy_table(score_AP, accuracy_A, params_A, seed))
+    return Verdict(record, evaluation.summary, proxy_table(*labelled, seed), predictor)
 
 
 def fitted(sample: Sample, accuracy_A: pd.Series, calibration: Sequence[str], combiner: str, seed: int) -> Predictor:
-    """The combiner fitted on the accuracies of the `calibration` architectures alone, the whole sample as reference.
+    """Fit a combiner on the accuracies of the `calibration` architectures alone, with the whole sample as reference.
 
-    :func:`choose_and_judge` judges it and the search ranks its candidates with it: equal arguments, equal predictor.
+    :func:`choose_and_judge` judges it: equal arguments, equal predictor.
     """
-    positions = [sample.score_AP.index.get_loc(i) for i in calibration]
+    positions = sample.score_AP.index.get_indexer(calibration)
     known = Calibration(sample.take(positions), accuracy_A.loc[list(calibration)], sample)
-    if lacks := COMBINERS[combiner].lacks(known):
+    record = COMBINERS.get_or_explain(combiner)
+    if lacks := record.lacks(known):
         raise LibranasError(
             f"libra.combiner {combiner} needs {', '.join(lacks)}",
             "add it to score.proxies, or choose another combiner",
         )
-    return COMBINERS[combiner].fit(known, stream_seed(seed, "libra", "gain"))
+    return record.fit(known, stream_seed(seed, "libra", "gain"))

@@ -1,7 +1,6 @@
 """Ablations of L-SWAG and LIBRA: the paper's Tables 3 and 4."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,11 @@ from libranas.core.stats import spearman
 from libranas.predictors.evaluation import parted, proxy_table
 from libranas.predictors.libra import choose, log_rank
 from libranas.published.paper import printed_table
-from libranas.published.tables import COLUMNS, JUDGED, find_tables, read_table
+from libranas.published.tables import COLUMNS, JUDGED, PublishedTable
 
-#: Rows of the paper's Table 3, and two of ours, to the column of :func:`libranas.scores.layer_window.parts` that each
-#: one is. Two rows of the paper are left out, because it does not say what they multiply.
+#: Rows of the paper's Table 3, and two of ours, to the column of
+#: :func:`libranas.scores.layer_window.whole_and_windowed` that each one is. Two rows of the paper are left out, because
+#: it does not say what they multiply.
 TABLE3 = {
     "ZiCo form log(mu/sigma), all layers": "zico",
     "no mu": "lswag_lambda",
@@ -38,7 +38,7 @@ def table3(
 
     Parameters
     ----------
-    parts_AP : of :func:`libranas.scores.layer_window.parts`
+    parts_AP : of :func:`libranas.scores.layer_window.whole_and_windowed`
     accuracy_A, params_A : the same architectures, in any order
     column : that of the paper (:data:`COLUMNS`), if it is one
 
@@ -58,60 +58,36 @@ def table3(
 #: Proxies by what they need of a network, for :func:`table4`.
 GRADIENT_FREE = ("params", "flops", "l2_norm", "nwot", "zen", "lswag_psi", "lswag_sample_psi", "az_expressivity")
 GRADIENT_BASED = (
-    "plain",
-    "snip",
-    "grad_norm",
-    "fisher",
-    "grasp",
-    "synflow",
-    "jacov",
-    "epe_nas",
-    "zico",
-    "lswag_lambda",
+    *("plain", "snip", "grad_norm", "fisher", "grasp", "synflow", "jacov", "epe_nas", "zico", "az_trainability"),
+    *("lswag", "lswag_lambda", "lswag_lambda_window", "lswag_window", "lswag_sample", "lswag_sample_lambda"),
 )
 
 
-GRADIENT_BASED += ("lswag", "lswag_lambda_window", "lswag_window", "lswag_sample", "lswag_sample_lambda")
-
-
-GRADIENT_BASED += ("az_trainability",)
-
-
 def ablate_libra(
-    folder: str | Path,
-    extra_scores: Mapping[str, pd.DataFrame] | None = None,
-    k: int = 100,
-    splits: int = 20,
-    seed: int = 0,
-    mode: str = "corrected",
-    *,
-    tables: Sequence[str] | None = None,
+    table: PublishedTable, k: int = 100, splits: int = 20, seed: int = 0, mode: str = "corrected"
 ) -> pd.DataFrame:
-    """The strategies of the paper's Table 4 on published tables, chosen on k architectures and judged on the rest.
+    """The strategies of the paper's Table 4 on a published table, chosen on k architectures and judged on the rest.
 
     Every strategy makes its ranking as LIBRA does, by the sum of log ranks. ``mode`` is that of
-    :func:`libranas.predictors.libra.choose`: which estimate of the information gain, and which guards. The other
-    arguments are those of :func:`judge_tables`.
+    :func:`libranas.predictors.libra.choose`: which estimate of the information gain, and which guards.
 
     Returns
     -------
     DataFrame ``table, mode, part, strategy, spearman``, parts and strategies named as in the paper: mean Spearman over
     the splits; NaN where a strategy cannot be carried out in a table, such as two of a kind that has one proxy.
     """
+    score_AP = table.sample.score_AP.loc[:, table.sample.score_AP.nunique() > 1]
     rows = []
-    for name in find_tables(folder) if tables is None else tables:
-        table = read_table(Path(folder) / f"{name}.csv", None, (extra_scores or {}).get(name))
-        score_AP = table.score_AP.loc[:, table.score_AP.nunique() > 1]
-        for split in range(splits if table.network_A.nunique() >= k + JUDGED else 0):
-            rng = np.random.default_rng(stream_seed(seed, "table4", name, split))
-            fit, rest = parted(rng, k, table.network_A.to_numpy())
-            options = (score_AP.iloc[fit], table.accuracy_A.iloc[fit], table.params_A.iloc[fit], mode)
-            truth = table.accuracy_A.iloc[rest].to_numpy()
-            for (part, strategy), proxies in _strategies(options, split, rng).items():
-                rho = np.nan
-                if proxies is not None:
-                    rho = spearman(log_rank(score_AP.iloc[rest][proxies]).to_numpy(), truth)
-                rows.append((name, mode, part, strategy, rho))
+    for split in range(splits if table.network_A.nunique() >= k + JUDGED else 0):
+        rng = np.random.default_rng(stream_seed(seed, "table4", table.name, split))
+        fit, rest = parted(rng, k, table.network_A.to_numpy())
+        options = (score_AP.iloc[fit], table.accuracy_A.iloc[fit], table.sample.params_A.iloc[fit], mode)
+        truth = table.accuracy_A.iloc[rest].to_numpy()
+        for (part, strategy), proxies in _strategies(options, split, rng).items():
+            rho = np.nan
+            if proxies is not None:
+                rho = spearman(log_rank(score_AP.iloc[rest][proxies]).to_numpy(), truth)
+            rows.append((table.name, mode, part, strategy, rho))
     columns = ["table", "mode", "part", "strategy", "spearman"]
     grouped = pd.DataFrame(rows, columns=columns).groupby(columns[:-1], sort=False)["spearman"]
     return grouped.apply(lambda rho: rho.mean(skipna=False)).reset_index()

@@ -19,7 +19,7 @@ def table1(result: pd.DataFrame, method: str = "blend", k: int = 100) -> pd.Data
 
     Parameters
     ----------
-    result : of :func:`judge_tables`
+    result : of :func:`libranas.published.tables.judge_table`, tables joined
 
     Returns
     -------
@@ -41,7 +41,7 @@ def table1(result: pd.DataFrame, method: str = "blend", k: int = 100) -> pd.Data
 
 def by_table(result: pd.DataFrame) -> pd.DataFrame:
     """Each method's mean over the splits, one row a table, method and number of labels: ``table, method, k``, the
-    measures of :func:`judge_tables`, and ``low, high``, the 2.5 and 97.5 percentiles of Spearman over the splits."""
+    measures, and ``low, high``, the 2.5 and 97.5 percentiles of Spearman over the splits."""
     rows = result[result["split"] >= 0].groupby(["table", "method", "k"], sort=False)
     rho = rows["spearman"]
     out = rows[list(MEASURES)].mean().assign(low=rho.quantile(0.025), high=rho.quantile(0.975))

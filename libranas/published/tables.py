@@ -1,11 +1,11 @@
-"""Beside the paper's tables, and the protocol on published ones: hundreds of trained networks with proxy values.
+"""Published tables, hundreds of trained networks with proxy values, and how combiners are judged on them.
 
 The tables are those of NAS-Bench-Suite-Zero as CSV files named ``SPACE-TASK.csv``: ``arch`` (the strings of NASLib),
 ``val_accuracy`` and one column a proxy, as stored there, all taken as higher = better (as the authors report them).
 Values that are not finite rank last. ``params`` is in millions.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pandas as pd
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.predictors.evaluation import evaluate
+from libranas.predictors.base import Sample
+from libranas.predictors.evaluation import MEASURES, evaluate
 from libranas.spaces import Space, make_space
 
 #: Config section ``space`` of a table, by the beginning of its name.
@@ -27,8 +28,6 @@ SPACES = {
 }
 #: Tables that NASLib's own training made: other codes for the operations of the micro space.
 NASLIB_TASKS = ("ninapro", "scifar100", "svhn")
-#: Numbers of labels of the protocol.
-LABELS = (0, 10, 25, 50, 100, 200)
 #: A table is judged with k labels if it has this many networks more.
 JUDGED = 50
 #: Column of the paper's Table 1 to the name of its table, lower case.
@@ -53,23 +52,24 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PublishedTable:
     """A table of a benchmark: everything over the same ids (the strings of ``arch``).
 
     Attributes
     ----------
     name : ``SPACE-TASK``
-    score_AP, accuracy_A, params_A : as in :mod:`libranas.predictors.libra`
-    feature_AF : features of the architectures, None if they were not asked for
-    network_A : id of the network that each is: several strings of a benchmark can compute the same function
+    accuracy_A : in the table's own unit
+    sample : proxies and sizes; features too, where the space is known and they were asked for
+    space : None if the name does not begin with that of a known one
+    network_A : id of the network that each is, where the space is known: several strings of a benchmark can compute the
+        same function
     """
 
     name: str
-    score_AP: pd.DataFrame
     accuracy_A: pd.Series
-    params_A: pd.Series
-    feature_AF: pd.DataFrame | None = None
+    sample: Sample
+    space: Space | None = None
     network_A: pd.Series | None = None
 
 
@@ -82,16 +82,12 @@ def space_of(name: str) -> Space:
     return make_space(SPACES[prefix] | variant, image_size=32, channels=3, classes=10)
 
 
-def describe(name: str, archs: Iterable[str]) -> pd.DataFrame:
-    """Features of the architectures of a table, from their strings alone; rows in the order of `archs`."""
-    space = space_of(name)
-    return pd.DataFrame([space.features(space.parse(text)) for text in archs], index=pd.Index(archs))
-
-
 def read_table(
     path: str | Path,
-    features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
-    extra: pd.DataFrame | None = None,
+    scores: str | Path | None = None,
+    *,
+    space: Space | None = None,
+    features: bool = True,
     accuracy: str = "val_accuracy",
     params: str = "params",
 ) -> PublishedTable:
@@ -99,15 +95,16 @@ def read_table(
 
     Parameters
     ----------
-    features : makes the features from the name of the table and its architectures; None leaves them out, as does a
-        name of no known space
-    extra : further scores, higher = better, rows named by the strings of ``arch``; each architecture of the table
-        needs one. A column that the table has itself is replaced.
+    scores : CSV file of further scores, higher = better, with a column ``arch``; each architecture of the table needs
+        one. A column that the table has itself is replaced.
+    space : that of the architectures; by the table's name, where not given
+    features : whether to describe the architectures; learners use it
+    accuracy, params : columns
 
     Raises
     ------
     LibranasError
-        For a missing file or column, a repeated architecture, or one without extra scores.
+        For a missing file or column, a repeated architecture, or one without further scores.
     """
     path = Path(path)
     try:
@@ -124,84 +121,64 @@ def read_table(
         ) from None
     if len(repeated := table.index[table.index.duplicated()]):
         raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
-    if extra is not None:
+    if scores is not None:
+        extra = pd.read_csv(scores, index_col="arch")
         if len(missing := table.index.difference(extra.index)):
             raise LibranasError(
-                f"{path}: {len(missing)} architectures have no extra scores, e.g. {missing[0]}", "score them"
+                f"{path}: {len(missing)} architectures have no further scores, e.g. {missing[0]}", "score them"
             )
         score_AP = score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
-    if path.stem.partition("-")[0] not in SPACES:
-        return PublishedTable(path.stem, score_AP, accuracy_A, params_A)
-    space = space_of(path.stem)
-    network_A = pd.Series([space.representative(space.parse(text)).id for text in table.index], table.index)
-    feature_AF = None if features is None else features(path.stem, table.index)
-    return PublishedTable(path.stem, score_AP, accuracy_A, params_A, feature_AF, network_A)
+    if space is None and path.stem.partition("-")[0] in SPACES:
+        space = space_of(path.stem)
+    if space is None:
+        return PublishedTable(path.stem, accuracy_A, Sample(score_AP, params_A))
+    archs = [space.parse(text) for text in table.index]
+    network_A = pd.Series([space.representative(arch).id for arch in archs], table.index)
+    feature_AF = pd.DataFrame([space.features(arch) for arch in archs], table.index) if features else None
+    return PublishedTable(path.stem, accuracy_A, Sample(score_AP, params_A, feature_AF), space, network_A)
 
 
-def judge_tables(
-    folder: str | Path,
-    extra_scores: Mapping[str, pd.DataFrame] | None = None,
-    ks: Sequence[int] = LABELS,
+def judge_table(
+    table: PublishedTable,
+    ks: Sequence[int],
     splits: int = 20,
     seed: int = 0,
     methods: Sequence[str] | None = None,
-    *,
-    tables: Sequence[str] | None = None,
-    features: Callable[[str, Iterable[str]], pd.DataFrame] | None = describe,
 ) -> pd.DataFrame:
-    """Judge combiners on published tables: fitted on k labelled architectures, judged on the rest of the table.
+    """Judge combiners on a published table: fitted on k labelled architectures, judged on the others.
 
     Parameters
     ----------
-    folder : of ``SPACE-TASK.csv``
-    extra_scores : further scores of some tables, by name; see :func:`read_table`
-    ks : numbers of labels; one that leaves fewer than 50 networks (:data:`JUDGED`) of a table is left out there
-    tables : names without ``.csv``; those of the paper's Table 1 that the folder has, if not given
+    ks : numbers of labels; one that leaves fewer than 50 networks (:data:`JUDGED`) of the table is left out
 
     Returns
     -------
-    DataFrame, one row a table, method, k and split: ``table, method, k, split, spearman, kendall, p1, p5, regret,
-    lacks``.
+    DataFrame, one row a method, k and split: ``table, method, k, split, spearman, kendall, p1, p5, regret, lacks``.
     A method that lacks something has one row with split -1, NaN and what it lacks. Methods that use no labels are
     judged with every k, each time on the architectures that are not among the k.
     """
-    names = find_tables(folder) if tables is None else list(tables)
-    if not names:
-        raise LibranasError(f"{folder} has no table of the paper's Table 1", "name the tables, or another folder")
-
-    def one(name: str) -> pd.DataFrame:
-        table = read_table(Path(folder) / f"{name}.csv", features, (extra_scores or {}).get(name))
-        counts = [k for k in ks if table.network_A.nunique() >= k + JUDGED]
-        result = evaluate(
-            table.score_AP,
-            table.accuracy_A,
-            table.params_A,
-            counts,
-            splits,
-            stream_seed(seed, "published", name),
-            methods,
-            feature_AF=table.feature_AF,
-            network_A=table.network_A,
-        )
-        lacking = result.summary[result.summary["lacks"] != ""]
-        lacking = lacking[["method", "n_calibration", "lacks"]].assign(split=-1)
-        rows = pd.concat([result.per_split.assign(lacks=""), lacking], ignore_index=True)
-        return rows.rename(columns={"n_calibration": "k"}).assign(table=name)
-
-    results = pd.concat(map(one, names), ignore_index=True)
-    return results[["table", "method", "k", "split", "spearman", "kendall", "p1", "p5", "regret", "lacks"]]
+    result = evaluate(
+        table.sample.score_AP,
+        table.accuracy_A,
+        table.sample.params_A,
+        [k for k in ks if table.network_A.nunique() >= k + JUDGED],
+        splits,
+        stream_seed(seed, "published", table.name),
+        methods,
+        feature_AF=table.sample.feature_AF,
+        network_A=table.network_A,
+    )
+    lacking = result.summary[result.summary["lacks"] != ""]
+    lacking = lacking[["method", "n_calibration", "lacks"]].assign(split=-1)
+    rows = pd.concat([result.per_split.assign(lacks=""), lacking], ignore_index=True)
+    rows = rows.rename(columns={"n_calibration": "k"}).assign(table=table.name)
+    return rows[["table", "method", "k", "split", *MEASURES, "lacks"]]
 
 
 def scores_file(folder: str | Path | None, table: str) -> Path | None:
     """The file ``SPACE.csv`` of `folder` with further scores for the networks of a table, if there is one."""
     path = Path(folder or "") / f"{table.partition('-')[0]}.csv"
     return path if folder is not None and path.exists() else None
-
-
-def read_scores(folder: str | Path | None, tables: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Further scores for each of `tables` whose space has a file ``SPACE.csv`` in `folder` (``arch`` and proxies)."""
-    files = {name: scores_file(folder, name) for name in tables}
-    return {name: pd.read_csv(path, index_col="arch") for name, path in files.items() if path}
 
 
 def find_tables(folder: str | Path) -> list[str]:

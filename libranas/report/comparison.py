@@ -1,17 +1,27 @@
 """The winner beside its controls over the seeds."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from libranas.core.stats import mean_interval, welch
+from libranas.report.drawing import BLUE, GREEN, ORANGE, PURPLE
 
-#: What a role is called in sentences.
-NAMES = {
-    "winner": "the network that the search found",
-    "random": "a random network of equal size",
-    "params_max": "the largest network of the budget",
-    "reference": "the reference network",
+
+class Role(NamedTuple):
+    """A network that is trained, as the report names it."""
+
+    name: str  # in sentences
+    short: str  # in tables and figures
+    colour: str
+
+
+ROLES = {
+    "winner": Role("the network that the search found", "winner", BLUE),
+    "random": Role("a random network of equal size", "random, equal size", ORANGE),
+    "params_max": Role("the largest network of the budget", "largest of the budget", GREEN),
+    "reference": Role("the reference network", "reference", PURPLE),
 }
 
 
@@ -39,7 +49,7 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
         if len(set(values)) == 1:  # equal by the coarseness of a count of images, not by certainty
             low = high = float("nan")
         roles[role] = {
-            "name": NAMES[role],
+            "name": ROLES[role].name,
             **selected[role],
             "test_accuracy": {"mean": mean, "low": low, "high": high, "values": values},
             "val_accuracy": [r["val_accuracy"] for r in members],
@@ -53,11 +63,11 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
         if role == "winner":
             continue
         if selected[role].get("same_as") == "winner":
-            sentences.append(f"{NAMES[role].capitalize()} is the winner itself.")
+            sentences.append(f"{ROLES[role].name.capitalize()} is the winner itself.")
             continue
         difference, low, high, p = welch(ours, roles[role]["test_accuracy"]["values"])
         differences[role] = {"difference": difference, "low": low, "high": high, "p": p}
-        sentences.append(_sentence(NAMES[role], difference, low, high, p))
+        sentences.append(_sentence(ROLES[role].name, difference, low, high, p))
     return {"roles": roles, "differences": differences, "verdict": " ".join(sentences)}
 
 

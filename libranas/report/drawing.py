@@ -7,20 +7,8 @@ from collections.abc import Callable
 
 import jinja2
 
-#: One colour a role and strategy, readable with the common colour deficiencies (Okabe and Ito).
-COLOURS = {
-    "winner": "#0072b2",
-    "evolution": "#0072b2",
-    "ageing": "#0072b2",
-    "nsga2": "#0072b2",
-    "pruning": "#0072b2",
-    "random": "#e69f00",
-    "params_max": "#009e73",
-    "params": "#009e73",
-    "reference": "#cc79a7",
-    "grey": "#7a8188",
-    "accent": "#d55e00",
-}
+#: Readable with the common colour deficiencies (Okabe and Ito).
+BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#7a8188"
 
 
 def figure(draw: Callable, width: float, height: float) -> str:

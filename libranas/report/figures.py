@@ -5,45 +5,15 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from libranas.report.drawing import COLOURS, figure
+from libranas.predictors.registry import COMBINERS
+from libranas.report.comparison import ROLES
+from libranas.report.drawing import BLUE, GREY, ORANGE, RED, figure
+from libranas.search.registry import STRATEGIES
 
-SHORT = {
-    "winner": "winner",
-    "random": "random, equal size",
-    "params_max": "largest of the budget",
-    "reference": "reference",
-}
-SEARCHES = {
-    "evolution": "Evolution",
-    "ageing": "Regularised evolution",
-    "nsga2": "NSGA-II",
-    "random": "Random search",
-    "params": "The search for size",
-    "pruning": "Pruning",
-}
-METHODS = {
-    "params": "#params",
-    "flops": "FLOPs",
-    "log_rank_all": "log-rank of all proxies",
-    "az_nas": "AZ-NAS",
-    "te_nas": "TE-NAS",
-    "tcet": "T-CET",
-    "consensus": "consensus of proxies",
-    "z1": "best single proxy (z1)",
-    "libra_literal": "LIBRA, literal",
-    "libra_corrected": "LIBRA, corrected",
-    "ridge_ranks": "ridge on ranks",
-    "lightgbm": "LightGBM",
-    "lambdarank": "LambdaRank",
-    "forest": "random forest",
-    "extra_trees": "extra-trees",
-    "gp": "Gaussian process",
-    "gp_weighted": "Gaussian process, weighted columns",
-    "stack": "stack of learners",
-    "blend": "blend of learners",
-    "blend_proxies": "blend, proxies only",
-    "blend_features": "blend, features only",
-}
+
+def combiner_title(name: str) -> str:
+    """What the report calls a combiner; its name, if it is not installed any more."""
+    return COMBINERS[name].title if name in COMBINERS else name
 
 
 def _dots(axes, labels, values, lows, highs, colours) -> None:
@@ -60,63 +30,58 @@ def _dots(axes, labels, values, lows, highs, colours) -> None:
     axes.set_axisbelow(True)
 
 
-def _controls(axes, summary: dict) -> None:
+def controls_figure(axes, summary: dict) -> None:
     roles = list(summary["roles"])
     results = [summary["roles"][r]["test_accuracy"] for r in roles]
-    colours = [COLOURS[r] for r in roles]
+    colours = [ROLES[r].colour for r in roles]
     columns = [[float("nan") if r[k] is None else 100 * r[k] for r in results] for k in ("mean", "low", "high")]
-    _dots(axes, [SHORT[r] for r in roles], *columns, colours)
+    _dots(axes, [ROLES[r].short for r in roles], *columns, colours)
     for y, result, colour in zip(range(len(roles), 0, -1), results, colours, strict=True):
         values = [100 * v for v in result["values"]]
         axes.plot(values, [y - 0.22] * len(values), "|", color=colour, markersize=7)
     axes.set_xlabel("test accuracy, % (dot: mean; bar: 95 % t interval; ticks: single trainings)")
 
 
-def _layer_curve(axes, curve: pd.DataFrame, window: dict) -> None:
+def curve_figure(axes, curve: pd.DataFrame, window: dict) -> None:
     x = curve["bin"]
     lo, hi = window["window"]["lo"], window["window"]["hi"]
-    axes.axvspan(lo - 0.5, hi + 0.5, color=COLOURS["accent"], alpha=0.12, linewidth=0, label="window")
-    axes.fill_between(
-        x, curve["mean"] - curve["std"], curve["mean"] + curve["std"], color=COLOURS["winner"], alpha=0.15, linewidth=0
-    )
-    axes.plot(x, curve["mean"], "o-", color=COLOURS["winner"], label="mean over networks, band: one std")
+    axes.axvspan(lo - 0.5, hi + 0.5, color=RED, alpha=0.12, linewidth=0, label="window")
+    mean, std = curve["mean"], curve["std"]
+    axes.fill_between(x, mean - std, mean + std, color=BLUE, alpha=0.15, linewidth=0)
+    axes.plot(x, mean, "o-", color=BLUE, label="mean over networks, band: one std")
     if window["threshold"] is not None:
-        axes.axhline(window["threshold"], color=COLOURS["grey"], linestyle="--", linewidth=1, label="threshold")
+        axes.axhline(window["threshold"], color=GREY, linestyle="--", linewidth=1, label="threshold")
     axes.set_xticks(x, [f"{100 * b // len(x)}" for b in x])
     axes.set_xlabel("depth of the layer, % of the network (lower edge of the bin)")
     axes.set_ylabel("mean log σ of the gradient")
     axes.legend(loc="best")
 
 
-def _proxies(axes, table: pd.DataFrame, choice: dict) -> None:
-    colours = [COLOURS["winner"] if p in choice["proxies"] else COLOURS["grey"] for p in table["proxy"]]
+def proxies_figure(axes, table: pd.DataFrame, choice: dict) -> None:
+    colours = [BLUE if p in choice["proxies"] else GREY for p in table["proxy"]]
     _dots(axes, table["proxy"], table["spearman"], table["low"], table["high"], colours)
     axes.axvline(0, color="#9aa1a8", linewidth=1)
     axes.set_xlabel(f"Spearman with accuracy, n = {table['n'].iloc[0]} (bar: 95 % bootstrap; blue: chosen by LIBRA)")
 
 
-def _methods(axes, table: pd.DataFrame) -> None:
+def methods_figure(axes, table: pd.DataFrame, chosen: str) -> None:
     held_out, splits = table["n_evaluation"].iloc[0], table["splits"].iloc[0]
     table = table.dropna(subset="spearman").sort_values("spearman", ascending=False)
-    colours = [COLOURS["accent"] if m.startswith("libra") else COLOURS["grey"] for m in table["method"]]
-    _dots(axes, [METHODS.get(m, m) for m in table["method"]], table["spearman"], table["low"], table["high"], colours)
+    colours = [RED if m == chosen else GREY for m in table["method"]]
+    _dots(axes, list(map(combiner_title, table["method"])), table["spearman"], table["low"], table["high"], colours)
     axes.axvline(0, color="#9aa1a8", linewidth=1)
     axes.set_xlabel(f"Spearman on {held_out} held-out architectures (mean and 95 % range of {splits} splits)")
 
 
-#: Methods of the figure of quality by labels; all of them would hide each other.
-SHOWN = ("params", "consensus", "z1", "libra_literal", "libra_corrected", "ridge_ranks", "lightgbm", "blend")
-
-
-def labels_figure(axes, labels: pd.DataFrame) -> None:
+def labels_figure(axes, labels: pd.DataFrame, chosen: str) -> None:
     """Mean Spearman over published tables against the number of labels (:func:`libranas.published.paper.by_labels`)."""
     counts = sorted(labels["k"].unique())
-    for method in SHOWN:
-        part = labels[labels["method"] == method].sort_values("k")
-        if len(part):
+    for combiner in COMBINERS.values():
+        part = labels[labels["method"] == combiner.name].sort_values("k")
+        if len(part) and combiner.shown:
             places = [counts.index(k) for k in part["k"]]
-            style = {"linewidth": 2.5 if method == "blend" else 1.2, "marker": "o", "markersize": 4}
-            axes.plot(places, part["spearman"], label=METHODS[method], **style)
+            style = {"linewidth": 2.5 if combiner.name == chosen else 1.2, "marker": "o", "markersize": 4}
+            axes.plot(places, part["spearman"], label=combiner.title, **style)
     axes.set_xticks(range(len(counts)), [str(k) for k in counts])
     axes.set_xlabel("labelled architectures")
     axes.set_ylabel(f"mean Spearman on {labels['tables'].max()} tables")
@@ -124,7 +89,7 @@ def labels_figure(axes, labels: pd.DataFrame) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 
-def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict, in_table: bool) -> None:
+def size_figure(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict, in_table: bool) -> None:
     name = choice["z1"]
     rest = scores.drop(accuracy.index, errors="ignore")
     axes.scatter(rest["params"] / 1e3, rest[name], s=14, facecolors="none", edgecolors="#b9bfc5", label="no accuracy")
@@ -140,35 +105,36 @@ def _score_against_size(axes, scores: pd.DataFrame, accuracy: pd.Series, choice:
     axes.legend(loc="best")
 
 
-def _trajectories(axes, histories: dict[str, pd.DataFrame]) -> None:
-    compared = [name for name in histories if name != "params"]  # that one has another fitness
+def trajectories_figure(axes, histories: dict[str, pd.DataFrame]) -> None:
+    compared = [name for name in histories if not STRATEGIES[name].own_fitness]
     for name in compared:
-        table = histories[name]
+        table, colour = histories[name], STRATEGIES[name].colour
         mark = "o" if len(table) == 1 else None
-        best = {"color": COLOURS[name], "linewidth": 2, "marker": mark, "label": f"{name}: best so far"}
+        best = {"color": colour, "linewidth": 2, "marker": mark, "label": f"{name}: best so far"}
         axes.plot(table["evaluation"], table["best"], **best)
-        axes.plot(table["evaluation"], table["fitness"], ".", color=COLOURS[name], alpha=0.25, markersize=3)
+        axes.plot(table["evaluation"], table["fitness"], ".", color=colour, alpha=0.25, markersize=3)
     finite = pd.concat([histories[n]["fitness"] for n in compared])
     finite = finite[finite > float("-inf")]
     axes.set_ylim(finite.quantile(0.1), finite.max() + 0.05 * (finite.max() - finite.quantile(0.1)))
-    axes.set_xlabel("evaluations")
-    axes.set_ylabel("fitness")
-    axes.grid()
-    axes.legend(loc="lower right")
+    _of_fitness(axes, "evaluations")
 
 
-def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
+def evaluated_figure(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
     method = next(iter(histories))
     for name in dict.fromkeys(("random", method)):
-        table = histories[name]
-        if name != "params":  # that one has another fitness
-            look = {"color": COLOURS[name], "alpha": 0.4, "markersize": 5, "label": name}
+        table, strategy = histories[name], STRATEGIES[name]
+        if not strategy.own_fitness:
+            look = {"color": strategy.colour, "alpha": 0.4, "markersize": 5, "label": name}
             axes.plot(table["params"] / 1e3, table["fitness"], ".", **look)
-    if method != "params":
+    if not STRATEGIES[method].own_fitness:
         winner = histories[method].set_index("id")["fitness"][selected["winner"]["id"]]
         place = selected["winner"]["params"] / 1e3, winner
-        axes.plot(*place, "*", color=COLOURS["accent"], markersize=14, label="winner")
-    axes.set_xlabel("parameters, thousands")
+        axes.plot(*place, "*", color=RED, markersize=14, label="winner")
+    _of_fitness(axes, "parameters, thousands")
+
+
+def _of_fitness(axes, against: str) -> None:
+    axes.set_xlabel(against)
     axes.set_ylabel("fitness")
     axes.grid()
     axes.legend(loc="lower right")
@@ -178,7 +144,7 @@ def _evaluated(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None
 AXES = {"params": ("parameters, thousands", 1e3), "macs": ("MACs, millions", 1e6), "latency": ("latency, ms", 1)}
 
 
-def _front(axes, searched: pd.DataFrame, front: pd.DataFrame, objectives: list[str], winner: str) -> None:
+def front_figure(axes, searched: pd.DataFrame, front: pd.DataFrame, objectives: list[str], winner: str) -> None:
     """Fitness against each objective: all that was evaluated, the front, and the winner."""
     page = axes.figure
     axes.remove()
@@ -186,28 +152,30 @@ def _front(axes, searched: pd.DataFrame, front: pd.DataFrame, objectives: list[s
     star = searched[searched["id"] == winner]
     for panel, name in zip(panels, objectives, strict=True):
         title, unit = AXES[name]
-        panel.plot(searched[name] / unit, searched["fitness"], ".", color=COLOURS["grey"], alpha=0.3, markersize=4)
-        panel.plot(front[name] / unit, front["fitness"], "o", color=COLOURS["nsga2"], markersize=4, label="front")
-        panel.plot(star[name] / unit, star["fitness"], "*", color=COLOURS["accent"], markersize=13, label="winner")
+        panel.plot(searched[name] / unit, searched["fitness"], ".", color=GREY, alpha=0.3, markersize=4)
+        panel.plot(front[name] / unit, front["fitness"], "o", color=BLUE, markersize=4, label="front")
+        panel.plot(star[name] / unit, star["fitness"], "*", color=RED, markersize=13, label="winner")
         panel.set_xlabel(title)
         panel.grid()
     panels[0].set_ylabel("fitness")
     panels[0].legend(loc="lower right")
 
 
-def _training(axes, curves: pd.DataFrame) -> None:
+def training_figure(axes, curves: pd.DataFrame) -> None:
     for role, part in curves.groupby("role", sort=False):
         mean = part.groupby("epoch")["val_accuracy"].mean()
-        axes.plot(mean.index + 1, 100 * mean, color=COLOURS[role], linewidth=2, label=SHORT[role])
+        axes.plot(mean.index + 1, 100 * mean, color=ROLES[role].colour, linewidth=2, label=ROLES[role].short)
         for _, single in part.groupby("seed"):
-            axes.plot(single["epoch"] + 1, 100 * single["val_accuracy"], color=COLOURS[role], linewidth=0.7, alpha=0.4)
+            axes.plot(
+                single["epoch"] + 1, 100 * single["val_accuracy"], color=ROLES[role].colour, linewidth=0.7, alpha=0.4
+            )
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy, %")
     axes.grid()
     axes.legend(loc="lower right")
 
 
-def _drawings(selected: dict[str, dict]) -> dict[str, str]:
+def drawings(selected: dict[str, dict]) -> dict[str, str]:
     """Pictures of the selected transformers, a role each; other families are shown as text alone."""
     entries = {role: e for role, e in selected.items() if json.loads(e["architecture"])["family"] == "autoformer"}
     return {role: figure(_architecture(entry), 7, 1.5) for role, entry in entries.items()}
@@ -229,8 +197,8 @@ def _architecture(entry: dict) -> Callable:
             )
             step = 0.72 / most
             for h in range(heads):
-                axes.add_patch(Rectangle((i + 0.14 + h * step, 0.58), step * 0.8, 0.26, color=COLOURS["winner"]))
-            axes.add_patch(Rectangle((i + 0.14, 0.16), 0.72 * ratio / widest, 0.26, color=COLOURS["random"]))
+                axes.add_patch(Rectangle((i + 0.14 + h * step, 0.58), step * 0.8, 0.26, color=BLUE))
+            axes.add_patch(Rectangle((i + 0.14, 0.16), 0.72 * ratio / widest, 0.26, color=ORANGE))
             axes.text(i + 0.5, -0.12, f"{heads} heads, MLP ×{ratio:g}", ha="center", va="top", fontsize=8)
         axes.set_xlim(-0.02, genes["depth"] + 0.02)
         axes.set_ylim(-0.35, 1.05)

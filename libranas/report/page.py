@@ -12,24 +12,10 @@ import pandas as pd
 from libranas.core.files import read_json, write_text
 from libranas.core.provenance import facts
 from libranas.labels.table import mean_accuracies
-from libranas.report.comparison import NAMES
-from libranas.report.drawing import COLOURS, figure
-from libranas.report.figures import (
-    METHODS,
-    SEARCHES,
-    SHORT,
-    _controls,
-    _drawings,
-    _evaluated,
-    _front,
-    _layer_curve,
-    _methods,
-    _proxies,
-    _score_against_size,
-    _training,
-    _trajectories,
-    labels_figure,
-)
+from libranas.report import figures as draw
+from libranas.report.comparison import ROLES
+from libranas.report.drawing import figure
+from libranas.search.registry import STRATEGIES
 
 
 def write_report(path: str | Path, files: dict, config: dict, strategies: list[str], command: str) -> None:
@@ -43,40 +29,100 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     strategies : names of the search strategies, in the order of ``files["histories"]``
     command : what was run
     """
-    selected, summary = (read_json(files[k]) if k in files else None for k in ("selected", "summary"))
-    choice, window = read_json(files["choice"]), read_json(files["window"])
-    manifest = read_json(files["manifest"])
-    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True)) if selected else {}
+    content = {"selected": None, "summary": None, "latency": None, "drawings": {}, "published": {}}
+    content |= _scored(files, config)
+    chosen = content["choice"]["combiner"]["name"]
+    if "selected" in files:
+        content |= _searched(files, config, strategies)
+    if "summary" in files:
+        content |= _trained(files)
+    if "table1" in files:
+        content |= _published(files, chosen)
+    html = (
+        _environment()
+        .get_template("template.html.j2")
+        .render(
+            **content,
+            config=config,
+            config_json=json.dumps(config, indent=2),
+            command=command,
+            facts=facts(),
+            roles=ROLES,
+        )
+    )
+    write_text(path, html)
+
+
+def _scored(files: dict, config: dict) -> dict:
+    """What the page says of scores and combiners."""
     names = ("archs", "failures", "costs", "curve", "methods", "proxies", "parts")
     tables = {name: pd.read_csv(files[name]) for name in names}
-    scores = pd.read_csv(files["table"], index_col="id")
-    accuracy = mean_accuracies(files["accuracy"])
+    manifest, choice, window = (read_json(files[name]) for name in ("manifest", "choice", "window"))
+    scores, accuracy = pd.read_csv(files["table"], index_col="id"), mean_accuracies(files["accuracy"])
     in_table = config["benchmark"]["method"] == "table"  # accuracies in the table's own unit
-    figures = {
-        "curve": figure(lambda ax: _layer_curve(ax, tables["curve"], window), 7, 3),
-        "proxies": figure(lambda ax: _proxies(ax, tables["proxies"], choice), 7, 0.6 + 0.27 * len(tables["proxies"])),
-        "methods": figure(lambda ax: _methods(ax, tables["methods"]), 7, 0.6 + 0.3 * len(tables["methods"])),
-        "size": figure(lambda ax: _score_against_size(ax, scores, accuracy, choice, in_table), 7, 3.4),
+    chosen, proxies, methods = choice["combiner"]["name"], tables["proxies"], tables["methods"]
+    return {
+        "manifest": manifest,
+        "choice": choice,
+        "window": window,
+        "archs": tables["archs"],
+        "labelled": len(accuracy),
+        "failures": tables["failures"].to_dict("records"),
+        "methods": methods.fillna({"lacks": ""}).to_dict("records"),
+        "proxies": proxies.to_dict("records"),
+        "parts": tables["parts"].to_dict("records"),
+        "costs": worth(proxies, tables["costs"]).to_dict("records"),
+        "curve_figure": figure(lambda ax: draw.curve_figure(ax, tables["curve"], window), 7, 3),
+        "proxies_figure": figure(lambda ax: draw.proxies_figure(ax, proxies, choice), 7, 0.6 + 0.27 * len(proxies)),
+        "methods_figure": figure(lambda ax: draw.methods_figure(ax, methods, chosen), 7, 0.6 + 0.3 * len(methods)),
+        "size_figure": figure(lambda ax: draw.size_figure(ax, scores, accuracy, choice, in_table), 7, 3.4),
     }
-    if selected:
-        figures |= {
-            "trajectories": figure(lambda ax: _trajectories(ax, histories), 7, 3.2),
-            "evaluated": figure(lambda ax: _evaluated(ax, histories, selected), 7, 3.4),
+
+
+def _searched(files: dict, config: dict, strategies: list[str]) -> dict:
+    """What the page says of the searches and of the networks that came of them."""
+    selected = read_json(files["selected"])
+    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
+    method, objectives = STRATEGIES[strategies[0]], config["search"]["objectives"]
+    content = {"front": []}
+    if method.needs_objectives:
+        searched = histories[method.name]
+        front, winner = searched[searched["front"]].sort_values([*objectives, "evaluation"]), selected["winner"]["id"]
+        content = {
+            "front": front.to_dict("records"),
+            "front_figure": figure(lambda ax: draw.front_figure(ax, searched, front, objectives, winner), 7, 3.2),
         }
-    objectives, front = config["search"]["objectives"] if selected else [], pd.DataFrame()
-    if selected and strategies[0] == "nsga2":
-        searched = histories["nsga2"]
-        front = searched[searched["front"]].sort_values([*objectives, "evaluation"])
-        figures["front"] = figure(lambda ax: _front(ax, searched, front, objectives, selected["winner"]["id"]), 7, 3.2)
-    published = {n: pd.read_csv(files[n]) for n in ("table1", "table3", "table4", "labels") if n in files}
-    if published:
-        figures["labels"] = figure(lambda ax: labels_figure(ax, published["labels"]), 7, 3.6)
-    if summary:
-        curves = pd.read_csv(files["curves"])
-        figures |= {
-            "controls": figure(lambda ax: _controls(ax, summary), 7, 1.9),
-            "training": figure(lambda ax: _training(ax, curves), 7, 3.2),
-        }
+    return {
+        **content,
+        "selected": selected,
+        "method": method,
+        "evaluations": {name: table["evaluation"].max() for name, table in histories.items()},
+        "best": {name: table["fitness"].max() for name, table in histories.items()},
+        "latency": read_json(files["latency"])["held_out"] if files.get("latency") else None,
+        "drawings": draw.drawings(selected),
+        "trajectories_figure": figure(lambda ax: draw.trajectories_figure(ax, histories), 7, 3.2),
+        "evaluated_figure": figure(lambda ax: draw.evaluated_figure(ax, histories, selected), 7, 3.4),
+    }
+
+
+def _trained(files: dict) -> dict:
+    summary, curves = read_json(files["summary"]), pd.read_csv(files["curves"])
+    return {
+        "summary": summary,
+        "controls_figure": figure(lambda ax: draw.controls_figure(ax, summary), 7, 1.9),
+        "training_figure": figure(lambda ax: draw.training_figure(ax, curves), 7, 3.2),
+    }
+
+
+def _published(files: dict, chosen: str) -> dict:
+    tables = {name: pd.read_csv(files[name]) for name in ("table1", "table3", "table4", "labels")}
+    return {
+        "published": {name: table.to_dict("records") for name, table in tables.items()},
+        "labels_figure": figure(lambda ax: draw.labels_figure(ax, tables["labels"], chosen), 7, 3.6),
+    }
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,39 +135,11 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         "percent": lambda v: "n/a" if v is None or v != v else f"{100 * v:.2f} %",
         "number": lambda v: "n/a" if v is None or v != v else f"{v:.3f}",
         "scaled": lambda v, factor: "n/a" if v != v else f"{factor * v:,.1f}",
+        "combiner": draw.combiner_title,
+        # a title inside a sentence; names such as NSGA-II stay as they are
+        "inside": lambda title: title if title[:2].isupper() else title[:1].lower() + title[1:],
     }
-    html = environment.get_template("template.html.j2").render(
-        config=config,
-        config_json=json.dumps(config, indent=2),
-        command=command,
-        facts=facts(),
-        manifest=manifest,
-        selected=selected,
-        summary=summary,
-        choice=choice,
-        window=window,
-        figures=figures,
-        drawings=_drawings(selected or {}),
-        archs=tables["archs"],
-        failures=tables["failures"].to_dict("records"),
-        methods=tables["methods"].fillna({"lacks": ""}).to_dict("records"),
-        proxies=tables["proxies"].to_dict("records"),
-        parts=tables["parts"].to_dict("records"),
-        costs=worth(tables["proxies"], tables["costs"]).to_dict("records"),
-        method=strategies[0] if selected else None,
-        front=front.to_dict("records"),
-        evaluations={name: t["evaluation"].max() for name, t in histories.items()},
-        best={name: t["fitness"].max() for name, t in histories.items()},
-        labelled=len(accuracy),
-        published={name: table.to_dict("records") for name, table in published.items()},
-        names=NAMES,
-        short=SHORT,
-        method_names=METHODS,
-        method_titles=SEARCHES,
-        latency=read_json(files["latency"])["held_out"] if files.get("latency") else None,
-        colours=COLOURS,
-    )
-    write_text(path, html)
+    return environment
 
 
 def worth(proxies: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:

@@ -144,6 +144,18 @@ def _slurm(*command: str) -> str:
     return done.stdout
 
 
+def job_resources(nodes: int, gpus: int) -> dict:
+    """Return what a job of several processes asks Snakemake for; `gpus` of each node.
+
+    With several nodes of SLURM it is one task on each, which starts the processes there. The GPUs are asked for by the
+    node: a sum may be spread unevenly. Tasks are not bound to GPUs, torchrun does that.
+    """
+    if nodes == 1:
+        return {"gpu": gpus} if gpus else {}
+    several = {"nodes": nodes, "tasks": nodes, "mpi": "srun"}
+    return several | ({"gres": f"gpu:{gpus}", "tasks_per_gpu": 0} if gpus else {})
+
+
 def torchrun(arguments: Sequence[str], nodes: int, processes: int, gpus: int = 0, threads: int = 1) -> list[str]:
     """The command that starts ``python arguments`` in `processes` processes on each of `nodes` nodes.
 

@@ -1,7 +1,7 @@
 """The HDF5 file of scores: one a shard, and all of them merged. Specification: ``docs/store-format.md``."""
 
 from libranas.scores.file import Blocks, column, read, write
-from libranas.scores.frames import check_failures, costs, finite_mean, frame, nonfinite
+from libranas.scores.frames import check_failures, costs, frame, nonfinite
 from libranas.scores.merge import merge
 from libranas.scores.nodes import content_sha256, equal_values
 from libranas.scores.table import ComponentArray, PassTable, ProxyTable, Scores, collect, many
@@ -18,7 +18,6 @@ __all__ = [
     "content_sha256",
     "costs",
     "equal_values",
-    "finite_mean",
     "frame",
     "many",
     "merge",

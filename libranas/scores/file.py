@@ -10,7 +10,7 @@ import pandas as pd
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import atomic_path
-from libranas.scores.frames import mean_of_seeds
+from libranas.core.stats import mean_of_seeds
 from libranas.scores.nodes import ELEMENTS, Node, axis_of_rows, decode, digest, encode, rows_at_once
 from libranas.scores.table import Scores
 

@@ -9,22 +9,8 @@ import numpy as np
 import pandas as pd
 
 from libranas.core.errors import LibranasError
+from libranas.core.stats import mean_of_seeds
 from libranas.scores.table import COSTS, Scores, many
-
-
-def finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the finite entries along `axis`; NaN where there is none."""
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(finite, values, 0.0).sum(axis) / finite.sum(axis)
-
-
-def mean_of_seeds(value_AS: np.ndarray, orientation: int) -> tuple[np.ndarray, int]:
-    """What :func:`frame` says of a proxy, and how many values it left out."""
-    bad_AS = ~np.isfinite(value_AS)
-    none_A = bad_AS.all(axis=1)
-    alike_A = np.where((value_AS == value_AS[:, :1]).all(axis=1), value_AS[:, 0], np.nan)
-    return np.where(none_A, alike_A, finite_mean(value_AS, 1)) * orientation, int(bad_AS[~none_A].sum())
 
 
 def frame(scores: Scores | Iterable[Scores]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The layer window of L-SWAG: where along the depth gradients are measured. Label-free, from stored scores.
+"""Choose the layer window of L-SWAG and apply it to stored scores. No accuracy is looked at.
 
 Eq. 6 of L-SWAG (arXiv 2505.07300): mean log sigma of the gradient over many random networks, in bins of
 relative depth; the window [l_lo, l_hi] is the beginning and end of a spike and is fixed before scoring.
@@ -6,9 +6,9 @@ The paper marks the spike by eye; :func:`choose_window` does it by a rule that n
 
 A window is a range of depth *bins*, so that it applies to networks of any depth and to both kinds of
 place: weight layers (Lambda) and activation layers (Psi), whose depth is that of the last weight layer
-executed before them. Applying one needs only the stored components, neither a network nor data.
+executed before them. What L-SWAG is inside a window says :mod:`libranas.zero_cost.lswag`.
 
-Shape suffixes: A architectures, S seeds, L weight layers, M activation layers, B depth bins.
+Shape suffixes: A architectures, S seeds, L weight layers, B depth bins.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,33 +20,16 @@ import pandas as pd
 from libranas import scores as store
 from libranas.core.errors import LibranasError
 from libranas.core.scorecard import Axis
+from libranas.core.stats import finite_mean
 from libranas.scores import ProxyTable, Scores
+from libranas.zero_cost import lswag
+from libranas.zero_cost.lswag import LayerWindow, depth_bin
 
 #: Components that this module looks at.
-COMPONENTS = ("lambda", "log_sigma", "union")
+COMPONENTS = lswag.COMPONENTS
 RULES = ("spike", "valley", "all", "fixed")
-PSI_RANGES = ("window", "from_first", "all")
 #: Ends of a network that :func:`curve` can leave out, as positions among its weight layers.
 ENDS = {"first": slice(0, 1), "last": slice(-1, None)}
-
-
-def depth_bin(depth: Sequence[float], bins: int) -> np.ndarray:
-    """Bin 0 .. bins-1 of relative depths l / L in [0, 1), equal to ``bins * l // L`` in integers."""
-    return np.floor(np.asarray(depth, "f8") * bins + 1e-9).astype(np.int64)  # 1e-9: 100 * (29 / 100) < 29
-
-
-@dataclass(frozen=True)
-class LayerWindow:
-    """Depth bins `lo` to `hi`, both included, of `bins` equal ones."""
-
-    lo: int
-    hi: int
-    bins: int
-
-    def mask(self, depth: Sequence[float]) -> np.ndarray:
-        """Which of the places at relative `depth` lie in the window: bool, same length."""
-        bin_ = depth_bin(depth, self.bins)
-        return (self.lo <= bin_) & (bin_ <= self.hi)
 
 
 @dataclass(frozen=True)
@@ -104,7 +87,7 @@ def curve(
     for part in store.many(scores):
         log_sigma_ASL = _table(part, "lswag_lambda").components["log_sigma"].values
         mean_AB = np.full((len(part.archs), bins), np.nan)
-        for axis, rows in _by_axis(part, "layer"):
+        for (axis,), rows in _by_axes(part, "layer"):
             kept_L = np.ones(len(axis.names), bool)
             for end in exclude:
                 kept_L[ENDS[end]] = False
@@ -113,11 +96,11 @@ def curve(
             nonfinite += int((~np.isfinite(log_sigma_aSL[:, :, kept_L])).sum())
             for b in np.unique(bin_L[kept_L]):
                 of_bin = log_sigma_aSL[:, :, kept_L & (bin_L == b)].reshape(len(rows), -1)
-                mean_AB[rows, b] = store.finite_mean(of_bin, 1)
+                mean_AB[rows, b] = finite_mean(of_bin, 1)
         means.append(mean_AB)
     mean_AB = np.concatenate(means)
-    mean_B = store.finite_mean(mean_AB, 0)
-    std_B = np.sqrt(store.finite_mean((mean_AB - mean_B) ** 2, 0))
+    mean_B = finite_mean(mean_AB, 0)
+    std_B = np.sqrt(finite_mean((mean_AB - mean_B) ** 2, 0))
     n_B = np.isfinite(mean_AB).sum(0)
     out = pd.DataFrame({"bin": np.arange(bins), "mean": mean_B, "std": std_B, "n": n_B})
     out.attrs["nonfinite"] = nonfinite
@@ -168,101 +151,79 @@ def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, in
     return WindowChoice(LayerWindow(lo, hi, len(curve)), rule, peak, median, mad, threshold)
 
 
-def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window") -> Scores:
-    """`scores` with ``lswag_lambda``, ``lswag_psi`` and their product ``lswag`` restricted to `window`.
+def apply_window(scores: Scores, window: LayerWindow, psi_range: str = "window") -> tuple[Scores, np.ndarray]:
+    """Restrict ``lswag_lambda``, ``lswag_psi`` and their product ``lswag`` to a layer window.
 
-    Lambda is the sum over the weight layers in the window (Eq. 1); a layer without any surviving weight
-    (NaN) adds nothing. Psi is the number of distinct patterns over the union of the activation layers in
-    the window. A value stays NaN, with the reason, where the network's own value is not finite or no layer
-    is left. A Lambda that is not positive turns the product's ranking round: that becomes a warning.
+    The options that the scores were made with, which are in their provenance, apply as on the score cards. A value
+    stays NaN, with the reason, where the network's own value is not finite or no layer is left.
 
     Parameters
     ----------
-    psi_range : which activation layers Psi counts. ``"window"``: those in the window; of a network that has
-        none there, from the first to the window's end, with a warning. ``"from_first"``: from the first to
-        the window's end, as Eq. 7 is printed. ``"all"``.
+    psi_range : which activation layers Psi counts, see :meth:`libranas.zero_cost.lswag.LayerWindow.psi_mask`
+
+    Returns
+    -------
+    The scores; and how many networks each of :data:`WARNINGS` concerns, an array of their length
     """
-    windowed, from_first, reversed_ = _windowed(scores, window, psi_range)
-    warnings = _warnings(from_first, reversed_, len(scores.archs))
-    return replace(windowed, warnings=tuple(sorted({*scores.warnings, *warnings})))
-
-
-def _windowed(scores: Scores, window: LayerWindow, psi_range: str) -> tuple[Scores, int, int]:
-    """`scores` in the window; networks whose Psi counts from the first layer, and those with a Lambda not positive."""
-    if psi_range not in PSI_RANGES:
-        raise LibranasError(f"Unknown range {psi_range!r} for Psi.", f"Known: {', '.join(PSI_RANGES)}.")
-    lambda_, psi = _table(scores, "lswag_lambda"), _table(scores, "lswag_psi")
-    lambda_AS, psi_AS = np.full((2, *lambda_.value_AS.shape), np.nan)
-    for axis, rows in _by_axis(scores, "layer"):
-        terms_aSl = lambda_.components["lambda"].values[rows][:, :, np.flatnonzero(window.mask(axis.depth))]
-        lambda_AS[rows] = np.where(np.isnan(terms_aSl).all(2), np.nan, np.nansum(terms_aSl, 2))
-    lo = window.lo if psi_range == "window" else 0
-    hi = window.bins - 1 if psi_range == "all" else window.hi
-    from_first = 0
-    for axis, rows in _by_axis(scores, "activation"):
-        bin_M = depth_bin(axis.depth, window.bins)
-        inside = np.flatnonzero((lo <= bin_M) & (bin_M <= hi))
-        if not len(inside):
-            inside = np.flatnonzero(bin_M <= hi)
-            from_first += len(rows) if len(inside) else 0
-        if len(inside):  # depth does not decrease along the axis: inside is one run
-            psi_AS[rows] = psi.components["union"].values[rows][:, :, inside[0], inside[-1]]
-    lambda_ = _replaced(lambda_, lambda_AS, f"no usable weight layer in the layer window {window}")
-    psi = _replaced(psi, psi_AS, f"no activation layer up to the end of the layer window {window}")
+    tables = lambda_, psi = _table(scores, "lswag_lambda"), _table(scores, "lswag_psi")
+    options = lswag.options_of(scores.provenance.get("conditions", {}))
+    value_PAS, from_first = np.full((3, *lambda_.value_AS.shape), np.nan), 0
+    for axes, rows in _by_axes(scores, "layer", "activation"):
+        wholes = (_whole(table, axis, rows) for table, axis in zip(tables, axes, strict=True))
+        value_PAS[:, rows], instead = lswag.in_window(*wholes, window, psi_range, options)
+        from_first += len(rows) * instead
+    lambda_ = _replaced(lambda_, value_PAS[0], f"no usable weight layer in the layer window {window}")
+    psi = _replaced(psi, value_PAS[1], f"no activation layer up to the end of the layer window {window}")
     product = scores.proxies.get("lswag", replace(lambda_, components={}, equation="Lambda x Psi (Eq. 1)"))
+    reason_AS = np.where(lambda_.reason_AS != "", lambda_.reason_AS, psi.reason_AS)
+    undefined_AS = (reason_AS == "") & ~np.isfinite(value_PAS[2])
     product = replace(
-        product,
-        value_AS=lambda_.value_AS * psi.value_AS,
-        reason_AS=np.where(lambda_.reason_AS != "", lambda_.reason_AS, psi.reason_AS),
+        product, value_AS=value_PAS[2], reason_AS=np.where(undefined_AS, lswag.NOT_POSITIVE, reason_AS).astype(object)
     )
-    reversed_ = int((lambda_.value_AS <= 0).any(1).sum())
     new = {"lswag": product, "lswag_lambda": lambda_, "lswag_psi": psi}
     windowed = replace(
         scores,
         proxies=dict(sorted({**scores.proxies, **new}.items())),
         provenance={**scores.provenance, "layer_window": {**asdict(window), "psi_range": psi_range}},
     )
-    return windowed, from_first, reversed_
+    return windowed, np.array([from_first, undefined_AS.any(1).sum()])
 
 
-def _warnings(from_first: int, reversed_: int, total: int) -> list[str]:
-    warnings = []
-    if from_first:
-        warnings.append(
-            f"Psi is counted from the first activation layer to the end of the layer window for {from_first} "
-            f"of {total} networks: they have no activation layer inside it."
-        )
-    if reversed_:
-        warnings.append(
-            f"Lambda is not positive for {reversed_} of {total} networks: there L-SWAG = Lambda x Psi falls "
-            "as Psi grows, so its ranking is not to be trusted (gradient scale, or too few layers)."
-        )
-    return warnings
+#: What :func:`apply_window` counts.
+WARNINGS = (
+    "Psi is counted from the first activation layer to the end of the layer window for {} of {} networks: they have "
+    "no activation layer inside it.",
+    "Lambda is not positive for {} of {} networks: there L-SWAG = Lambda x Psi would fall as Psi grows, so it is "
+    "undefined (gradient scale, or too few layers).",
+)
 
 
 def table(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
     """:func:`libranas.scores.frame` with the three L-SWAG columns restricted to `window`.
 
-    ``attrs["warnings"]`` are those of :func:`apply_window`.
+    ``attrs["warnings"]`` are those of the scores and the :data:`WARNINGS` that concern a network.
     """
-    warnings, counts = set(), np.zeros(3, int)
+    warnings, counts, total = set(), np.zeros(len(WARNINGS), int), 0
 
     def windowed() -> Iterator[Scores]:
-        nonlocal counts
+        nonlocal counts, total
         for part in store.many(scores):
-            inside, *unusual = _windowed(part, window, psi_range)
+            inside, of_part = apply_window(part, window, psi_range)
             warnings.update(part.warnings)
-            counts += [*unusual, len(part.archs)]
+            counts, total = counts + of_part, total + len(part.archs)
             yield inside
 
     out = store.frame(windowed())
-    out.attrs["warnings"] = sorted({*warnings, *_warnings(*map(int, counts))})
+    warnings |= {text.format(count, total) for text, count in zip(WARNINGS, counts, strict=True) if count}
+    out.attrs["warnings"] = sorted(warnings)
     return out
 
 
-def parts(scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window") -> pd.DataFrame:
-    """:func:`libranas.scores.frame`, of all layers, and beside it ``lswag_lambda_window`` and ``lswag_window``: what
-    L-SWAG is made from, one by one (the paper's Table 3)."""
+def whole_and_windowed(
+    scores: Scores | Iterable[Scores], window: LayerWindow, psi_range: str = "window"
+) -> pd.DataFrame:
+    """:func:`libranas.scores.frame` of all layers, and beside it ``lswag_lambda_window`` and ``lswag_window``: the
+    factors of L-SWAG one by one (the paper's Table 3)."""
     inside = table(scores, window, psi_range)[["lswag_lambda", "lswag"]]
     return store.frame(scores).join(inside.add_suffix("_window"))
 
@@ -276,17 +237,25 @@ def _table(scores: Scores, proxy: str) -> ProxyTable:
     return scores.proxies[proxy]
 
 
-def _by_axis(scores: Scores, name: str) -> Iterator[tuple[Axis, np.ndarray]]:
-    """Each distinct table of places with the rows of the architectures that have it."""
-    rows: dict[Axis, list[int]] = {}
-    for a, axis in enumerate(scores.axes.get(name, ())):
-        rows.setdefault(axis, []).append(a)
-    return ((axis, np.array(found)) for axis, found in rows.items())
+def _by_axes(scores: Scores, *names: str) -> Iterator[tuple[tuple[Axis, ...], np.ndarray]]:
+    """Each distinct set of places with the rows of the architectures that have it."""
+    none = (Axis((), ()),) * len(scores.archs)
+    rows: dict[tuple[Axis, ...], list[int]] = {}
+    for a, axes in enumerate(zip(*(scores.axes.get(name, none) for name in names), strict=True)):
+        rows.setdefault(axes, []).append(a)
+    return ((axes, np.array(found)) for axes, found in rows.items())
+
+
+def _whole(table: ProxyTable, axis: Axis, rows: np.ndarray) -> lswag.Whole:
+    """Lambda or Psi of the architectures in `rows`, which have the places `axis`."""
+    count, components = len(axis.names), {}
+    for name in table.components.keys() & {*COMPONENTS}:
+        component = table.components[name]
+        components[name] = component.values[rows][(..., *[slice(count)] * len(component.axes))]
+    return lswag.Whole(table.value_AS[rows], components, axis)
 
 
 def _replaced(old: ProxyTable, value_AS: np.ndarray, reason: str) -> ProxyTable:
     """`old` with new values; where it had failed it still has, and a new failure gets `reason`."""
-    failed_AS = ~np.isfinite(old.value_AS)
-    value_AS = np.where(failed_AS, old.value_AS, value_AS)
-    reason_AS = np.where(np.isfinite(value_AS), "", reason).astype(object)
-    return replace(old, value_AS=value_AS, reason_AS=np.where(failed_AS, old.reason_AS, reason_AS))
+    reason_AS = np.where(np.isfinite(old.value_AS), reason, old.reason_AS)
+    return replace(old, value_AS=value_AS, reason_AS=np.where(np.isfinite(value_AS), "", reason_AS).astype(object))

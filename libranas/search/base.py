@@ -1,4 +1,4 @@
-"""Search under a budget: several strategies with one interface, all resumable.
+"""Searchers, and the record of a search strategy.
 
 A searcher is asked for the evaluations that come next and told what was evaluated before; it keeps nothing in between.
 Evaluation number n is a pure function of the history and of the random stream (seed, strategy, n). Evaluations of one
@@ -9,13 +9,9 @@ architecture is handed in.
 
 No strategy proposes a network twice, and scores that the logs held when it began are never computed again, whatever
 strategy asked for them. Strategies that run at the same time do not wait for each other's scores.
-
-Evolution follows AutoFormer (Chen et al., ICCV 2021; population 50, the 10 fittest as parents, half of a
-generation mutated and half crossed) without the faults of its code: parents of different depth make legal
-children, nothing is evaluated twice, infeasible budgets end in an error and the search resumes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +32,12 @@ class Evaluated:
     detail: dict
 
 
+Evaluation = Callable[[Arch], tuple[float, dict]]
+
+
 @dataclass(frozen=True)
 class Searcher:
-    """What every strategy shares: proposals without repetition, a generation at a time."""
+    """Proposes architectures without repetition, a generation at a time."""
 
     space: Space
     budget: Budget
@@ -46,7 +45,8 @@ class Searcher:
 
     @property
     def generation(self) -> int:
-        """Evaluations that are proposed from equal knowledge. Never a number of workers: the proposals depend on it."""
+        """Number of candidates proposed between two looks at the history. It never depends on the number of workers,
+        as the proposals depend on it."""
         return 50
 
     def ask(self, history: Sequence[Evaluated]) -> Iterator[Arch]:
@@ -87,3 +87,48 @@ class Searcher:
 def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
     """The `count` best, ties in the order of evaluation."""
     return sorted(history, key=lambda e: -e.fitness)[:count]
+
+
+def points(fitness_P: Sequence[float], *cost_P: Sequence[float]) -> np.ndarray:
+    """What :mod:`libranas.core.pareto` minimises: a row (-fitness, cost, ...) for each of P candidates."""
+    return np.column_stack([-np.asarray(fitness_P, dtype=np.float64), *cost_P])
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to search that a configuration can name (``search.method``).
+
+    Attributes
+    ----------
+    name : in the configuration, in names of files and in the random streams of its searcher
+    title : in the report, as the beginning of a sentence
+    make : ``make(space, budget, seed, **settings)`` gives a :class:`Searcher`; None for a strategy that has a rule of
+        its own in place of the rule ``search``
+    settings : keys of the config section ``search`` that `make` takes
+    own_fitness : ``own_fitness(space, arch)``, what it maximises in place of the fitness of the run; it needs no scores
+    note : sentence for the report about what its evaluations are
+    colour : in the figures of the report
+    """
+
+    name: str
+    title: str
+    make: Callable[..., Searcher] | None = None
+    settings: tuple[str, ...] = ()
+    own_fitness: Callable[[Space, Arch], float] | None = None
+    note: str = ""
+    colour: str = "#0072b2"
+
+    @property
+    def needs_objectives(self) -> bool:
+        """Whether it looks for the front of fitness against ``search.objectives``."""
+        return "objectives" in self.settings
+
+    def searcher(self, space: Space, budget: Budget, seed: int, settings: Mapping) -> Searcher:
+        """Make its searcher from the config section ``search``."""
+        return self.make(space, budget, seed, **{key: settings[key] for key in self.settings})
+
+    def evaluation(self, space: Space, fitness: Evaluation) -> Evaluation:
+        """Return what it maximises: `fitness`, unless it has its own."""
+        if self.own_fitness is None:
+            return fitness
+        return lambda arch: (float(self.own_fitness(space, arch)), {})

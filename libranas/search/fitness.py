@@ -1,6 +1,6 @@
 """The fitness of a candidate: what a fitted combiner says of its scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from libranas.core.arch import Arch
 from libranas.core.files import read_log
-from libranas.core.provenance import digest
+from libranas.core.provenance import digest, stage_version
 from libranas.predictors.base import Predictor, Sample
-from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
 from libranas.zero_cost import registry as proxies
+from libranas.zero_cost.lswag import LayerWindow
+from libranas.zero_cost.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Fitness:
     @cached_property
     def scores_key(self) -> str:
         """Names everything the scores depend on besides the architecture; how they are combined is no part of it."""
-        return digest(self.scorer.keys(proxies.with_parts(self.predictor.proxies)), *self._arguments)
+        keys = self.scorer.keys(proxies.with_parts(self.predictor.proxies))
+        return digest(keys, self.seeds, self.predictor.proxies, self.window, self.psi, stage_version("layers"))
 
     def recall(self, logs: Iterable[Path]) -> None:
         """Take scores that this fitness would compute from the logs of searches, however these combined them.
@@ -53,11 +54,12 @@ class Fitness:
         """Proxy to score of what the combiner looks at: the work that can be shared out."""
         if not self.predictor.proxies:
             return {}
-        return self.known.get(arch.json) or _scores(self.scorer, arch, *self._arguments)
+        return self.known.get(arch.json) or self.scorer.windowed_scores(arch, *self.asked)
 
     @property
-    def _arguments(self) -> tuple:
-        return self.seeds, self.predictor.proxies, self.window, self.psi
+    def asked(self) -> tuple:
+        """What :meth:`libranas.zero_cost.scorer.Scorer.windowed_scores` is asked of every candidate."""
+        return range(self.seeds), self.predictor.proxies, self.window, self.psi
 
     def of(self, arch: Arch, scores: dict[str, float]) -> float:
         """What the combiner says of an architecture with these scores."""
@@ -67,10 +69,3 @@ class Fitness:
     def __call__(self, arch: Arch) -> tuple[float, dict]:
         scores = self.scores(arch)
         return self.of(arch, scores), scores
-
-
-def _scores(
-    scorer: Scorer, arch: Arch, seeds: int, names: Sequence[str], window: LayerWindow, psi: str
-) -> dict[str, float]:
-    row = scorer.table(arch, range(seeds), names, window, psi)
-    return {name: float(row[name]) for name in names}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from libranas.core import pareto
-from libranas.search.base import Evaluated
+from libranas.search.base import Evaluated, points
 from libranas.spaces import Budget, Space
 
 
@@ -42,9 +42,5 @@ def history_table(
         for n, (e, b) in enumerate(zip(history, best, strict=True), start=first)
     )
     if objectives:
-        table["front"] = table.index.isin(pareto.front(_points_of(table, objectives)))
+        table["front"] = table.index.isin(pareto.front(points(table["fitness"], *(table[n] for n in objectives))))
     return table
-
-
-def _points_of(table: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
-    return np.column_stack([-table["fitness"], *(table[name] for name in objectives)])

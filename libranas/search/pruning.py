@@ -26,9 +26,9 @@ from libranas.core.scorecard import ScoreCard
 from libranas.data.calibration import calibration_indices
 from libranas.networks.darts import DARTSSupernet
 from libranas.predictors.libra import log_rank
-from libranas.scores.scorer import Scorer
 from libranas.spaces.cells.darts import EDGES, KINDS, NODES, DARTSSpace, Mask, full_mask, genotype
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.scorer import Scorer
 
 #: Family of the records that stand for supernets; their genes are the mask.
 FAMILY = "darts_supernet"
@@ -36,7 +36,7 @@ FAMILY = "darts_supernet"
 
 @dataclass(frozen=True)
 class Supernets:
-    """What a :class:`libranas.scores.scorer.Scorer` asks of a space, for supernets.
+    """What a :class:`libranas.zero_cost.scorer.Scorer` asks of a space, for supernets.
 
     Attributes
     ----------

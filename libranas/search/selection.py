@@ -1,7 +1,7 @@
 """Name the winner of the searches and its controls."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -11,7 +11,7 @@ from libranas.core import pareto
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.search.history import _points_of
+from libranas.search.base import points
 from libranas.spaces import Budget, Sampler, Space
 from libranas.spaces.base import network
 
@@ -46,66 +46,82 @@ def select(
     histories : the method that finds the winner first; ``params`` among them
     winner : ``fittest``, or ``balanced``: of the front against `objectives` the best compromise
         (:func:`libranas.core.pareto.balanced`)
-    measured : the latency of a network as :func:`libranas.latency.table.record` gives it. Where the budget limits
-    latency, a
-        role is given to the first candidate whose measured median keeps to the limits; the ones before it are kept
-        under ``rejected``. From :data:`SOME` of them on the machine is taken to be slower or faster than when the table
-        was measured, by their median factor, and who would not keep to the limits by that is not measured
+    measured : the latency of a network as :func:`libranas.latency.table.record` gives it; see :class:`_Roles`
     """
+    roles = _Roles(space, budget, measured)
     method = next(iter(histories))
-    low, high = budget.latency if measured and budget.latency else (-np.inf, np.inf)
+    best, entry = roles.taken(_best_first(histories[method], method, winner, objectives), "winner")
+    largest, largest_entry = roles.taken(_best_first(histories["params"], "params"), "params_max")
+    control, control_entry = roles.taken(equal_size(space, budget, best, EQUAL_SIZE, seed, [largest]), "random")
+    difference = space.params(control) / space.params(best) - 1
+    if abs(difference) > EQUAL_SIZE:
+        control_entry["params_difference"] = difference
+    controls = {"random": control_entry, "params_max": largest_entry}
+    if reference is not None:
+        controls["reference"] = roles.entry(reference)
+    for other in controls.values():
+        if other["id"] == best.id:
+            other["same_as"] = "winner"
+    return {"winner": entry, **controls}
 
-    def candidates(table: pd.DataFrame, rule: str) -> Iterator[Arch]:
-        table = table[np.isfinite(table["fitness"])]
-        if table.empty:
-            raise LibranasError(
-                "No candidate of the search has a finite fitness.",
-                f"Look at the scores in search/{method}.csv and leave the failing proxies out of score.proxies.",
-            )
-        if rule == "balanced":
-            table = table[table["front"]]
-            order = pareto.balanced(_points_of(table, objectives))
-        else:
-            order = np.argsort(-table["fitness"].to_numpy(), kind="stable")
-        return (Arch.from_json(table["architecture"].iloc[i]) for i in order)
 
-    def entry_of(arch: Arch) -> dict:
-        entry = {"id": arch.id, "architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
-        return entry | ({"latency": measured(arch)} if measured else {})
+def _best_first(
+    table: pd.DataFrame, strategy: str, rule: str = "fittest", objectives: Sequence[str] = ()
+) -> Iterator[Arch]:
+    """Candidates of a search, by fitness; or (`balanced`) those of its front, the best compromise first."""
+    table = table[np.isfinite(table["fitness"])]
+    if table.empty:
+        raise LibranasError(
+            "No candidate of the search has a finite fitness.",
+            f"Look at the scores in search/{strategy}.csv and leave the failing proxies out of score.proxies.",
+        )
+    if rule == "balanced":
+        table = table[table["front"]]
+        order = pareto.balanced(points(table["fitness"], *(table[name] for name in objectives)))
+    else:
+        order = np.argsort(-table["fitness"].to_numpy(), kind="stable")
+    return (Arch.from_json(table["architecture"].iloc[i]) for i in order)
 
-    def taken(found: Iterator[Arch], role: str) -> tuple[Arch, dict]:
+
+@dataclass(frozen=True)
+class _Roles:
+    """Gives a role to the first candidate that keeps to the budget's limits of latency when it is measured.
+
+    The candidates before it are kept under ``rejected``. From :data:`SOME` of them on the machine is taken to be slower
+    or faster than when the table was measured, by their median factor, and who would not keep to the limits by that is
+    not measured.
+    """
+
+    space: Space
+    budget: Budget
+    measured: Callable[[Arch], dict] | None
+
+    def entry(self, arch: Arch) -> dict:
+        counts = {"params": self.space.params(arch), "macs": self.space.macs(arch)}
+        entry = {"id": arch.id, "architecture": arch.json, **counts}
+        return entry | ({"latency": self.measured(arch)} if self.measured else {})
+
+    def taken(self, candidates: Iterator[Arch], role: str) -> tuple[Arch, dict]:
+        low, high = self.budget.latency if self.measured and self.budget.latency else (-np.inf, np.inf)
         rejected, factors = [], []
-        for arch in islice(found, LOOKED_AT):
-            if len(rejected) >= SOME and not low <= np.median(factors) * budget.clock(arch) <= high:
+        for arch in islice(candidates, LOOKED_AT):
+            if len(rejected) >= SOME and not low <= np.median(factors) * self.budget.clock(arch) <= high:
                 continue
-            entry = entry_of(arch)
-            if not measured or low <= entry["latency"]["median"] <= high:
+            entry = self.entry(arch)
+            if not self.measured or low <= entry["latency"]["median"] <= high:
                 return arch, {**entry, **({"rejected": rejected} if rejected else {})}
             rejected.append(entry)
-            factors.append(entry["latency"]["median"] / budget.clock(arch))
+            factors.append(entry["latency"]["median"] / self.budget.clock(arch))
             if len(rejected) == TRIES:
                 break
         times = [e["latency"]["median"] for e in rejected]
         raise LibranasError(
-            f"No candidate for {role} keeps to budget.latency {list(budget.latency)} when it is measured; {len(times)} "
-            f"were, {min(times):.3f} to {max(times):.3f} ms, {np.median(factors):.3f} times what the table says.",
+            f"No candidate for {role} keeps to budget.latency {list(self.budget.latency)} when it is measured; "
+            f"{len(times)} were, {min(times):.3f} to {max(times):.3f} ms, {np.median(factors):.3f} times what the "
+            "table says.",
             "Let nothing else run while latencies are measured, delete latency/table.json of the run to measure the "
             "table again, or widen the budget.",
         )
-
-    best, entry = taken(candidates(histories[method], winner), "winner")
-    largest, largest_entry = taken(candidates(histories["params"], "fittest"), "params_max")
-    control, control_entry = taken(equal_size(space, budget, best, EQUAL_SIZE, seed, [largest]), "random")
-    difference = space.params(control) / space.params(best) - 1
-    if abs(difference) > EQUAL_SIZE:
-        control_entry["params_difference"] = difference
-    roles = {"winner": entry, "random": control_entry, "params_max": largest_entry}
-    if reference is not None:
-        roles["reference"] = entry_of(reference)
-    for role, other in roles.items():
-        if role != "winner" and other["id"] == best.id:
-            other["same_as"] = "winner"
-    return roles
 
 
 def equal_size(

@@ -12,8 +12,8 @@ import torch
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.progress import may_stop
-from libranas.scores.scorer import Scorer
-from libranas.search.fitness import Fitness, _scores
+from libranas.search.fitness import Fitness
+from libranas.zero_cost.scorer import Scorer
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
         on = f"cuda:{i % torch.cuda.device_count()}" if scorer.device == "cuda" else scorer.device
         devices.put(on)
     at_rest = replace(scorer, inputs=scorer.inputs.cpu(), targets=scorer.targets.cpu())
-    pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness._arguments, devices))
+    pool = ProcessPoolExecutor(workers, context, _begin, (at_rest, fitness.asked, devices))
 
     def each(_: Callable, archs: Sequence[Arch]) -> Iterator[tuple[float, dict]]:
         try:
@@ -64,4 +64,4 @@ def _begin(scorer: Scorer, arguments: tuple, devices) -> None:
 
 def _work(arch: Arch) -> dict[str, float]:
     scorer, arguments = _own
-    return _scores(scorer, arch, *arguments)
+    return scorer.windowed_scores(arch, *arguments)

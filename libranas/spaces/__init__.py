@@ -1,21 +1,17 @@
-"""Search spaces: what may be chosen. See :class:`libranas.spaces.base.Space` for the protocol."""
+"""Search spaces: what may be chosen. See :class:`libranas.spaces.base.Space` and :mod:`libranas.spaces.registry`."""
 
-from libranas.core.errors import LibranasError
 from libranas.spaces.autoformer import AutoFormerSpace
 from libranas.spaces.base import Space
 from libranas.spaces.budget import Budget, Sampler
 from libranas.spaces.cells.darts import DARTSSpace
 from libranas.spaces.cells.nasbench101 import NASBench101Space
 from libranas.spaces.cells.nasbench201 import NASBench201Space
-from libranas.spaces.cells.transnas101 import TransNAS101Space
+from libranas.spaces.cells.transnas101 import TransNASMacroSpace, TransNASMicroSpace
 from libranas.spaces.pit import PiTSpace
-
-_FAMILIES = {
-    space.family: space
-    for space in (AutoFormerSpace, DARTSSpace, NASBench101Space, NASBench201Space, PiTSpace, TransNAS101Space)
-}
+from libranas.spaces.registry import FAMILIES, SpaceFamily, make_space
 
 __all__ = [
+    "FAMILIES",
     "AutoFormerSpace",
     "Budget",
     "DARTSSpace",
@@ -24,17 +20,8 @@ __all__ = [
     "PiTSpace",
     "Sampler",
     "Space",
-    "TransNAS101Space",
+    "SpaceFamily",
+    "TransNASMacroSpace",
+    "TransNASMicroSpace",
     "make_space",
 ]
-
-
-def make_space(settings: dict, image_size: int, channels: int, classes: int) -> Space:
-    """The space of a config section ``space`` for a task; ``settings["family"]`` names the class."""
-    try:
-        family = _FAMILIES[settings["family"]]
-    except KeyError:
-        raise LibranasError(
-            f"space.family is {settings.get('family')!r}.", f"Known families: {', '.join(_FAMILIES)}."
-        ) from None
-    return family.from_settings(settings, image_size, channels, classes)

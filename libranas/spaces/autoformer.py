@@ -9,7 +9,6 @@ Legend for the closed forms: D embedding width, Q width of the queries (head_dim
 N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -18,7 +17,10 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.core.typed import Key, setting
+from libranas.spaces.base import Space
 from libranas.spaces.published_genes import published_genes
+from libranas.spaces.registry import SpaceFamily
 
 _TINY = {"embed_dim": [192, 216, 240], "depth": [12, 13, 14], "num_heads": [3, 4], "mlp_ratio": [3.0, 3.5, 4.0]}
 _BASE = {"embed_dim": [528, 576, 624], "depth": [14, 15, 16], "num_heads": [9, 10], "mlp_ratio": [3.0, 3.5, 4.0]}
@@ -66,8 +68,8 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class AutoFormerSpace:
-    """Choices of an AutoFormer space together with the task that fixes the rest of the network.
+class AutoFormerSpace(Space):
+    """Choices of an AutoFormer space, and the task, which fixes the rest of the network.
 
     Parameters
     ----------
@@ -85,18 +87,18 @@ class AutoFormerSpace:
         Of the initial linear weights; see :class:`libranas.networks.autoformer.AutoFormerViT`.
     """
 
-    embed_dim: tuple[int, ...]
-    depth: tuple[int, ...]
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
-    head_dim: int | Literal["auto"] = 64
+    embed_dim: tuple[int, ...] = setting("Widths, one for the network; needed without a preset, as the next three.")
+    depth: tuple[int, ...] = setting("Numbers of blocks.")
+    num_heads: tuple[int, ...] = setting("Attention heads of each block.")
+    mlp_ratio: tuple[float, ...] = setting("Width of the MLP over that of its block, for each block.")
+    head_dim: int | Literal["auto"] = setting("Width of an attention head; auto: embed_dim / num_heads.", 64)
     image_size: int = 224
-    patch_size: int = 16
+    patch_size: int = setting("Pixels a side of a patch.", 16)
     channels: int = 3
     classes: int = 1000
-    relative_position: bool = True
-    max_relative_position: int = 14
-    init_std: float = 0.02
+    relative_position: bool = setting("Relative positions on keys and values.", True)
+    max_relative_position: int = setting("Largest offset that has a position of its own.", 14)
+    init_std: float = setting("Standard deviation of initial linear weights; narrow networks need more.", 0.02)
 
     family = "autoformer"
     #: Probabilities of AutoFormer's evolution: a redrawn embedding width or depth, a redrawn block gene.
@@ -125,23 +127,10 @@ class AutoFormerSpace:
                         "Choose heads that divide every width, or give head_dim a number.",
                     )
 
-    @classmethod
-    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "AutoFormerSpace":
-        """Build from the config section ``space`` (a preset, choices, or a preset with changed choices)."""
-        values = dict(PRESETS.get(settings.get("preset"), {}))
-        values |= {k: v for k, v in settings.items() if k not in ("family", "preset") and v is not None}
-        missing = [g for g in ("embed_dim", "depth", "num_heads", "mlp_ratio") if g not in values]
-        if missing:
-            raise LibranasError(
-                f"space: no choices for {', '.join(missing)}.",
-                f"Name a preset ({', '.join(PRESETS)}) under space.preset or list the choices.",
-            )
-        return cls(**values, image_size=image_size, channels=channels, classes=classes)
-
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
-        """The member with these genes (lists with one entry a block)."""
+        """Return the member with these genes (lists with one entry a block)."""
         return Arch(
             self.family,
             {
@@ -164,7 +153,7 @@ class AutoFormerSpace:
         )
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """AutoFormer's mutation. A deeper child keeps its parent's blocks and gets random ones on top."""
+        """Mutate as AutoFormer does. A deeper child keeps its parent's blocks and gets random ones on top."""
         depth, width = arch["depth"], arch["embed_dim"]
         if rng.random() < self.P_GLOBAL:
             depth = int(rng.choice(self.depth))
@@ -181,7 +170,7 @@ class AutoFormerSpace:
         return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Uniform crossover. Parents may differ in depth: blocks that only one has come from that one."""
+        """Cross uniformly. Parents may differ in depth: blocks that only one has come from that one."""
         first, second = (a, b) if rng.random() < 0.5 else (b, a)
         depth = first["depth"]
         pick = [i >= second["depth"] or rng.random() < 0.5 for i in range(depth)]
@@ -207,46 +196,27 @@ class AutoFormerSpace:
         except (KeyError, TypeError):
             return False
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch:
         """Read canonical JSON, or a network as others publish it, in JSON or YAML: the section ``RETRAIN`` of
         AutoFormer, TF-TAS and AZ-NAS (alone or in its file), an entry of PreNAS, an entry of ViT-Bench-101."""
-        try:
-            genes = published_genes(text)
-            for ours, theirs in (("embed_dim", "hidden_dim"), ("depth", "layer_num")):
-                if theirs in genes:
-                    genes[ours] = genes.pop(theirs)
-            width = genes["embed_dim"]
-            if isinstance(width, list) and len(width) == genes["depth"] and len(set(width)) == 1:  # PreNAS repeats it
-                genes["embed_dim"] = width[0]
-            arch = Arch(genes.pop("family", self.family), genes)
-        except (ValueError, KeyError, TypeError):
-            arch = None
-        if arch is None or not self.contains(arch):
-            raise LibranasError(f"{text} is not a member of the space.", f"The space is {self}.")
-        return self.canonical(arch)
-
-    def format(self, arch: Arch) -> str:
-        """Canonical JSON; :mod:`libranas.spaces.file_formats` writes the files of other projects."""
-        return arch.json
-
-    def representative(self, arch: Arch) -> Arch:
-        return arch
+        genes = published_genes(text)
+        for ours, theirs in (("embed_dim", "hidden_dim"), ("depth", "layer_num")):
+            if theirs in genes:
+                genes[ours] = genes.pop(theirs)
+        width = genes["embed_dim"]
+        if isinstance(width, list) and len(width) == genes["depth"] and len(set(width)) == 1:  # PreNAS repeats it
+            genes["embed_dim"] = width[0]
+        return Arch(genes.pop("family", self.family), genes)
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """Depth and width; mean and spread over the blocks of heads and MLP ratio, and where along the depth they
-        are large (slope over the block index)."""
+        """Return depth and width; of heads and MLP ratio the mean and spread over the blocks, and where along the depth
+        they are large (slope over the block index)."""
         out = {"embed_dim": float(arch["embed_dim"]), "depth": float(arch["depth"])}
         position = np.linspace(-1, 1, arch["depth"])
         for gene in ("num_heads", "mlp_ratio"):
             x = np.array(arch[gene], dtype=np.float64)
             out |= {f"{gene}_mean": x.mean(), f"{gene}_std": x.std(), f"{gene}_slope": (x * position).mean()}
         return out
-
-    def members(self) -> Iterator[Arch]:
-        for depth in self.depth:
-            genes = (self.embed_dim, *[self.num_heads] * depth, *[self.mlp_ratio] * depth)
-            for width, *blocks in product(*genes):
-                yield self.arch(width, blocks[:depth], blocks[depth:])
 
     def size(self) -> int:
         per_block = len(self.num_heads) * len(self.mlp_ratio)
@@ -265,7 +235,7 @@ class AutoFormerSpace:
     # -- closed forms ----------------------------------------------------------------------------------
 
     def head_width(self, arch: Arch, heads: int) -> int:
-        """Width of each head of a block with this many heads."""
+        """Return the width of each head of a block with this many heads."""
         return arch["embed_dim"] // heads if self.head_dim == "auto" else self.head_dim
 
     @property
@@ -292,8 +262,8 @@ class AutoFormerSpace:
         return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
-        """See :meth:`libranas.spaces.base.Space.macs`. Relative positions are counted as they are executed
-        here (products with the T table rows, then gathers): 4NTQ a block, not the 2N^2 Q of a dense table."""
+        """Count relative positions as they are executed here (products with the T table rows, then gathers): 4NTQ per
+        block, not the 2N^2 Q of a dense table."""
         D, N = arch["embed_dim"], self.tokens
         total = (N - 1) * self.channels * self.patch_size**2 * D
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
@@ -301,3 +271,30 @@ class AutoFormerSpace:
             total += N * (4 * D * Q + 2 * D * F) + 2 * N * N * Q
             total += 4 * N * self.relative_positions * Q * self.relative_position
         return total + D * self.classes
+
+
+def make(preset: str | None = None, **settings) -> AutoFormerSpace:
+    """Make a space of a preset, of choices, or of a preset with changed choices."""
+    values = PRESETS.get(preset, {}) | settings
+    if missing := [gene for gene in ("embed_dim", "depth", "num_heads", "mlp_ratio") if gene not in values]:
+        raise LibranasError(
+            f"space: no choices for {', '.join(missing)}.",
+            f"Name a preset ({', '.join(PRESETS)}) under space.preset or list the choices.",
+        )
+    return AutoFormerSpace(**values)
+
+
+FAMILY = SpaceFamily(
+    AutoFormerSpace,
+    network="libranas.networks.autoformer",
+    make=make,
+    settings={
+        "preset": Key(
+            str, None, {"description": "Choices by name; keys below replace single ones.", "choices": PRESETS}
+        )
+    },
+    image_size=224,
+    file_formats=True,
+    weight_sharing=True,
+    latency_parts="libranas.latency.parts:AutoFormerParts",
+)

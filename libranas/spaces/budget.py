@@ -12,12 +12,12 @@ from libranas.spaces.base import Space, network
 
 
 class Clock(Protocol):
-    """Milliseconds of a network, looked up (:class:`libranas.latency.table.LatencyTable`)."""
+    """Looks up the milliseconds of a network (:class:`libranas.latency.table.LatencyTable`)."""
 
     def __call__(self, arch: Arch) -> float: ...
 
     def extremes(self, space: Space) -> Iterable[Arch]:
-        """Members among which are the fastest and the slowest."""
+        """Return members among which are the fastest and the slowest."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Budget:
         return cls(*(tuple(settings[k]) if settings.get(k) else None for k in ("params", "macs", "latency")), clock)
 
     def limits(self, space: Space) -> list[Limit]:
-        """The windows that there are."""
+        """Return the windows that are set."""
         windows = (
             Limit("params", self.params, space.params, "params"),
             Limit("macs", self.macs, space.macs, "macs"),
@@ -78,12 +78,12 @@ class Budget:
 
 
 class Sampler:
-    """Draws architectures that the budget admits, no network twice.
+    """Draw architectures that the budget admits, no network twice.
 
-    Uniform over the choices by rejection: the counts are closed forms, so even a window that admits one
-    draw in a thousand costs milliseconds. The number of draws is bounded, so a window between two
-    reachable sizes, or one with too few members, is an error and never an endless loop. `exclude` holds the names
-    (:func:`network`) of networks that are not drawn; what is drawn is added to it.
+    Draws are uniform over the choices, and rejected outside of the budget. The counts are closed forms, so even a
+    window that admits one draw in a thousand costs milliseconds. The number of draws is bounded, so a window between
+    two reachable sizes, or one with too few members, is an error and never an endless loop. `exclude` holds the names
+    (:func:`network`) of networks that are not drawn; new names are added to it.
     """
 
     #: Draws without a new member after which the window counts as exhausted.

@@ -1,4 +1,4 @@
-"""Files of transformers as other projects keep them: read, and written for those projects.
+"""Read and write files of transformers as other projects keep them.
 
 * YAML of AutoFormer (microsoft/Cream), TF-TAS and AZ-NAS: ``SUPERNET``, ``SEARCH_SPACE`` (the choices), ``RETRAIN``
   (one network). What such files leave to the command line or to the code is in a section of our own, ``LIBRANAS``,
@@ -10,17 +10,21 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces import AutoFormerSpace, PiTSpace, Space, make_space
+from libranas.core.typed import Key, read
+from libranas.spaces import FAMILIES, AutoFormerSpace, PiTSpace, Space, make_space
 from libranas.spaces.published_genes import published_genes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "network_space",
@@ -48,11 +52,10 @@ _NAMES = {"family", "base_dim"}.union(*_SPELLINGS.values())
 _OWN = "LIBRANAS"
 _TASK = ("image_size", "channels", "classes")
 _LISTS = {*_CHOICES.values(), *_PIT_CHOICES.values()}
-_KEYS = {field.name for space in (AutoFormerSpace, PiTSpace) for field in fields(space)}
 
 
 def read_file(path: str | Path):
-    """What a YAML or JSON file holds; LibranasError if it cannot be read."""
+    """Read a YAML or JSON file; LibranasError if it cannot be read."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -63,7 +66,7 @@ def read_file(path: str | Path):
 
 
 def records(content) -> list[tuple[str, dict]]:
-    """The networks of a file, each with a name ('' if it has none) and all that the file says of it."""
+    """List the networks of a file, each with a name ('' if it has none) and all that the file says of it."""
     if isinstance(content, list):
         return [pair for entry in content for pair in records(entry)]
     if not isinstance(content, dict):
@@ -77,7 +80,7 @@ def records(content) -> list[tuple[str, dict]]:
 
 
 def space_settings(content) -> dict | None:
-    """The config section ``space`` with the choices of the section ``SEARCH_SPACE`` of a file, and with what our own
+    """Return the config section ``space``: the choices of the section ``SEARCH_SPACE`` of a file, and what our own
     section says of the networks; None without the former.
 
     Raises
@@ -95,13 +98,11 @@ def space_settings(content) -> dict | None:
         if pit:  # TF-TAS writes the depths of a stage as the text "1,2,3"
             stages = [d.split(",") if isinstance(d, str) else d for d in choices["stage_depth"]]
             choices["stage_depth"] = [[int(d) for d in depths] for depths in stages]
-        for name, value in choices.items():
-            if not isinstance(value, list) or not (pit or all(isinstance(n, int | float) for n in value)):
-                raise TypeError(f"{name} is no list of numbers")
         if isinstance(section.get("PATCH_SIZE"), list) and len(section["PATCH_SIZE"]) == 1:
             choices["patch_size"] = section["PATCH_SIZE"][0]
+        family = FAMILIES["pit" if pit else "autoformer"]
         own = {key: value for key, value in _own_section(content).items() if key not in _TASK}
-        return {"family": PiTSpace.family if pit else AutoFormerSpace.family, **_checked(choices), **own}
+        return {"family": family.name, **read(family.keys, choices, partial=True), **own}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LibranasError(
             f"SEARCH_SPACE is not the space of an AutoFormer or PiT ({error}).",
@@ -110,50 +111,23 @@ def space_settings(content) -> dict | None:
 
 
 def _own_section(content) -> dict:
-    """Our own section of a file, checked; empty without one."""
+    """Return our own section of a file, checked; empty without one."""
     section = content.get(_OWN, {}) if isinstance(content, dict) else {}
-    known = sorted(_KEYS - _LISTS)
+    size = Key(int | None, None, {"above": 0, "below": 10**9})
+    keys = {**FAMILIES["pit"].keys, **FAMILIES["autoformer"].keys, **dict.fromkeys(_TASK, size)}
+    keys = {name: key for name, key in keys.items() if name not in {*_LISTS, "preset"}}
     try:
-        if odd := [key for key in section if key not in known]:
-            raise ValueError(f"there is no key {odd[0]!r}")
-        return {key: value for key, value in _checked(dict(section)).items() if value is not None}
+        return {key: value for key, value in read(keys, dict(section), partial=True).items() if value is not None}
     except (TypeError, ValueError) as error:
         raise LibranasError(
-            f"the section {_OWN} cannot be used ({error}).", f"Expected a mapping of {', '.join(known)}."
+            f"the section {_OWN} cannot be used ({error}).", f"Expected a mapping of {', '.join(sorted(keys))}."
         ) from None
-
-
-def _checked(settings: dict) -> dict:
-    """`settings` as they are; ValueError if no network can have such numbers."""
-    for name, value in settings.items():
-        if name not in _KEYS or value is None or (name, value) == ("head_dim", "auto"):
-            continue
-        if name == "relative_position":
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}, expected true or false")
-            continue
-        fractions, choices = name in ("mlp_ratio", "init_std"), name in _LISTS
-        for number in _flat(value) if choices else [value]:
-            usable = isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < 1e9
-            whole = usable and (isinstance(number, int) or (choices and number == int(number)))
-            if not (whole or (usable and fractions)):
-                expected = "numbers" if fractions else "whole numbers"
-                raise ValueError(f"{name} is {value!r}, expected {expected} above 0 and below 1e9")
-    return settings
-
-
-def _flat(value) -> Iterator:
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from _flat(part)
-    else:
-        yield value
 
 
 def network_space(
     content, settings: dict, image_size: int | None = None, channels: int | None = None, classes: int | None = None
 ) -> Space:
-    """The space that the networks of a file are read in.
+    """Make the space in which the networks of a file are read.
 
     Parameters
     ----------
@@ -190,13 +164,11 @@ def _network_space(content, settings: dict, own: dict, task: list[int]) -> Space
             values = [genes[name] for genes in networks for name in names if name in genes]
             flat = [number for value in values for number in (value if isinstance(value, list) else [value])]
             settings = {gene: sorted({*flat, *declared.get(gene, ())})} | settings
-    if family in (PiTSpace.family, AutoFormerSpace.family):
-        _checked(settings)
     return make_space({"family": family} | settings, *task)
 
 
 def _genes(record: dict) -> dict:
-    """The genes of an entry, without what the file says beside them."""
+    """Return the genes of an entry, without what the file says beside them."""
     if odd := [key for key in record if not isinstance(key, str)]:
         raise LibranasError(f"the key {odd[0]!r} beside a network is no text.", "Remove it, or put it in quotes.")
     try:
@@ -206,8 +178,8 @@ def _genes(record: dict) -> dict:
     return {name: value for name, value in genes.items() if name in _NAMES}
 
 
-def networks_table(content, space: Space) -> pd.DataFrame:
-    """The networks of a file, a row each.
+def networks_table(content, space: Space) -> "pd.DataFrame":
+    """Return the networks of a file, a row each.
 
     Returns
     -------
@@ -220,6 +192,8 @@ def networks_table(content, space: Space) -> pd.DataFrame:
     LibranasError
         If the file holds no network, or one that is no member of `space`.
     """
+    import pandas as pd  # not at the top: who reads the registry of spaces imports this module
+
     rows = []
     for name, record in records(content):
         arch = space.parse(json.dumps(_genes(record)))
@@ -236,7 +210,7 @@ def networks_table(content, space: Space) -> pd.DataFrame:
 
 
 def one_network(content, space: Space, where: str) -> Arch:
-    """The network of a file that holds one; LibranasError, which begins with `where`, if it holds more or none."""
+    """Return the network of a file that holds one; LibranasError, which begins with `where`, for more or none."""
     try:
         table = networks_table(content, space)
     except LibranasError as error:
@@ -250,7 +224,7 @@ def one_network(content, space: Space, where: str) -> Arch:
 
 
 def search_space(space: AutoFormerSpace | PiTSpace) -> dict:
-    """The sections ``SUPERNET`` and ``SEARCH_SPACE`` of AutoFormer's files, or the latter as in TF-TAS's of PiT."""
+    """Return the sections ``SUPERNET`` and ``SEARCH_SPACE`` of AutoFormer's files; for PiT the latter, as in TF-TAS."""
     if isinstance(space, PiTSpace):
         choices = {theirs: list(getattr(space, ours)) for theirs, ours in _PIT_CHOICES.items()}
         choices["DEPTH"] = [",".join(map(str, depths)) for depths in choices["DEPTH"]]
@@ -263,8 +237,8 @@ def search_space(space: AutoFormerSpace | PiTSpace) -> dict:
 
 
 def _differing(space: AutoFormerSpace | PiTSpace) -> dict:
-    """What our own section says of a space and its task: where it is not that of the published networks."""
-    published = type(space)(**{name: getattr(space, name) for name in _KEYS & _LISTS if hasattr(space, name)})
+    """Return our own section for a space and its task: where they are not those of the published networks."""
+    published = type(space)(**{name: getattr(space, name) for name in _LISTS if hasattr(space, name)})
     names = [field.name for field in fields(space) if getattr(space, field.name) != getattr(published, field.name)]
     if isinstance(space, PiTSpace) and "patch_size" in names:  # in SEARCH_SPACE
         names.remove("patch_size")
@@ -272,8 +246,9 @@ def _differing(space: AutoFormerSpace | PiTSpace) -> dict:
 
 
 def yaml_text(space: AutoFormerSpace | PiTSpace, arch: Arch) -> str:
-    """`arch` and its space as a YAML file of AutoFormer, TF-TAS and AZ-NAS (for PiT: of TF-TAS); :func:`network_space`
-    without further settings reads the same space and task."""
+    """Write `arch` and its space as a YAML file of AutoFormer, TF-TAS and AZ-NAS (for PiT: of TF-TAS).
+
+    :func:`network_space` without further settings reads the same space and task."""
     if isinstance(space, PiTSpace):
         stages = len(arch["depth"])
         retrain = {"PATCH_SIZE": [space.patch_size], "MLP_RATIO": [arch["mlp_ratio"]]}
@@ -287,7 +262,7 @@ def yaml_text(space: AutoFormerSpace | PiTSpace, arch: Arch) -> str:
 
 
 def prenas_json(space: AutoFormerSpace, archs: Sequence[Arch]) -> str:
-    """`archs` as PreNAS keeps its candidates: lists by the next whole million of parameters."""
+    """Write `archs` as PreNAS keeps its candidates: lists by the next whole million of parameters."""
     lists: dict[str, list] = {}
     for arch in sorted(archs, key=space.params):
         millions = space.params(arch) / 1e6

@@ -8,7 +8,6 @@ MLP ratio for the network, depth and heads a stage. Stage i is ``base_dim * head
 Legend for the closed forms: D width of a stage, F = int(D * mlp_ratio), N tokens of a stage (pixels and class token).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -17,15 +16,18 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.core.typed import setting
+from libranas.spaces.base import Space
 from libranas.spaces.published_genes import published_genes
+from libranas.spaces.registry import SpaceFamily
 
 STAGES = 3
 GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")
 
 
 @dataclass(frozen=True)
-class PiTSpace:
-    """Choices of a PiT space together with the task that fixes the rest of the network; the defaults are published.
+class PiTSpace(Space):
+    """Choices of a PiT space, and the task, which fixes the rest of the network. The defaults are published.
 
     Parameters
     ----------
@@ -42,13 +44,19 @@ class PiTSpace:
         Pixels between two patches; None: half a patch.
     """
 
-    base_dim: tuple[int, ...] = (16, 24, 32, 40)
-    mlp_ratio: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0)
-    stage_depth: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 6, 8), (2, 4, 6))
-    num_heads: tuple[int, ...] = (2, 4, 8)
+    base_dim: tuple[int, ...] = setting(
+        "Widths of an attention head, one for the network; the default is published.", default=(16, 24, 32, 40)
+    )
+    mlp_ratio: tuple[float, ...] = setting(
+        "MLP ratios, one for the network; the default is published.", default=(2.0, 4.0, 6.0, 8.0)
+    )
+    stage_depth: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = setting(
+        "Blocks of each of the three stages; the default is published.", default=((1, 2, 3), (4, 6, 8), (2, 4, 6))
+    )
+    num_heads: tuple[int, ...] = setting("Attention heads of each stage; the default is published.", default=(2, 4, 8))
     image_size: int = 224
-    patch_size: int = 16
-    stride: int | None = None
+    patch_size: int = setting("Pixels a side of a patch.", 16)
+    stride: int | None = setting("Pixels between two patches; default half a patch.", default=None)
     channels: int = 3
     classes: int = 1000
 
@@ -59,10 +67,6 @@ class PiTSpace:
     def __post_init__(self):
         for gene in ("base_dim", "mlp_ratio", "num_heads"):
             object.__setattr__(self, gene, tuple(sorted(set(getattr(self, gene)))))
-        if len(self.stage_depth) != STAGES:
-            raise LibranasError(
-                f"space.stage_depth has choices for {len(self.stage_depth)} stages.", f"Give {STAGES} lists of depths."
-            )
         object.__setattr__(self, "stage_depth", tuple(tuple(sorted(set(depths))) for depths in self.stage_depth))
         if self.stride is None:
             object.__setattr__(self, "stride", max(1, self.patch_size // 2))
@@ -72,17 +76,11 @@ class PiTSpace:
                 "Choose smaller patches or larger images.",
             )
 
-    @classmethod
-    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "PiTSpace":
-        """Build from the config section ``space``; what it does not name is as published."""
-        values = {k: v for k, v in settings.items() if k != "family" and v is not None}
-        return cls(**values, image_size=image_size, channels=channels, classes=classes)
-
     # -- members ---------------------------------------------------------------------------------------
 
     @cached_property
     def heads(self) -> tuple[tuple[int, ...], ...]:
-        """All choices of heads: each stage a multiple of the one before."""
+        """All choices of heads; every stage has a multiple of the one before."""
         return tuple(
             heads
             for heads in product(self.num_heads, repeat=STAGES)
@@ -90,7 +88,7 @@ class PiTSpace:
         )
 
     def arch(self, base_dim: int, mlp_ratio: float, depth, num_heads) -> Arch:
-        """The member with these genes (depth and heads: one entry a stage)."""
+        """Return the member with these genes (depth and heads: one entry a stage)."""
         return Arch(
             self.family,
             {
@@ -101,17 +99,14 @@ class PiTSpace:
             },
         )
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(*(arch[gene] for gene in GENES))
-
     def sample(self, rng: np.random.Generator) -> Arch:
-        """Each choice drawn uniformly; of the heads, all stages at once."""
+        """Draw each choice uniformly; of the heads, all stages at once."""
         depth = [rng.choice(choices) for choices in self.stage_depth]
         heads = self.heads[rng.integers(len(self.heads))]
         return self.arch(rng.choice(self.base_dim), rng.choice(self.mlp_ratio), depth, heads)
 
     def _mixed(self, a: Arch, b: Arch, take: np.ndarray) -> Arch:
-        """Genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
+        """Take genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
         depth = [(b if t else a)["depth"][i] for i, t in enumerate(take[2 : 2 + STAGES])]
         width, ratio, heads = (
             (b if t else a)[gene]
@@ -120,11 +115,11 @@ class PiTSpace:
         return self.arch(width, ratio, depth, heads)
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """Each gene redrawn with probability ``P_GENE``; the heads of all stages are one gene."""
+        """Redraw each gene with probability ``P_GENE``; the heads of all stages are one gene."""
         return self._mixed(arch, self.sample(rng), rng.random(3 + STAGES) < self.P_GENE)
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Uniform crossover; the heads of all stages are one gene."""
+        """Cross uniformly; the heads of all stages are one gene."""
         return self._mixed(a, b, rng.random(3 + STAGES) < 0.5)
 
     def contains(self, arch: Arch) -> bool:
@@ -141,30 +136,17 @@ class PiTSpace:
         except TypeError:
             return False
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch:
         """Read an entry of ViT-Bench-101, the section ``RETRAIN`` of TF-TAS's files (which hold one width a stage, and
         lists of one number), or canonical JSON."""
-        try:
-            genes = published_genes(text)
-            for gene in ("base_dim", "mlp_ratio"):
-                if isinstance(genes[gene], list):
-                    (genes[gene],) = set(genes[gene])
-            arch = Arch(genes.pop("family", self.family), genes)
-        except (ValueError, KeyError, TypeError):
-            arch = None
-        if arch is None or not self.contains(arch):
-            raise LibranasError(f"{text} is not a member of the space.", f"The space is {self}.")
-        return self.canonical(arch)
-
-    def format(self, arch: Arch) -> str:
-        """Canonical JSON: the ``arch`` of ViT-Bench-101, and the family."""
-        return arch.json
-
-    def representative(self, arch: Arch) -> Arch:
-        return arch
+        genes = published_genes(text)
+        for gene in ("base_dim", "mlp_ratio"):
+            if isinstance(genes[gene], list):
+                (genes[gene],) = set(genes[gene])
+        return Arch(genes.pop("family", self.family), genes)
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """The genes, and the width of each stage."""
+        """Return the genes, and the width of each stage."""
         out = {"base_dim": float(arch["base_dim"]), "mlp_ratio": float(arch["mlp_ratio"])}
         out["depth"] = float(sum(arch["depth"]))
         for stage in range(STAGES):
@@ -172,10 +154,6 @@ class PiTSpace:
             out[f"num_heads_{stage}"] = float(arch["num_heads"][stage])
             out[f"width_{stage}"] = float(arch["base_dim"] * arch["num_heads"][stage])
         return out
-
-    def members(self) -> Iterator[Arch]:
-        for width, ratio, *depth, heads in product(self.base_dim, self.mlp_ratio, *self.stage_depth, self.heads):
-            yield self.arch(width, ratio, depth, heads)
 
     def size(self) -> int:
         return len(self.base_dim) * len(self.mlp_ratio) * len(self.heads) * int(np.prod([*map(len, self.stage_depth)]))
@@ -198,7 +176,7 @@ class PiTSpace:
         return tuple(sides)
 
     def _stages(self, arch: Arch) -> list[tuple[int, int, int, int]]:
-        """Of each stage: side of its feature map, width, hidden width of the MLP, blocks."""
+        """Return for each stage: side of its feature map, width, hidden width of the MLP, blocks."""
         widths = [arch["base_dim"] * heads for heads in arch["num_heads"]]
         return [
             (side, D, int(D * arch["mlp_ratio"]), blocks)
@@ -218,7 +196,6 @@ class PiTSpace:
         return total + 2 * last + last * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
-        """See :meth:`libranas.spaces.base.Space.macs`."""
         stages = self._stages(arch)
         (side, D, *_), (*_, last, _, _) = stages[0], stages[-1]
         total = side**2 * self.channels * self.patch_size**2 * D
@@ -228,3 +205,12 @@ class PiTSpace:
         for (_, before, *_), (side, after, *_) in pairwise(stages):
             total += side**2 * 9 * after + before * after
         return total + last * self.classes
+
+
+FAMILY = SpaceFamily(
+    PiTSpace,
+    network="libranas.networks.pit",
+    image_size=224,
+    file_formats=True,
+    latency_parts="libranas.latency.parts:PiTParts",
+)

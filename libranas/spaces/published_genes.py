@@ -11,7 +11,7 @@ FACTS = {"num_params", "score", "patch_size"}
 
 
 def published_genes(text: str) -> dict:
-    """Genes of one network, keys in lower case, values as they stand there.
+    """Read the genes of one network: keys in lower case, values as they are.
 
     Parameters
     ----------

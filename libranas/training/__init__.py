@@ -1,5 +1,6 @@
-"""Final training: recipes as data, one loop for a laptop and a cluster, numbers to trust, exports.
+"""Training: recipes as data, one loop for a laptop and a cluster, and a short one for many small networks.
 
-:func:`libranas.training.train_and_test.train_and_test` trains a network of a search space;
-:class:`libranas.training.trainer.Training` any network.
+:class:`libranas.training.trainer.Training` trains any network,
+:func:`libranas.training.train_and_test.train_and_test` one of a search space,
+:class:`libranas.training.in_memory.ShortTraining` one of many that give labels.
 """

@@ -1,4 +1,4 @@
-"""Images that cannot be read during a training: counted, and too many end it."""
+"""Count the images that a training cannot read; too many are an error."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,16 @@ from libranas.training.images import Images
 
 
 class BadImages:
-    """Images that could not be read: files of JSON lines in a folder, one a process, which its workers append to too.
+    """Names of unreadable images, in ``bad_images-RANK.jsonl`` of a folder; they outlive a kill.
 
-    A line is written in one piece, so that they do not mix; between machines that would not hold, so each process has
-    its own file, and all are read together. They outlive a kill.
+    Each process has a file of its own, to which its workers append whole lines. All files are read together.
     """
 
     def __init__(self, folder: Path | None, limit: int, rank: int = 0):
         self.folder, self.limit, self.rank = folder, limit, rank
 
     def add(self, images: Images, index: int, error: Exception) -> None:
+        """Record an image; LibranasError if none may be unreadable."""
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         if self.folder is None or not self.limit:
             raise LibranasError(
@@ -30,12 +30,12 @@ class BadImages:
             file.write(line.encode())
 
     def found(self) -> dict[str, str]:
-        """Name to reason."""
+        """Return the reason of each image, by name."""
         paths = sorted(self.folder.glob("bad_images-*.jsonl")) if self.folder else []
         return {entry["image"]: entry["reason"] for path in paths for entry in read_log(path)}
 
     def check(self) -> int:
-        """Their number; LibranasError if they are more than the limit."""
+        """Return their number; LibranasError if it is above the limit."""
         found = self.found()
         if len(found) > self.limit:
             first = "".join(f"\n     {name}: {reason}" for name, reason in list(found.items())[:10])

@@ -1,7 +1,8 @@
-"""Checkpoints of a training: written atomically, checked when read, the newest good one counts."""
+"""Checkpoints of a training: written atomically, checked when read; the newest good one counts."""
 
 import itertools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ class Checkpoints:
         self.folder, self.keep = Path(folder), max(2, keep)
 
     def paths(self) -> list[Path]:
-        """The checkpoints, newest first."""
+        """Return the checkpoints, newest first."""
         found = self.folder.glob(f"step-?????????-{'?' * _DIGITS}.pt")
         return sorted(found, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
@@ -46,7 +47,7 @@ class Checkpoints:
         return path
 
     def load(self, path: Path) -> dict:
-        """The state in a file; ValueError says what is wrong with it."""
+        """Read the state in a file; ValueError says what is wrong with it."""
         try:
             if file_sha256(path)[:_DIGITS] != path.stem.rsplit("-", 1)[1]:
                 raise ValueError("its content is not what was written (SHA-256 differs)")
@@ -57,7 +58,7 @@ class Checkpoints:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
     def newest(self) -> tuple[Path, dict] | None:
-        """The newest checkpoint that can be read, as path and state; None without any file.
+        """Read the newest checkpoint that can be read, as path and state; None without any file.
 
         Raises
         ------
@@ -78,10 +79,14 @@ class Checkpoints:
             )
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        for path in self.folder.glob("step-*"):
-            path.unlink(missing_ok=True)
+    def newest_of(self, belongs: Callable[[dict], bool]) -> tuple[Path, dict] | None:
+        """Read the newest checkpoint if its state `belongs` to this run; else remove all and return None."""
+        found = self.newest()
+        if found and not belongs(found[1]):
+            for path in self.folder.glob("step-*"):
+                path.unlink(missing_ok=True)
+            return None
+        return found
 
 
 def _step(path: Path) -> int:

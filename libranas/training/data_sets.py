@@ -1,5 +1,4 @@
-"""Images of a data set as a training reads them: KIND:PATH, where KIND is an adapter of
-:mod:`libranas.data.adapters.registry`.
+"""Open a data set for a training by its text KIND:PATH; KIND is a name of :data:`libranas.data.registry.DATA_SETS`.
 
 Legend: N images.
 """
@@ -13,14 +12,14 @@ import numpy as np
 from PIL import Image
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.registry import ADAPTERS, opened
 from libranas.data.decode import open_image
+from libranas.data.registry import DATA_SETS, open_data_set
 from libranas.data.source import Item
 from libranas.data.splits import pinned_splits
 
 
 class ItemImages:
-    """Images where an adapter found them; each is decoded when it is read."""
+    """Images that an adapter found; each is decoded when it is read."""
 
     def __init__(self, items: Sequence[Item], classes: list[str], channels: int):
         self.classes, self.channels, self.items = classes, channels, items
@@ -37,7 +36,7 @@ class ItemImages:
 
 
 class Splits(NamedTuple):
-    """Images of the three splits (None: there is none), how each came about, and oddities of the data set."""
+    """Images of the three splits (None: it is empty), the rule that made each, and warnings about the data set."""
 
     train: ItemImages
     val: ItemImages | None
@@ -50,7 +49,7 @@ class Splits(NamedTuple):
 def open_splits(
     text: str, channels: int, val_share: float = 0.1, test_share: float = 0.2, seed: int = 0
 ) -> Iterator[Splits]:
-    """The splits of the data set that `text` names; they can be read while the context is open.
+    """Open the data set that `text` names; its splits can be read while the context is open.
 
     Parameters
     ----------
@@ -59,13 +58,13 @@ def open_splits(
     seed : of that choice
     """
     kind, colon, path = text.partition(":")
-    if kind not in ADAPTERS or (bool(colon) != bool(path)):
+    if kind not in DATA_SETS or (bool(colon) != bool(path)):
         raise LibranasError(
             f"'{text}' is no data set of the form KIND:PATH.",
-            f"KIND is one of {', '.join(ADAPTERS)} (docs/data-sets.md).",
+            f"KIND is one of {', '.join(DATA_SETS)} (docs/data-sets.md).",
         )
     shares = {"val": val_share, "test": test_share}
-    with opened(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
+    with open_data_set(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
         if len(source.classes) < 2:
             raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
         left_out = [split for split, share in shares.items() if not share and split not in source.splits]

@@ -1,4 +1,4 @@
-"""The processes of a training: one, or as many as torchrun or SLURM started."""
+"""Processes of a training: one, or as many as torchrun or SLURM started; what they tell each other."""
 
 import os
 from collections.abc import Callable
@@ -17,11 +17,10 @@ TIMEOUT = timedelta(minutes=30)
 
 @dataclass
 class World:
-    """This process among `size`. Collectives for control run on the CPU, so that they never wait for a GPU."""
+    """This process (`rank`) among `size`. Collectives for control run on the CPU, so that none waits for a GPU."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     control: dist.ProcessGroup | None = None
 
@@ -54,7 +53,7 @@ class World:
             backend = "nccl" if kind.startswith("cuda") else "gloo"
             dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
         control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        return cls(rank, size, local_rank, torch.device(kind), control)
+        return cls(rank, size, torch.device(kind), control)
 
     @property
     def first(self) -> bool:
@@ -62,7 +61,7 @@ class World:
         return self.rank == 0
 
     def largest(self, *values: float) -> list[float]:
-        """The largest of each value over the processes; all must call it."""
+        """Return the largest of each value over the processes; all must call it."""
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -70,13 +69,17 @@ class World:
         return tensor.tolist()
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over the processes, in place."""
+        """Sum over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
+    def mean(self, value: torch.Tensor) -> float:
+        """Return the mean of a number over the processes."""
+        return self.total(value.clone()).item() / self.size
+
     def first_does(self, work: Callable):
-        """What `work` (small, JSON-like) returns in the first process, in all; a LibranasError reaches all too."""
+        """Call `work` in the first process and return its (small, JSON-like) result in all; so with a LibranasError."""
         if self.size == 1:
             return work()
         box = [None, None]
@@ -91,7 +94,7 @@ class World:
         return box[0]
 
     def gathered(self, value) -> list:
-        """`value` (small, JSON-like) of every process, in the order of ranks."""
+        """Return the (small, JSON-like) `value` of every process, in the order of ranks."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
@@ -103,11 +106,6 @@ class World:
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.size > 1:
-            dist.barrier(group=self.control)
 
     def close(self) -> None:
         if self.size > 1 and dist.is_initialized():

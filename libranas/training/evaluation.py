@@ -13,12 +13,12 @@ from timm.data import RealLabelsImagenet
 from timm.task import ClassificationEvaluator
 
 from libranas.training.distributed import World
-from libranas.training.images import Images
+from libranas.training.images import Images, ImageSet
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network makes of a set: each image counted once, those that cannot be read left out.
+    """Results of a network on a set of images. Each is counted once; those that cannot be read are left out.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(forward: Callable, loader, label_N: np.ndarray, classes: int, world: World, cast: Callable) -> Evaluation:
-    """Run `forward` (images to logits, in evaluation mode) over this process's share and put the shares together.
+    """Run `forward` (images to logits, in evaluation mode) over the share of each process and join the results.
 
-    Processes may have shares of different length, none is padded: `forward` must not communicate.
+    The shares may differ in length and are not padded: `forward` must not communicate.
     """
     evaluator = ClassificationEvaluator(device=world.device)
     labels = torch.from_numpy(label_N).to(world.device)
@@ -77,8 +77,9 @@ def evaluate(forward: Callable, loader, label_N: np.ndarray, classes: int, world
 
 
 def real_accuracy(result: Evaluation, images: Images) -> dict | None:
-    """Accuracy by the reassessed labels of ImageNet's validation images (Beyer et al., Are we done with ImageNet?,
-    2020), which timm carries: an image may have several, or none and is then left out.
+    """Return the accuracy by the reassessed labels of ImageNet's validation images, which timm carries.
+
+    An image may have several labels, or none and is then left out (Beyer et al., Are we done with ImageNet?, 2020).
 
     Returns
     -------
@@ -95,3 +96,14 @@ def real_accuracy(result: Evaluation, images: Images) -> dict | None:
             hits.append([best[0] in known, any(k in known for k in best)])
     top1, top5 = np.mean(hits, axis=0)
     return {"images": len(hits), "top1": float(top1), "top5": float(top5)}
+
+
+@torch.inference_mode()
+def accuracy(forward: Callable, data: ImageSet, device="cpu", batch_size: int = 512) -> float:
+    """Top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
+    correct = 0
+    for start in range(0, len(data), batch_size):
+        inputs = data.normalised(data.images_NCHW[start : start + batch_size], device)
+        predicted = forward(inputs).argmax(1).cpu()
+        correct += (predicted == data.labels_N[start : start + batch_size]).sum().item()
+    return correct / len(data)

@@ -1,8 +1,14 @@
-"""Labelled images that a training can read in any order."""
+"""Labelled images that a training can read in any order.
 
+Legend: N images, C channels, H height, W width, S side of square images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from libranas.core.provenance import digest
@@ -17,10 +23,10 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """Where it is, for messages."""
+        """Say where the image is, for messages."""
 
     def read(self, index: int) -> Image.Image:
-        """The image, decoded; any exception if it cannot be."""
+        """Decode the image; any exception if that is not possible."""
 
 
 class ArrayImages:
@@ -41,7 +47,42 @@ class ArrayImages:
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in memory (uint8), their labels, and the mean and deviation of each channel to normalise them with."""
+
+    images_NCHW: torch.Tensor
+    labels_N: torch.Tensor
+    mean_C: tuple[float, ...]
+    std_C: tuple[float, ...]
+    classes: int
+
+    @classmethod
+    def from_arrays(cls, images: np.ndarray, labels: np.ndarray, manifest: Mapping) -> "ImageSet":
+        """Arrays of a split and the manifest of the data set, as the stage `prepare` wrote them."""
+        return cls(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            tuple(manifest["mean"]),
+            tuple(manifest["std"]),
+            len(manifest["classes"]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def normalised(self, images_NCHW: torch.Tensor, device) -> torch.Tensor:
+        """Some of the images (uint8) as float32 on a device."""
+        x = images_NCHW.to(device).float() / 255
+        mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean_C, self.std_C))
+        return (x - mean) / std
+
+    def for_final_training(self) -> ArrayImages:
+        """The same images for :class:`libranas.training.trainer.Training`; its classes are called 0, 1, ..."""
+        return ArrayImages(self.images_NCHW.numpy(), self.labels_N.numpy(), [str(k) for k in range(self.classes)])
+
+
 def fingerprint(images: Images) -> str:
-    """Short hash of the names and labels: the same images in the same order."""
+    """Return a short hash of names and labels, which is equal for the same images in the same order."""
     names = digest([images.name(i) for i in range(len(images))])
     return digest(len(images), images.classes, names, images.label_N.tobytes())

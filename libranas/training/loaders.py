@@ -1,17 +1,14 @@
-"""Images on their way into a training: which ones, in which order, how they are changed, a batch at a time.
+"""Data loaders: read images, in worker processes or not, and give batches on the device.
 
-Everything random is a function of the run's seed and of a place: the order of an epoch of (seed, epoch), the changes
-of an image of (seed, epoch, place in the epoch). So a run can go on anywhere, and nothing depends on the number of
-worker processes or on how a batch is divided among processes.
+What is random in an image depends only on its seed, which comes with its index (:mod:`libranas.training.order`). So
+the number of worker processes changes nothing.
 
-Legend: N images, B batch, C channels, S side.
+Legend: B batch, C channels, S side.
 """
 
-import random
 import signal
 from functools import partial
 
-import numpy as np
 import torch
 from timm.data.loader import PrefetchLoader
 from torch.utils.data import DataLoader, Dataset
@@ -21,24 +18,13 @@ from libranas.core.progress import SIGNALS
 from libranas.training.bad_images import BadImages
 from libranas.training.images import Images
 from libranas.training.order import Batches
+from libranas.training.randomness import seed_everything
 from libranas.training.recipe import TrainingRecipe
 from libranas.training.transforms import Look, evaluation_transform, training_transform
 
 
-def seed_everything(seed: int, device: torch.device | None = None) -> None:
-    """Begin a random stream in all generators that timm, torchvision and networks draw from.
-
-    ``torch.manual_seed`` would also look for devices that are not used here, which takes a millisecond each time.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-    if device is not None and device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
 class _Training(Dataset):
-    """Image and label for (index, seed). In the place of an image that cannot be read comes the next one."""
+    """Image and label for (index, seed). The next image takes the place of one that cannot be read."""
 
     def __init__(self, images: Images, transform, bad: BadImages):
         self.images, self.transform, self.bad = images, transform, bad
@@ -61,14 +47,8 @@ class _Training(Dataset):
         return self.transform(image), int(self.images.label_N[index])
 
 
-class _Evaluation(Dataset):
+class _Evaluation(_Training):
     """Image and index for an index; None for an image that cannot be read."""
-
-    def __init__(self, images: Images, transform, bad: BadImages):
-        self.images, self.transform, self.bad = images, transform, bad
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int] | None:
         try:
@@ -88,8 +68,10 @@ def _collate(look: Look, examples: list) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Deaf(DataLoader):
-    """Its reading processes go on when a scheduler sends its signals to all: the batch at hand needs them, and their
-    parent ends them. What is blocked while they are forked stays so in them, from their first moment."""
+    """A data loader whose worker processes ignore the signals of a scheduler.
+
+    The batch at hand needs them, and their parent ends them. A signal that is blocked during the fork stays blocked.
+    """
 
     def __iter__(self):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -113,23 +95,22 @@ def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **
 
 
 def training_loader(
-    images: Images, recipe: TrainingRecipe, look: Look, batches: Batches, device: torch.device, workers: int, bad
+    images: Images,
+    recipe: TrainingRecipe,
+    look: Look,
+    batches: Batches,
+    device: torch.device,
+    workers: int,
+    bad: BadImages,
 ) -> PrefetchLoader:
-    """Micro-batches float32 (B, C, S, S) and labels on the device; `batches` says from where."""
+    """Give the micro-batches that `batches` plans: float32 (B, C, S, S) and labels, on the device."""
     dataset = _Training(images, training_transform(recipe, look), bad)
     return _loader(dataset, look, device, workers, batch_sampler=batches)
 
 
 def evaluation_loader(
-    images: Images,
-    recipe: TrainingRecipe,
-    look: Look,
-    share: range,
-    batch: int,
-    device: torch.device,
-    workers: int,
-    bad,
+    images: Images, recipe: TrainingRecipe, look: Look, share: range, batch: int, device, workers: int, bad: BadImages
 ) -> PrefetchLoader:
-    """Batches float32 (B, C, S, S) and the indices of the images of `share`, each once."""
+    """Give each image of `share` once: batches float32 (B, C, S, S) and indices, on the device."""
     dataset = _Evaluation(images, evaluation_transform(recipe, look), bad)
     return _loader(dataset, look, device, workers, batch_size=batch, sampler=share)

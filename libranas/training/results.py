@@ -1,4 +1,4 @@
-"""Numbers of finished trainings, with their intervals."""
+"""Results of finished trainings, with intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from libranas.training.images import Images
 
 
 def percent(estimate: Mapping) -> str:
-    """Mean and 95 % interval (keys ``mean``, ``low``, ``high``, in [0, 1]) as text."""
+    """Write mean and 95 % interval (keys ``mean``, ``low``, ``high``, in [0, 1]) as text."""
     if estimate["low"] is None or estimate["low"] != estimate["low"]:
         return f"{100 * estimate['mean']:.2f} %"
     low, high = 100 * estimate["low"], 100 * estimate["high"]
@@ -18,10 +18,10 @@ def percent(estimate: Mapping) -> str:
 
 
 def outcome(result: Evaluation, images: Images) -> dict:
-    """What a network made of the test images, JSON-ready: accuracies in [0, 1].
+    """Return the results on the test images, JSON-ready; accuracies in [0, 1].
 
-    The interval of top-1 is Wilson's, 95 %: what other images of this kind would change, not another training. Where
-    the images are ImageNet's validation images, accuracy by the reassessed labels stands beside it.
+    The interval of top-1 is Wilson's, 95 %: it covers the choice of images, not that of the training's seed. For
+    ImageNet's validation images the accuracy by the reassessed labels is added (``real``).
     """
     correct = round(result.top1 * result.images)
     low, high = binomtest(correct, result.images).proportion_ci(0.95, "wilson") if result.images else (None, None)
@@ -41,8 +41,7 @@ def outcome(result: Evaluation, images: Images) -> dict:
 
 
 def over_seeds(records: Sequence[dict]) -> dict:
-    """Mean of top-1, top-5 and loss over several trainings, with 95 % t intervals and all values; from
-    :func:`outcome` of each."""
+    """Return mean, 95 % t interval and values of top-1, top-5 and loss, from the :func:`outcome` of each training."""
     summary = {"images": records[0]["images"], "trainings": len(records)}
     for name in ("top1", "top5", "loss"):
         values = [record[name] for record in records]

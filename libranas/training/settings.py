@@ -1,4 +1,4 @@
-"""Settings of a training that are no part of its recipe."""
+"""Settings of a training that are not part of its recipe: where and how it runs."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ import torch
 
 from libranas.training.recipe import TrainingRecipe
 
-#: Fields of a recipe that a run can go on with although they changed: they act from the next update on. Others decide
-#: what the checkpoint's numbers mean: the place in the epoch, the state of the optimizer.
+#: Fields of a recipe that may change before a run goes on: they act from the next update on. The others decide what
+#: the numbers of a checkpoint mean, such as the place in the epoch and the state of the optimizer.
 ACCEPTABLE = (
     *("epochs", "lr", "lr_batch", "lr_scaling", "schedule", "min_lr", "warmup_lr", "warmup_epochs", "warmup_prefix"),
     *("betas", "eps", "weight_decay", "clip_grad", "loss", "bce_threshold", "label_smoothing"),
@@ -21,19 +21,20 @@ ACCEPTABLE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How a recipe is run here. But for `seed` and `micro_batch`, none of it changes what is learned.
+    """How a recipe is run. Only `seed` and `micro_batch` change what is learned.
 
     Attributes
     ----------
-    folder : of checkpoints, ``metrics.jsonl`` and ``bad_images-RANK.jsonl``; on a cluster, one that all machines see
-    key : what else the run depends on (network, data); compared on resuming
+    folder : for checkpoints, ``metrics.jsonl`` and ``bad_images-RANK.jsonl``; on a cluster, all machines must see it
+    key : identifies network and data; compared with that of a checkpoint
     micro_batch : images at a time on a device; None: a process's share of the batch. Smaller ones are accumulated.
         Results depend on it, not on the number of processes.
     workers : processes that read images, for each process
     compile, channels_last, gradient_checkpointing : for speed or memory
     checkpoint_seconds, checkpoint_steps : between checkpoints, besides those at the end of an epoch
     log_steps : updates between two lines of ``metrics.jsonl``
-    bad_images : how many may be unreadable
+    keep : checkpoints that stay
+    bad_images : how many images may be unreadable
     tensorboard : write the metrics for TensorBoard too
     accept : names of fields, of :data:`ACCEPTABLE`, that may differ from those of the checkpoint
     restart_on_change : begin anew where they differ, instead of an error
@@ -58,14 +59,14 @@ class Settings:
 
 
 def computes_in(precision: str, device: torch.device) -> bool:
-    """Whether a device has arithmetic of its own for this precision. A CPU without it is ten times as slow."""
+    """Return whether a device computes in this precision. A CPU that emulates it is ten times as slow."""
     if precision == "float32" or device.type != "cpu":
         return True
     return precision == "bfloat16" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def fitted(recipe: TrainingRecipe, images: int) -> TrainingRecipe:
-    """The recipe with a batch that the images fill: at most all of them, even where images are mixed in pairs."""
+    """Return the recipe with a batch of at most all images, and of an even number where images are mixed in pairs."""
     batch = min(recipe.batch_size, images)
     if recipe.mixes and batch > 1:
         batch -= batch % 2

@@ -1,4 +1,4 @@
-"""A network of a search space through final training, on the images of the stage ``prepare``."""
+"""Final training of a network of a search space, on the images of the stage ``prepare``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +11,9 @@ from libranas.core.random import stream_seed
 from libranas.networks import build
 from libranas.spaces import Space
 from libranas.training.distributed import World
-from libranas.training.images import ArrayImages
+from libranas.training.images import ImageSet
 from libranas.training.recipe import TrainingRecipe
 from libranas.training.settings import Settings
-from libranas.training.short_recipe import ImageSet
 from libranas.training.trainer import Training
 from libranas.training.transforms import Look
 
@@ -45,11 +44,9 @@ def train_and_test(
     the trained network, and its metrics (accuracies in [0, 1]; JSON-ready)
     """
     master, index = seeds
-    train, val, test = (
-        ArrayImages(s.images_NCHW.numpy(), s.labels_N.numpy(), [str(k) for k in range(s.classes)]) for s in sets
-    )
-    size, first = sets[0].images_NCHW.shape[-1], sets[0]
-    look = Look(size, first.images_NCHW.shape[1], first.mean_C, first.std_C)
+    train, val, test = (images.for_final_training() for images in sets)
+    _, channels, _, size = sets[0].images_NCHW.shape
+    look = Look(size, channels, sets[0].mean_C, sets[0].std_C)
     stream = stream_seed(master, "train", "init", arch.id, index)
     model = build(space, arch, stream, recipe.drop_path, fused=True, timm=True)
     settings = Settings(folder, stream_seed(master, "train", index), key, workers=workers, restart_on_change=True)

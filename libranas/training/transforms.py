@@ -1,4 +1,7 @@
-"""How an image is changed for training and for evaluation."""
+"""Change an image for training (augmentation) and for evaluation.
+
+Legend: C channels, S side.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from libranas.training.recipe import TrainingRecipe
 
 @dataclass(frozen=True)
 class Look:
-    """What images look like when a network sees them: side, channels and normalisation (of pixels in [0, 1])."""
+    """Images as a network sees them: side, channels, mean and deviation of a channel (of pixels in [0, 1])."""
 
     size: int
     channels: int
@@ -23,7 +26,7 @@ class Look:
 
 
 def training_transform(recipe: TrainingRecipe, look: Look):
-    """From a PIL image to a uint8 tensor (C, S, S), with the recipe's random changes; timm's, but for ``pad``."""
+    """Make the random change of a PIL image to a uint8 tensor (C, S, S): timm's, but for the crop ``pad``."""
     try:
         first, second, last = transforms_imagenet_train(
             look.size,
@@ -51,29 +54,24 @@ def training_transform(recipe: TrainingRecipe, look: Look):
                 op.aug_fn = _posterize
     steps = [*first.transforms, *second.transforms, *last.transforms]
     if recipe.crop == "pad":  # instead of the crop, which is first
-        steps[:1] = _fitted(recipe, look)
+        steps[:1] = [
+            transforms.Resize(look.size, transforms.InterpolationMode(recipe.test_interpolation)),
+            transforms.CenterCrop(look.size),
+        ]
         if recipe.crop_padding:
             steps.insert(2, transforms.RandomCrop(look.size, padding=recipe.crop_padding))
     return transforms.Compose(steps)
 
 
 def _posterize(image: Image.Image, bits_to_keep: int, **_) -> Image.Image:
-    """timm's, which asks for no bits at all at the highest magnitude; Pillow 13 raises then, its forerunners made
-    the image black."""
+    """Call timm's, but make the image black at the highest magnitude, which keeps no bits: Pillow 13 raises there."""
     if bits_to_keep:
         return auto_augment.posterize(image, bits_to_keep)
     return image.point(lambda value: 0)
 
 
-def _fitted(recipe: TrainingRecipe, look: Look) -> list:
-    return [
-        transforms.Resize(look.size, transforms.InterpolationMode(recipe.test_interpolation)),
-        transforms.CenterCrop(look.size),
-    ]
-
-
 def evaluation_transform(recipe: TrainingRecipe, look: Look):
-    """From a PIL image to a uint8 tensor (C, S, S): resized, and its centre."""
+    """Make the change of a PIL image to a uint8 tensor (C, S, S): resize it and take its centre."""
     return transforms_imagenet_eval(
         look.size,
         crop_pct=recipe.crop_pct,

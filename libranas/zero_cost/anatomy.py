@@ -1,14 +1,13 @@
 """Sort the modules of a network by their role."""
 
+import sys
 from dataclasses import dataclass
 
-import timm.layers
-from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from libranas.core.errors import LibranasError
+from libranas.zero_cost.gradient_operands import LAYER_RULES, is_layer, rule_of
 
-LAYERS = (nn.Linear, nn.Conv2d, nn.Conv1d)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
 ACTIVATIONS = (nn.ReLU, nn.GELU)
@@ -18,9 +17,8 @@ ACTIVATIONS = (nn.ReLU, nn.GELU)
 class Anatomy:
     """The modules of a network by their role; names as in ``named_modules``.
 
-    ``excluded`` names the parameters that belong to no layer: biases, norms, embeddings and bare
-    parameters (class token, positions, relative-position tables). ``coupled`` says that batch
-    normalisation is present, which in training mode makes the loss of a sample depend on the others.
+    ``excluded`` names the parameters that belong to no layer: biases, norms, embeddings and bare parameters (class
+    token, positions, relative-position tables).
     """
 
     layers: dict[str, nn.Module]
@@ -28,7 +26,11 @@ class Anatomy:
     activations: dict[str, nn.Module]
     features: list[tuple[str, nn.Module, str]]
     excluded: tuple[str, ...]
-    coupled: bool
+
+    @property
+    def batch_norms(self) -> dict[str, nn.Module]:
+        """Batch normalisations, which in training mode make the loss of an image depend on the others."""
+        return {name: m for name, m in self.norms.items() if isinstance(m, BATCH_NORMS)}
 
 
 def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
@@ -46,7 +48,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
     """
     layers, norms, activations, counted = {}, {}, {}, set()
     for name, module in model.named_modules():
-        if isinstance(module, LAYERS):
+        if is_layer(module):
             if not _ordinary(module):
                 raise LibranasError(
                     f"No rule for layer {name or '(root)'} of type {type(module).__name__}: its weight is computed "
@@ -65,29 +67,37 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
                 raise LibranasError(
                     f"No rule for layer {name or '(root)'} of type {type(module).__name__} "
                     f"with parameters {', '.join(unknown)}.",
-                    f"Known layers: {', '.join(c.__name__ for c in LAYERS)}. Build the network from those.",
+                    f"Known layers: {', '.join(c.__name__ for c in LAYER_RULES)}. Build the network from those.",
                 )
     excluded = tuple(name for name, _ in model.named_parameters() if name not in counted)
-    coupled = any(isinstance(m, BATCH_NORMS) for m in model.modules())
-    return Anatomy(layers, norms, activations, feature_points(model, features), excluded, coupled)
+    return Anatomy(layers, norms, activations, feature_points(model, features), excluded)
 
 
 def _ordinary(module: nn.Module) -> bool:
-    """Whether a layer's gradient follows from its input by the rule of its base class, in its own parameter."""
-    if type(module) is timm.layers.Linear:  # its own forward differs only under autocast
+    """Return whether the rule of a layer's base class gives its gradient, and its weight is a parameter of its own."""
+    if _is_timms(module, "Linear"):  # its own forward differs only under autocast
         return True
     methods = ("forward", "_conv_forward")
-    base = next(c for c in LAYERS if isinstance(module, c))
+    base = next(c for c in LAYER_RULES if isinstance(module, c))
     same = all(getattr(type(module), m, None) is getattr(base, m, None) for m in methods)
     return same and "weight" in module._parameters
 
 
-def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
-    """Where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
+def _is_timms(module: nn.Module, *names: str) -> bool:
+    """Return whether a module is exactly of one of timm's layer types.
 
-    `names`, else those that the network itself gives as a tuple ``features`` (all of :mod:`libranas.networks` but the
-    transformers do). For timm's vision transformers, PiT among them, the residual stream after attention is what enters
-    ``norm2``.
+    A network can only hold them where timm is loaded. It is not loaded here, because that takes seconds.
+    """
+    layers = sys.modules.get("timm.layers")
+    return layers is not None and type(module) in [getattr(layers, name) for name in names]
+
+
+def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
+    """Return where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
+
+    Default of `names`: the tuple ``features`` of the network itself, which all networks of :mod:`libranas.networks`
+    but the transformers have. In timm's vision transformers, PiT among them, the residual stream after attention is
+    the input of ``norm2``.
     """
     own = getattr(model, "features", ())
     if names := names or (own if isinstance(own, tuple) else ()):
@@ -96,7 +106,8 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
         if missing:
             raise LibranasError(f"Option features: no module is called {', '.join(missing)}.", "See named_modules().")
         return [(n, modules[n], "output") for n in names]
-    if isinstance(model, PoolingVisionTransformer):
+    pit = sys.modules.get("timm.models.pit")
+    if pit is not None and isinstance(model, pit.PoolingVisionTransformer):
         stages = {f"transformers.{i}.blocks": stage.blocks for i, stage in enumerate(model.transformers)}
     else:
         stages = {"blocks": getattr(model, "blocks", None)}
@@ -111,19 +122,17 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
 
 
 def odd_norms(anatomy: Anatomy) -> list[str]:
-    """Norms with a weight whose forward is not that of their base class, such as one over channels first."""
-    kinds = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
+    """Return the norms with a weight and a forward of their own, such as one over channels first."""
     return [
         name
         for name, m in anatomy.norms.items()
         if m.weight is not None
-        and type(m) not in (timm.layers.LayerNorm, timm.layers.GroupNorm)  # other kernels, the same arithmetic
-        and not any(isinstance(m, k) and type(m).forward is k.forward for k in kinds)
+        and not _is_timms(m, "LayerNorm", "GroupNorm")  # other kernels, the same arithmetic
+        and not any(isinstance(m, k) and type(m).forward is k.forward for k in NORMS)
     ]
 
 
 def kind_of(name: str, module: nn.Module) -> str:
-    """``attention``, ``linear`` or ``convolution``; of a linear layer by its name, as modules are called."""
-    if not isinstance(module, nn.Linear):
-        return "convolution"
-    return "attention" if "attn" in name or "attention" in name or "qkv" in name else "linear"
+    """Return ``attention``, ``linear`` or ``convolution``; a linear layer belongs to an attention by its name."""
+    kind = rule_of(module).kind
+    return "attention" if kind == "linear" and any(word in name for word in ("attn", "attention", "qkv")) else kind

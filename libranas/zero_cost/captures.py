@@ -3,11 +3,13 @@
 Legend: O out, I in, B images, P positions, D channels, S samples, V units of an activation layer.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-import torch
+from libranas.core.lazy import torch
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,6 @@ class Maps:
     convolution, tokens of a transformer)."""
 
     maps: dict[str, torch.Tensor]
-    options_seed: int
 
 
 @dataclass(frozen=True)

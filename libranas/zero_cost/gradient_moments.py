@@ -1,9 +1,8 @@
 """Statistics of the gradient of one weight over units, without ever holding units x parameters.
 
-The gradients of all units are made a tile of the weight at a time: small enough to stay in the cache of a
-core while it is reduced, large enough for an efficient matrix product. Sums over the units are themselves
-products with a row of ones. What a layer costs on top of its ordinary weight gradient is then a few passes
-over cached memory.
+The gradients of all units are made for one tile of the weight at a time. A tile is small enough to stay in the cache of
+a core while it is reduced, and large enough for an efficient matrix product. Sums over the units are themselves
+products with a row of ones. On top of its ordinary weight gradient a layer then costs a few passes over cached memory.
 
 Legend: U units, G groups, K positions of a unit, I in, O out; tiles are r rows by c columns of O x I.
 """
@@ -34,7 +33,7 @@ class Wanted:
 
     @property
     def of_units(self) -> bool:
-        """Whether single units are needed, or the mean alone."""
+        """Return whether single units are needed, not the mean alone."""
         return self.spread or self.signs or self.accumulated
 
 
@@ -54,7 +53,7 @@ class Scratch:
 def tiles(
     a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, scratch: Scratch
 ) -> Iterator[tuple[tuple[slice, slice, slice], torch.Tensor]]:
-    """The gradients ``d_UGKO^T a_UGKI`` a tile at a time: where it lies in (G, O, I), and (U, entries).
+    """Yield the gradients ``d_UGKO^T a_UGKI`` a tile at a time: where it lies in (G, O, I), and (U, entries).
 
     The tile is overwritten by the next one and may be changed in place.
     """
@@ -104,7 +103,7 @@ class Running:
 
 
 class Scatter(Running):
-    """The same of vectors: mean, and the sum of outer products of deviations (the scatter matrix)."""
+    """Mean of vectors and their scatter matrix, the sum of outer products of deviations."""
 
     @staticmethod
     def _product(delta_D: torch.Tensor) -> torch.Tensor:
@@ -137,64 +136,52 @@ class Moments:
     def add_products(self, a_UGKI: torch.Tensor, d_UGKO: torch.Tensor) -> None:
         """Add the weight gradients ``d_UGKO^T a_UGKI`` of all units."""
         units, groups, _, width = a_UGKI.shape
-        height = d_UGKO.shape[-1]
-        if not self.wanted.of_units:  # an ordinary weight gradient
+        height, wanted = d_UGKO.shape[-1], self.wanted
+        if not wanted.of_units:  # an ordinary weight gradient
             a_GNI, d_GNO = (x.transpose(0, 1).flatten(1, 2) for x in (a_UGKI, d_UGKO))
             mean_GOI = torch.bmm(d_GNO.transpose(1, 2), a_GNI)
-            self._merge(units, mean_GOI.reshape(groups * height, width) / units, None, None, None)
+            self._merge(units, mean=mean_GOI.reshape(groups * height, width) / units)
             return
-        mean, abs_mean, abs_m2, signs, sums, sums_m2 = (
-            a_UGKI.new_empty(groups, height, width) if wanted else None
-            for wanted in (
-                self.wanted.mean or self.wanted.accumulated,
-                self.wanted.spread,
-                self.wanted.spread,
-                self.wanted.signs,
-                self.wanted.accumulated,
-                self.wanted.accumulated,
-            )
-        )
+        names = ["mean"] if wanted.mean or wanted.accumulated else []
+        names += ["abs_mean", "abs_m2"] if wanted.spread else []
+        names += ["signs"] if wanted.signs else []
+        names += ["sums", "sums_m2"] if wanted.accumulated else []
+        made = {name: a_UGKI.new_empty(groups, height, width) for name in names}
         total = torch.ones(1, units, dtype=a_UGKI.dtype, device=a_UGKI.device)
         average = total / units
         for here, g in tiles(a_UGKI, d_UGKO, self.scratch):
             shape = groups, here[1].stop - here[1].start, here[2].stop - here[2].start
-            if mean is not None:
-                mean[here] = (average @ g).view(shape)
-            if signs is not None:
+            if "mean" in made:
+                made["mean"][here] = (average @ g).view(shape)
+            if wanted.signs:
                 sign = torch.sign(g, out=self.scratch.take("sign", g, *g.shape))
-                signs[here] = (total @ sign).view(shape)
-            if sums is not None:
+                made["signs"][here] = (total @ sign).view(shape)
+            if wanted.accumulated:
                 running = g.cumsum(0)
                 if self.units:  # go on from the sum of the units that were added before
                     running += self.units * self.signed.mean.view(groups, height, width)[here].reshape(1, -1)
                 middle = average @ running
-                sums[here] = middle.view(shape)
-                sums_m2[here] = (total @ running.sub_(middle).square_()).view(shape)
-            if abs_mean is not None:
+                made["sums"][here] = middle.view(shape)
+                made["sums_m2"][here] = (total @ running.sub_(middle).square_()).view(shape)
+            if wanted.spread:
                 middle = average @ g.abs_()
-                abs_mean[here] = middle.view(shape)
-                abs_m2[here] = (total @ g.sub_(middle).square_()).view(shape)
-        flat = [
-            None if x is None else x.view(groups * height, width)
-            for x in (mean, abs_mean, abs_m2, signs, sums, sums_m2)
-        ]
-        self._merge(units, *flat)
+                made["abs_mean"][here] = middle.view(shape)
+                made["abs_m2"][here] = (total @ g.sub_(middle).square_()).view(shape)
+        self._merge(units, **{name: x.view(groups * height, width) for name, x in made.items()})
 
     def add_unit(self, g_OI: torch.Tensor) -> None:
         """Add the gradient of one more unit."""
         w = self.wanted
-        sums = g_OI + self.units * self.signed.mean if w.accumulated and self.units else g_OI
+        sums_OI = g_OI + self.units * self.signed.mean if w.accumulated and self.units else g_OI
         self._merge(
             1,
-            g_OI if w.mean or w.accumulated or not w.of_units else None,
-            g_OI.abs() if w.spread else None,
-            None,
-            g_OI.sign() if w.signs else None,
-            sums if w.accumulated else None,
-            None,
+            mean=g_OI if w.mean or w.accumulated or not w.of_units else None,
+            abs_mean=g_OI.abs() if w.spread else None,
+            signs=g_OI.sign() if w.signs else None,
+            sums=sums_OI if w.accumulated else None,
         )
 
-    def _merge(self, units, mean, abs_mean, abs_m2, signs, sums=None, sums_m2=None) -> None:
+    def _merge(self, units, mean=None, abs_mean=None, abs_m2=None, signs=None, sums=None, sums_m2=None) -> None:
         if mean is not None:
             self.signed.merge(units, mean, None)
         if abs_mean is not None:
@@ -206,7 +193,7 @@ class Moments:
         self.units += units
 
     def gradient(self, name: str, weight_OI: torch.Tensor, scale: float = 1.0, sums: bool = False) -> Gradient:
-        """What was gathered, for gradients `scale` times those that were added (their unit's own mean loss).
+        """Return the statistics for gradients `scale` times those that were added.
 
         With `sums`, mean and standard deviation are those of the running sums (need ``accumulated``).
         """
@@ -227,7 +214,7 @@ class Moments:
         return gradient
 
     def _deviation(self, variance_OI: torch.Tensor) -> torch.Tensor:
-        """Square root; exactly zero where it is no more than the rounding error of equal values."""
+        """Return the square root; exactly zero where it is no more than the rounding error of equal values."""
         std_OI = variance_OI.sqrt()
         rounding = 4 * torch.finfo(std_OI.dtype).eps
         return std_OI.masked_fill_(std_OI <= rounding * self.absolute.mean, 0.0)

@@ -30,3 +30,8 @@ def with_parts(names) -> list[str]:
             get(part)
             ordered[part] = None
     return list(ordered)
+
+
+def versions(names) -> list[str]:
+    """Names and versions of all that the values of `names` depend on: the proxies, and the parts of composite ones."""
+    return [f"{name} {get(name).version}" for name in with_parts(names)]

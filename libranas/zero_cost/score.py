@@ -1,8 +1,8 @@
-"""Scores a network: runs each pass once and hands what it captures to all proxies that share the pass.
+"""Score a network: run each pass once and hand what it captures to all proxies that share the pass.
 
-The network is run by ``torch.func.functional_call`` on detached copies of its tensors: its weights,
-gradients, buffers and ``requires_grad`` flags are never touched. Modes, fused attention and the random
-state are put back afterwards, hooks are removed, and a hook of the user's own stays where it is.
+The network is run by ``torch.func.functional_call`` on detached copies of its tensors: its weights, gradients, buffers
+and ``requires_grad`` flags are never touched. Modes, fused attention and the random state are put back afterwards,
+hooks are removed, and a hook of the user's own stays where it is.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from libranas.core.meter import Meter
 from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
-from libranas.zero_cost import registry as registry
-from libranas.zero_cost.meter import Meter
-from libranas.zero_cost.passes.run import Collected, Run
-from libranas.zero_cost.proxy import NEEDS, Pass, Undefined
-from libranas.zero_cost.registry import Options, Proxy
+from libranas.zero_cost import registry
+from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.passes.context import Context
+from libranas.zero_cost.passes.runner import run_pass
+from libranas.zero_cost.proxy import NEEDS, Proxy, Undefined
 
 
 def score(
@@ -28,7 +30,7 @@ def score(
     seed: int = 0,
     **options,
 ) -> ScoreCard:
-    """Zero-cost proxies of any network, on the device that it is on.
+    """Score any network by zero-cost proxies, on the device that it is on.
 
     Parameters
     ----------
@@ -43,20 +45,20 @@ def score(
     seed : int
         Of everything random: noise images, random signs, redrawn weights, chosen units.
     **options
-        See :class:`libranas.zero_cost.registry.Options`.
+        See :class:`libranas.zero_cost.options.Options`.
 
     Returns
     -------
     ScoreCard
-        Values, components in execution order with layer names, seconds and peak bytes a pass, warnings. A
-        proxy that is undefined for this network is NaN with the reason, never zero.
+        Values, components in execution order with layer names, seconds and peak bytes of each pass, warnings. A proxy
+        that is undefined for this network is NaN with the reason, never zero.
 
     Raises
     ------
     LibranasError
-        For an unknown proxy, a layer type without a rule, a batch that does not fit the options, or a network
-        that does not fit in memory. Where images are independent of each other, a batch that does not fit
-        is run in parts, which gives the same values (with a warning).
+        For an unknown proxy, a layer type without a rule, a batch that does not fit the options, or a network that
+        does not fit in memory. Where images are independent of each other, a batch that does not fit in memory is run
+        in parts, which gives the same values (with a warning).
     ValueError
         For an option or a batch that makes no sense.
     """
@@ -65,11 +67,8 @@ def score(
     settings = Options(**options)
     names = registry.with_parts(registry.list_proxies() if proxies is None else proxies)
     records = [registry.get(name) for name in names]
-    whole = [proxy for proxy in records if not proxy.parts]
-    collected = Collected(whole, settings)
-    passes: list[Pass] = []
-    for proxy in whole:
-        passes += [NEEDS[need][0] for need in collected.captures[proxy.name]]
+    captured = [proxy for proxy in records if not proxy.parts]
+    collected = Collected(captured, settings)
     device = next(model.parameters()).device
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
@@ -77,44 +76,47 @@ def score(
         # Tensors made in inference mode cannot be watched for changes: copies of them can.
         inputs, targets = inputs.detach().to(device), targets.to(device)
         inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
-        run = Run(model, inputs, targets, seed, settings, collected)
-        for pass_ in dict.fromkeys(map(run.actual, passes)):
+        context = Context(model, inputs, targets, seed, settings, collected)
+        needs = [need for proxy in captured for need in collected.captures[proxy.name]]
+        for pass_ in dict.fromkeys(context.actual(NEEDS[need][0]) for need in needs):
             with Meter(device) as meter:
-                run.capture(pass_)
+                run_pass(context, pass_)
             costs[pass_.name] = PassCost(meter.seconds, meter.peak_bytes)
-        for proxy in [*whole, *(p for p in records if p.parts)]:
-            scores[proxy.name] = _finish(proxy, run, scores, costs)
-    if run.parts > 1:
-        run.warnings.append(f"the batch did not fit in memory at once and was run in {run.parts} parts")
-    return ScoreCard({name: scores[name] for name in names}, run.axes, costs, run.anatomy.excluded, tuple(run.warnings))
+        for proxy in [*captured, *(p for p in records if p.parts)]:
+            scores[proxy.name] = _finish(proxy, context, scores, costs)
+    warnings = ()
+    if context.parts > 1:
+        warnings = (f"the batch did not fit in memory at once and was run in {context.parts} parts",)
+    return ScoreCard({name: scores[name] for name in names}, context.axes, costs, context.anatomy.excluded, warnings)
 
 
-def _finish(proxy: Proxy, run: Run, scores: dict[str, ProxyScore], costs: dict[str, PassCost]) -> ProxyScore:
-    """The value of a proxy from what its places were reduced to, with a reason where it is not finite."""
-    name = run.actual(proxy.charged(run.options)).name
+def _finish(proxy: Proxy, context: Context, scores: dict[str, ProxyScore], costs: dict[str, PassCost]) -> ProxyScore:
+    """Combine what a proxy's places were reduced to into its value; give a reason where it is not finite."""
+    name = context.actual(proxy.charged(context.options)).name
     seconds = costs[name].seconds
     try:
         if proxy.parts:
-            failed = next((scores[part] for part in proxy.parts if scores[part].reason), None)
+            parts = {part: scores[part] for part in proxy.parts}
+            failed = next((part.reason for part in parts.values() if part.reason), None)
             if failed is not None:
-                raise Undefined(failed.reason)
-            value, components = proxy.combine({part: scores[part] for part in proxy.parts}, run.options)
+                raise Undefined(failed)
+            value, components = proxy.combine(parts, context.options)
         else:
-            value, components = proxy.combine(run.collected.of(proxy, run.watched()), run.options)
+            value, components = proxy.combine(context.collected.of(proxy, context.watched()), context.options)
     except Undefined as reason:
         return ProxyScore(float("nan"), str(reason), {}, name, seconds)
     components = {
-        key: _on_whole_axes(np.asarray(numbers, dtype=np.float64), proxy.components[key], run)
+        key: _on_whole_axes(np.asarray(numbers, dtype=np.float64), proxy.components[key], context)
         for key, numbers in components.items()
     }
     reason = "" if np.isfinite(value) else "overflow or singular: the value is not finite"
     return ProxyScore(float(value), reason, components, name, seconds)
 
 
-def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], run: Run) -> np.ndarray:
-    """A component of the watched places as one of all places, NaN elsewhere."""
-    watched = run.watched()
-    places: list[Axis] = [run.axes[axis] for axis in axes]
+def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], context: Context) -> np.ndarray:
+    """Spread a component of the watched places over all places, with NaN elsewhere."""
+    watched = context.watched()
+    places: list[Axis] = [context.axes[axis] for axis in axes]
     shape = tuple(len(axis.names) for axis in places)
     if numbers.shape == shape:
         return numbers
@@ -126,7 +128,7 @@ def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], run: Run) -> np.n
 
 @contextmanager
 def _isolated(model: nn.Module, device: torch.device):
-    """Full precision, whatever the caller has set; put back modes and the random state, whatever happens."""
+    """Set full precision for a while, whatever the caller has set; put back modes and the random state."""
     training = {m: m.training for m in model.modules()}
     precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     devices = [device] if device.type == "cuda" else []

@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from libranas.zero_cost import gradient_moments as moments
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.passes import context
 from libranas.zero_cost.proxy import NEEDS
 
 NAMES = proxies.list_proxies()
@@ -94,6 +96,15 @@ def test_the_record_is_complete(name):
     assert not any(proxies.get(part).parts for part in proxy.parts)
     runs = {NEEDS[need][0] for need in proxy.captured(Options())} or {proxies.get(p).run for p in proxy.parts}
     assert proxy.run in runs
+
+
+def test_records_are_read_without_torch():
+    """Snakemake reads them while it parses the workflow; so does the stage that applies the layer window."""
+    code = (
+        "import sys, libranas.scores.layer_window; from libranas.zero_cost.registry import PROXIES, Options;"
+        "assert all(p.captured(Options()) or p.parts for p in PROXIES.values()); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_proxy_is_named_and_the_known_ones_listed(model, batch):
@@ -459,14 +470,14 @@ def test_batch_norm_in_training_mode_means_micro_batches(batch):
 
 def short_of_memory(monkeypatch, images: int) -> None:
     """Let every forward pass over more than `images` images fail as an allocator does."""
-    forward = passes.functional_call
+    forward = context.functional_call
 
     def failing(model, tensors, args):
         if len(args[0]) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
         return forward(model, tensors, args)
 
-    monkeypatch.setattr(passes, "functional_call", failing)
+    monkeypatch.setattr(context, "functional_call", failing)
 
 
 @each

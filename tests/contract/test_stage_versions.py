@@ -1,11 +1,12 @@
-"""Ties ``provenance.STAGE_VERSIONS`` to results, so that a stage cannot change what it computes in silence.
+"""Ties the versions of stages and proxies to results, so that neither can change what it computes in silence.
 
 Snakemake does not see changes inside the package; it sees the versions. For each stage a tiny fixed input is run
-and compared with ``stage_results.json``. After a change that is meant: raise the stage's version, then
+and compared with ``stage_results.json``, and each proxy is compared with ``proxy_results.json``. After a change that
+is meant: raise the version of the stage or of the proxy, then
 
     python tests/contract/test_stage_versions.py
 
-which writes the results of stages with a new version, and of no other.
+which writes the results of what is new or has a new version, and of nothing else.
 """
 
 import json
@@ -13,6 +14,7 @@ import math
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,27 +32,29 @@ from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
 from libranas.labels import short_training as benchmark
 from libranas.labels.agreement import agreement as compare_agreement
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.latency.conditions import Latency
 from libranas.latency.measure import measure
 from libranas.networks import build
 from libranas.predictors.selection import choose_and_judge
 from libranas.scores import layer_window as layers
-from libranas.scores.scorer import Scorer
-from libranas.search import registry as search
 from libranas.search.history import history_table
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
 from libranas.search.selection import select
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 from libranas.spaces.file_formats import yaml_text
-from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet, Recipe
+from libranas.training.images import ImageSet
+from libranas.training.recipe import ShortRecipe, make_recipe
 from libranas.training.train_and_test import train_and_test
+from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("stage_results.json")
+PROXY_RECORD = Path(__file__).with_name("proxy_results.json")
 
 SPACE = AutoFormerSpace(
     embed_dim=(12, 16),
@@ -93,23 +97,32 @@ def sample(folder: Path) -> dict:
     return {"ids": [a.id for a in archs], "params": [SPACE.params(a) for a in archs]}
 
 
-def score(folder: Path) -> dict:
-    """Weights come from numpy, whose streams are the same everywhere; the initial ones are compared less closely."""
+def _scored_networks() -> tuple:
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(size=(8, 1, 8, 8)).astype("f4"))
-    targets = torch.arange(8)
-    results = {}
-    for arch in Sampler(SPACE, Budget(), rng).take(2):
+    return inputs, torch.arange(8), Sampler(SPACE, Budget(), rng).take(2), rng
+
+
+def score(folder: Path) -> dict:
+    """What no proxy answers for: the initial weights, which are compared less closely. See :func:`proxy_values`."""
+    inputs, targets, archs, _ = _scored_networks()
+    cards = {arch.id: Scorer(SPACE, inputs, targets, "0", seed=4).card(arch, 1, ["snip", "params"]) for arch in archs}
+    return {arch: {"from initial weights": float(f"{card['snip']:.3g}")} for arch, card in cards.items()}
+
+
+def proxy_values() -> dict[str, dict[str, float]]:
+    """Proxy to architecture to value. Weights come from numpy, whose streams are the same everywhere."""
+    inputs, targets, archs, rng = _scored_networks()
+    values = {name: {} for name in sorted(proxies.PROXIES)}
+    for arch in archs:
         model = build(SPACE, arch, seed=0)
         with torch.no_grad():
             for p in model.parameters():
                 p.copy_(torch.from_numpy(rng.normal(scale=0.2, size=tuple(p.shape))))
         card = engine.score(model, inputs, targets, seed=3, precision="float64")
-        assert set(card.scores) == set(proxies.list_proxies())
-        results[arch.id] = {name: card[name] for name in sorted(card.scores)}
-        own = Scorer(SPACE, inputs, targets, "0", seed=4).card(arch, 1, ["snip", "params"])
-        results[arch.id]["from initial weights"] = float(f"{own['snip']:.3g}")
-    return results
+        for name, of_proxy in values.items():
+            of_proxy[arch.id] = card[name]
+    return values
 
 
 def _synthetic_scores() -> store.Scores:
@@ -150,7 +163,7 @@ def read_layers(folder: Path) -> dict:
         choice = layers.choose_window(curve, rule)
         results[rule] = {
             "window": [choice.window.lo, choice.window.hi],
-            **{psi: layers.table(scores, choice.window, psi).to_dict("list") for psi in layers.PSI_RANGES},
+            **{psi: layers.table(scores, choice.window, psi).to_dict("list") for psi in lswag.PSI_RANGES},
         }
     return results
 
@@ -167,7 +180,7 @@ def _digits(folder: Path, count: int) -> tuple[ImageSet, ImageSet]:
 def label(folder: Path) -> dict:
     train_set, val = _digits(folder, 320)
     archs = Sampler(SPACE, Budget(), np.random.default_rng(0)).take(2)
-    recipe = Recipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
+    recipe = ShortRecipe(epochs=1, batch_size=8, lr=0.01, warmup_epochs=0, crop_padding=1)
     table = benchmark.train_each(SPACE, archs, train_set, val, recipe, [1] * len(archs), 1, folder / "log", "key")
     supernet, history = train_supernet(SPACE, train_set, recipe, 1, folder / "supernet.pt", "key")
     return {
@@ -219,9 +232,8 @@ def run_search(folder: Path) -> dict:
     results, tables = {}, {}
     for name in ("evolution", "random", "params"):
         settings = {"population": 6, "parents": 3}
-        searcher, fitness = search.strategy(
-            name, SPACE, budget, 1, settings, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {})
-        )
+        searcher = STRATEGIES[name].searcher(SPACE, budget, 1, settings)
+        fitness = STRATEGIES[name].evaluation(SPACE, lambda a: (sum(a["mlp_ratio"]) - a["embed_dim"] / 9, {}))
         history = search_run(searcher, fitness, 15, folder / name, "key")
         results[name] = [e.arch.id for e in history]
         tables[name] = history_table(history, SPACE)
@@ -323,8 +335,8 @@ def results_of(stage: str) -> dict:
         return json.loads(json.dumps(STAGES[stage](Path(folder))))
 
 
-def recorded() -> dict:
-    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+def recorded(path: Path = RECORD) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def test_every_stage_is_recorded():
@@ -343,6 +355,17 @@ def test_results_change_only_with_the_version(stage):
         )
 
 
+def test_values_of_a_proxy_change_only_with_its_version():
+    """Its own version or that of a part of it. Another proxy, or a new one, leaves its entry as it is."""
+    kept, values = recorded(PROXY_RECORD), proxy_values()
+    assert kept.keys() == values.keys(), f"regenerate {PROXY_RECORD.name} (see the top of this file)"
+    for name, of_proxy in values.items():
+        if kept[name]["versions"] != proxies.versions([name]):
+            pytest.fail(f"proxy {name} has a new version: regenerate {PROXY_RECORD.name} (see the top of this file)")
+        if found := differences("score", of_proxy, kept[name]["results"]):
+            pytest.fail(f"values of proxy {name} changed: raise its version and regenerate\n  " + "\n  ".join(found))
+
+
 def test_a_changed_result_is_noticed():
     entry = {"a": [1.0, {"b": 2.0}], "id": "x"}
     assert differences("score", entry, json.loads(json.dumps(entry))) == []
@@ -356,21 +379,28 @@ def test_a_changed_result_is_noticed():
 
 
 def regenerate() -> None:
-    """Write the results of stages whose version is new; refuse where results changed without one."""
+    """Write the results of what is new or has a new version; refuse where results changed without one."""
     torch.set_num_threads(1)
-    kept, refused = recorded(), []
-    for stage, version in STAGE_VERSIONS.items():
-        results = results_of(stage)
-        if stage in kept and kept[stage]["version"] == version:
-            if differences(stage, results, kept[stage]["results"]):
-                refused.append(stage)
-            continue
-        kept[stage] = {"version": version, "results": results}
-        print(f"{stage}: results of version {version} recorded")
-    ordered = {stage: kept[stage] for stage in STAGE_VERSIONS}
-    RECORD.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    refused = _regenerate(RECORD, {n: {"version": v} for n, v in STAGE_VERSIONS.items()}, results_of)
+    values = proxy_values()
+    refused += _regenerate(PROXY_RECORD, {n: {"versions": proxies.versions([n])} for n in values}, values.get, "score")
     if refused:
         sys.exit(f"results changed while the version is the same, raise it first: {', '.join(refused)}")
+
+
+def _regenerate(path: Path, versions: dict[str, dict], results: Callable, tolerance_of: str = "") -> list[str]:
+    """Write one record; the names of what is refused."""
+    kept, refused = recorded(path), []
+    for name, version in versions.items():
+        ours = results(name)
+        if name in kept and version.items() <= kept[name].items():
+            if differences(tolerance_of or name, ours, kept[name]["results"]):
+                refused.append(name)
+            continue
+        kept[name] = {**version, "results": ours}
+        print(f"{name}: results recorded")
+    path.write_text(json.dumps({name: kept[name] for name in versions}, indent=1) + "\n", encoding="utf-8")
+    return refused
 
 
 if __name__ == "__main__":

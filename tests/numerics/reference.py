@@ -2,8 +2,8 @@
 
 Nothing here is taken from the engine but its random numbers (noise images, signs, weights that are drawn anew):
 no hooks for gradients, no moments, no packed words. Every unit's gradient is held in memory, every activation
-pattern is a tuple. Options that draw at random within a formula (``psi_units`` or ``meco_channels`` as a number,
-``labels='random'``) and ``window`` are not covered: what depends on the first two is left out of the values.
+pattern is a tuple. Options that draw at random within a formula (``psi_units`` as a number,
+``labels='random'``) and ``window`` are not covered: what depends on the first is left out of the values.
 """
 
 import copy
@@ -17,9 +17,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.passes.context import Context
+from libranas.zero_cost.passes.gaussian import Gaussian
+from libranas.zero_cost.passes.noise import Noise
 from libranas.zero_cost.proxy import NOISE
-from libranas.zero_cost.registry import Options
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -40,8 +43,8 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     size = 1 if by_sample else len(x) // options.pieces
     units = [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
     # For its random numbers only.
-    run = passes.Run(copy.deepcopy(net), x, y, seed, options, passes.Collected([], options))
-    noise = run._batch(NOISE).double()
+    context = Context(copy.deepcopy(net), x, y, seed, options, Collected([], options))
+    noise = context.batch(NOISE).double()
 
     layers = layers_in_order(net, x)
     values = {"params": sum(p.numel() for p in model.parameters() if p.requires_grad)}
@@ -63,7 +66,7 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values["lswag_lambda"] = lambda_total(parts["lswag_lambda", "sums"], parts["lswag_lambda", "lambda"], options)
     if not any(parts["zico", "sums"]):  # nothing varies
         values["zico"] = NAN
-    if not any(map(any, parts["lswag_lambda", "sums"].values())):
+    if not any(parts["lswag_lambda", "sums"].values()):
         values["lswag_lambda"] = NAN
     if len(units) == 1:
         values |= dict.fromkeys(("zico", "gsnr", "lswag_lambda"), NAN)
@@ -75,11 +78,10 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values, parts = values | found, parts | more
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
     values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
-    if options.meco_channels is None:
-        values["meco"] = meco(net, noise[:1], options.meco_modules)
-    found, more = az(net, noise, run._signs, options.features)
+    values["meco"] = meco(net, noise[:1], options.meco_modules)
+    found, more = az(net, noise, Noise(context).random_signs, options.features)
     values, parts = values | found, parts | more
-    draws = [run._zen_draw(repeat) for repeat in range(options.zen_repeats)]
+    draws = [Gaussian(context).draw(repeat) for repeat in range(options.zen_repeats)]
     values["zen"] = zen(prepared(model, train), draws, options)
     return values, {key: value for key, value in parts.items() if key[1] not in ("entries", "sums")}
 
@@ -212,7 +214,7 @@ def of_units(net, units, layers, options: Options) -> dict:
     components = ("lambda", "log_sigma", "dropped", "sums")
     parts = {(p, "per_layer"): [] for p in ("zico", "gsnr", "gradsign")} | {("lswag_lambda", c): [] for c in components}
     parts["zico", "sums"] = []
-    for layer, name in enumerate(layers):
+    for layer in range(len(layers)):
         g_UW = torch.stack([unit[layer] for unit in each]).flatten(1)
         spread = {"signed": deviation(g_UW), "abs": deviation(g_UW.abs())}
         sigma = spread[options.zico_variance]
@@ -224,7 +226,7 @@ def of_units(net, units, layers, options: Options) -> dict:
         mean = steps.mean(0)
         parts["gsnr", "per_layer"].append((mean**2 / (deviation(steps) ** 2 + 1e-8)).sum().item())
         parts["gradsign", "per_layer"].append(sum(g.sign() for g in g_UW).abs().sum().item())
-        found = lambda_of(name, spread[options.lambda_variance], len(units), options)
+        found = lambda_of(spread[options.lambda_variance], len(units), options)
         for component, value in zip(components, found, strict=True):
             parts["lswag_lambda", component].append(value)
     parts["lswag_lambda", "sums"] = dict(zip(layers, parts["lswag_lambda", "sums"], strict=True))
@@ -240,30 +242,17 @@ def varies(s: float, sigma: torch.Tensor) -> bool:
     return s > 1e-12 * sigma.median().item()
 
 
-def lambda_of(name: str, sigma: torch.Tensor, units: int, options: Options) -> tuple:
-    """Lambda, mean log sigma and number of weights left out of a layer, and sum of 1 / sigma of its thirds."""
+def lambda_of(sigma: torch.Tensor, units: int, options: Options) -> tuple:
+    """Lambda, mean log sigma and number of weights left out of a layer, and its sum of 1 / sigma."""
     if options.lambda_ddof:
         sigma = sigma * math.sqrt(units / (units - 1)) if units > 1 else sigma * NAN
-    split = options.lambda_split_qkv and name.split(".")[-1] == "qkv"
-    counted = [floored(part, options.lambda_floor) for part in sigma.chunk(3 if split else 1)]
-    every = [s for part in counted for s in part]
-    sums = [sum(1 / s for s in part) for part in counted]
-    value = sum(math.log(total) if total else 0.0 for total in sums)
-    return value, sum(map(math.log, every)) / len(every) if every else NAN, sigma.numel() - len(every), sums
+    every = [s for s in sigma.tolist() if varies(s, sigma)]
+    total = sum(1 / s for s in every)
+    log_sigma = sum(map(math.log, every)) / len(every) if every else NAN
+    return math.log(total) if total else 0.0, log_sigma, sigma.numel() - len(every), total
 
 
-def floored(sigma: torch.Tensor, floor: str) -> list[float]:
-    """The standard deviations that count, as they count."""
-    if floor == "epsilon":
-        return [s + 1e-8 for s in sigma.tolist()]
-    each = [s for s in sigma.tolist() if varies(s, sigma)]
-    if floor == "drop" or not each:
-        return each
-    low = np.quantile(each, 0.001)
-    return [max(s, low) for s in each] if floor == "clip" else [s for s in each if s >= low]
-
-
-def lambda_total(sums: dict[str, list[float]], per_layer: list[float], options: Options) -> float:
+def lambda_total(sums: dict[str, float], per_layer: list[float], options: Options) -> float:
     names = list(sums)
     ends = {"first": names[0], "last": names[-1]}
     excluded = {ends.get(name, name) for name in options.lambda_exclude}
@@ -272,7 +261,7 @@ def lambda_total(sums: dict[str, list[float]], per_layer: list[float], options: 
     blocks: dict[str, float] = {}
     for name in names:
         if name not in excluded:
-            blocks[block_of(name)] = blocks.get(block_of(name), 0.0) + sum(sums[name])
+            blocks[block_of(name)] = blocks.get(block_of(name), 0.0) + sums[name]
     return sum(math.log(total) for total in blocks.values() if total)
 
 

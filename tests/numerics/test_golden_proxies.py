@@ -8,7 +8,8 @@ import statistics
 import pytest
 
 from libranas.zero_cost import score as engine
-from libranas.zero_cost.passes import run as passes
+from libranas.zero_cost.passes.context import Context
+from libranas.zero_cost.passes.noise import Noise
 
 #: Proxy of ours -> (key of the oracle, options that put us in the same convention). ``a:b`` is entry b of key a.
 BATCH_KEYS = [
@@ -106,11 +107,11 @@ def feature_names(description):
 def of_the_noise_batch(monkeypatch, golden, net, batch) -> tuple[str, ...]:
     """Make the batch of `net` its noise and the stored signs its random signs; names of its primary blocks."""
     _, _, tensors, _, description = golden[net]
-    monkeypatch.setattr(passes.Run, "_noise_images", lambda self, *stream: self.inputs.double())
+    monkeypatch.setattr(Context, "noise_images", lambda self, *stream: self.inputs.double())
     stored = description.get("az_features", [])
     names = feature_names(description) if net == "cnn_small" else tuple(stored)
     signs = {n: tensors.get(f"az_probe.{batch}.{g}") for n, g in zip(names, stored, strict=True)}
-    monkeypatch.setattr(passes.Run, "_signs", lambda self, name, like, images=None: signs[name])
+    monkeypatch.setattr(Noise, "random_signs", lambda self, name, like, images=None: signs[name])
     return names if net == "cnn_small" else ()
 
 

@@ -8,25 +8,24 @@ import pytest
 import torch
 
 from libranas.labels.short_training import train_each
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.latency.conditions import Conditions
 from libranas.latency.measure import measure, timer
 from libranas.networks import build
 from libranas.predictors.base import Predictor
 from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
 from libranas.search.fitness import Fitness
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, NASBench201Space, PiTSpace
 from libranas.training.distributed import World
-from libranas.training.images import ArrayImages
-from libranas.training.recipe import make_recipe
+from libranas.training.images import ArrayImages, ImageSet
+from libranas.training.recipe import ShortRecipe, make_recipe
 from libranas.training.settings import Settings
-from libranas.training.short_recipe import ImageSet, Recipe
 from libranas.training.trainer import Training
 from libranas.training.transforms import Look
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.scorer import Scorer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CLASSES = 4
@@ -91,7 +90,9 @@ def test_a_population_is_scored_by_processes_that_share_the_gpu():
 
 def test_labels_come_from_trainings_and_from_a_supernet(tmp_path):
     train, val = pixels(160), pixels(40, 1)
-    recipe = Recipe(epochs=6, batch_size=20, lr=5e-3, drop_path=0.1, crop_padding=1, hflip=True, mixup=0.2, erasing=0.2)
+    recipe = ShortRecipe(
+        epochs=6, batch_size=20, lr=5e-3, drop_path=0.1, crop_padding=1, hflip=True, mixup=0.2, erasing=0.2
+    )
     table = train_each(VIT, ARCHS, train, val, recipe, [2, 1, 1, 1], 1, tmp_path / "log", "key", "cuda")
     assert len(table) == 5 and table["accuracy"].mean() > 0.6
     again = train_each(VIT, ARCHS, train, val, recipe, [2, 1, 1, 1], 1, tmp_path / "log", "key", "cuda")

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import nn
 
+from libranas.core.errors import LibranasError
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.gradient_operands import LAYER_RULES
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +167,23 @@ def test_the_callers_matmul_precision_comes_back(batch):
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_a_new_type_of_layer_is_one_entry(batch, monkeypatch):
+    class Dense(nn.Module):
+        def __init__(self, inputs, outputs):
+            super().__init__()
+            self.weight = nn.Linear(inputs, outputs, bias=False).weight
+
+        def forward(self, x):
+            return F.linear(x, self.weight)
+
+    names = ["snip", "zico", "fisher", "tcet", "synflow", "ntk_cond", "flops"]
+    nets = [lambda: Dense(16, 3), lambda: nn.Linear(16, 3, bias=False)]
+    nets = [seeded(lambda make=make: nn.Sequential(nn.Flatten(), make())) for make in nets]
+    with pytest.raises(LibranasError, match="No rule for layer 1 of type Dense"):
+        score(nets[0], batch, names)
+    monkeypatch.setitem(LAYER_RULES, Dense, LAYER_RULES[nn.Linear])
+    cards = [score(net, batch, names) for net in nets]
+    for name in names:
+        assert cards[0][name] == pytest.approx(cards[1][name], rel=0, nan_ok=True), name

@@ -250,7 +250,7 @@ def test_an_exported_network_is_found_by_its_folder(run, tmp_path):
         max_relative_position=1,
     )  # fmt: skip
     export_timm(
-        build(space, space.arch(12, (1,), (2.0,)), 0),
+        build(space, space.arch(12, (1,), (2.0,)), 0, timm=True),
         tmp_path / "net",
         space.image_size,
         list(CLASSES),
@@ -419,7 +419,7 @@ def test_a_network_of_this_project_is_read_with_its_task(converted, tmp_path):
         (TWO, ["--to", "yaml"], "there are 2 networks, and AutoFormer's files hold one"),
         (TWO, ["--to", "config"], "there is no section SEARCH_SPACE"),
         (TWO, ["--space", "preset=small"], "is not a member of the space"),
-        (TWO, ["--space", "width=3"], "unexpected keyword argument 'width'"),
+        (TWO, ["--space", "width=3"], "there is no key width"),
         (TWO, ["--space", "width"], "is not of the form key=value"),
         (TWO, ["--space", "family=resnet"], "Known families"),
         (
@@ -487,9 +487,11 @@ def test_members_of_spaces_by_their_strings(run, tmp_path, model):
 
 
 def test_strings_that_are_no_member(refused):
-    refused("is no member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
+    refused("is not a member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
     refused("DARTS space", model="darts:Genotype(normal=[])")
-    refused("there is no key wide", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)")
+    refused(
+        "space.wide: unknown key; known keys: cells, width", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)"
+    )
 
 
 def test_the_installed_command_and_the_module_are_the_same_function(images, networks):
@@ -591,13 +593,17 @@ def test_broken_images_are_named(refused, tmp_path):
     [
         ("precision", "not of the form key=value"),
         ("=3", "not of the form key=value"),
-        ("precission=float64", "Did you mean precision?"),
-        ("zzz=1", "Options: unit, pieces"),
-        ("precision=float16", "must be one of float32, float64"),
-        ("pieces=many", "--option pieces=many: "),
-        ("pieces=8.5", "must be of type int, got 8.5"),
-        ("noise_batch=all", "must be of type int | None, got 'all'"),
-        ("noise_batch=true", "must be of type int | None, got True"),
+        ("precission=float64", "--option precission: unknown key; did you mean --option precision?"),
+        ("zzz=1", "--option zzz: unknown key; known keys: features, few_units"),
+        (
+            "precision=float16",
+            "--option precision: expected one of float32, float64, got 'float16'; did you mean float64?",
+        ),
+        ("pieces=many", "--option pieces: expected a whole number, got 'many'"),
+        ("pieces=8.5", "--option pieces: expected a whole number, got 8.5"),
+        ("pieces=3", "option pieces: expected at least 4, got 3"),
+        ("noise_batch=all", "--option noise_batch: expected a whole number or null, got 'all'"),
+        ("noise_batch=true", "--option noise_batch: expected a whole number or null, got True"),
     ],
 )
 def test_a_wrong_option(refused, option, said):

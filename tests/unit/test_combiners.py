@@ -13,7 +13,6 @@ from libranas.core.stats import spearman
 from libranas.predictors import gaussian_process
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.encoder import Encoder
-from libranas.predictors.label_free import AZ_NAS, TE_NAS
 from libranas.predictors.learners import Trees
 from libranas.predictors.libra import log_rank
 from libranas.predictors.ranks import Fractions
@@ -97,11 +96,11 @@ def test_consensus_takes_what_there_is():
 def test_rank_sums_are_those_within_the_reference():
     known, _, _ = known_and_rest()
     table = known.usual
-    for method, columns in (("az_nas", list(AZ_NAS)), ("log_rank_all", list(table.score_AP.columns))):
+    for method, columns in (("az_nas", COMBINERS["az_nas"].columns), ("log_rank_all", table.score_AP.columns)):
         values = COMBINERS[method].fit(known, 0)(table)
-        assert spearman(values, log_rank(table.score_AP[columns])) == pytest.approx(1)
-    values = COMBINERS["te_nas"].fit(known, 0)(table)
-    assert spearman(values.round(9), table.score_AP[list(TE_NAS)].rank().sum(axis=1)) == pytest.approx(1)
+        assert spearman(values, log_rank(table.score_AP[list(columns)])) == pytest.approx(1)
+    values, columns = COMBINERS["te_nas"].fit(known, 0)(table), list(COMBINERS["te_nas"].columns)
+    assert spearman(values.round(9), table.score_AP[columns].rank().sum(axis=1)) == pytest.approx(1)
 
 
 def test_a_failed_proxy_ranks_last_and_hides_nothing():
@@ -198,27 +197,24 @@ def test_gaussian_process_is_the_textbook_one():
     x = rng.normal(size=(50, 3))
     target = x[:, 0] + np.cos(2 * x[:, 1]) + 0.2 * rng.normal(size=50)
     process = gaussian_process.fit([x[:30]], target[:30])
-    linear, matern, length, noise = np.exp(process.theta)
-    kernel = (
-        ConstantKernel(linear / 3) * DotProduct(1e-6)
-        + ConstantKernel(matern) * Matern(length * np.sqrt(3), nu=1.5)
-        + WhiteKernel(noise + gaussian_process.JITTER)
-    )
-    textbook = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12).fit(x[:30], target[:30])
-    np.testing.assert_allclose(process.predict([x[30:]]), textbook.predict(x[30:]), rtol=1e-6)
-    prior, spread = np.array(
-        [gaussian_process.LINEAR, gaussian_process.MATERN, gaussian_process.LENGTH, gaussian_process.NOISE]
-    ).T
 
-    def posterior(theta):
+    def textbook(theta):
         linear, matern, length, noise = np.exp(theta)
         kernel = (
             ConstantKernel(linear / 3) * DotProduct(1e-6)
             + ConstantKernel(matern) * Matern(length * np.sqrt(3), nu=1.5)
             + WhiteKernel(noise + gaussian_process.JITTER)
         )
-        model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12).fit(x[:30], target[:30])
-        return model.log_marginal_likelihood_value_ - 0.5 * (((theta - prior) / spread) ** 2).sum()
+        model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12)
+        return model.fit(x[:30], target[:30])
+
+    np.testing.assert_allclose(process.predict([x[30:]]), textbook(process.theta).predict(x[30:]), rtol=1e-6)
+    prior, spread = np.array(
+        [gaussian_process.LINEAR, gaussian_process.MATERN, gaussian_process.LENGTH, gaussian_process.NOISE]
+    ).T
+
+    def posterior(theta):
+        return textbook(theta).log_marginal_likelihood_value_ - 0.5 * (((theta - prior) / spread) ** 2).sum()
 
     best = posterior(process.theta)
     for i in range(4):
@@ -247,6 +243,6 @@ def test_trees_predict_what_their_forest_does():
     rng = np.random.default_rng(0)
     x, y, others = rng.normal(size=(40, 5)), rng.normal(size=40), rng.normal(size=(30, 5))
     forest = RandomForestRegressor(20, random_state=1).fit(x, y)
-    ours = Trees([tree.tree_ for tree in forest.estimators_])
-    assert (ours.predict(others) == forest.predict(others)).all()
-    assert (np.concatenate([ours.predict(row[None]) for row in others]) == forest.predict(others)).all()
+    ours = Trees.of(forest)
+    assert (ours.predict([others[:, :2], others[:, 2:]]) == forest.predict(others)).all()
+    assert (np.concatenate([ours.predict([row[None]]) for row in others]) == forest.predict(others)).all()

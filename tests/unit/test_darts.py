@@ -1,7 +1,7 @@
 """The DARTS space: strings, isomorphic members, closed forms against built networks and published tables, masks."""
 
 import json
-from itertools import islice, permutations
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
-from libranas.networks.darts import DARTS, DARTSSupernet, model_args
+from libranas.networks.darts import DARTSSupernet, model_args
 from libranas.spaces import Budget, DARTSSpace, Sampler, make_space
 from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
 from libranas.zero_cost.anatomy import examine
@@ -85,14 +85,12 @@ def test_strings():
     ],
 )
 def test_other_strings_are_refused(text):
-    with pytest.raises(LibranasError, match="no member of the DARTS space"):
+    with pytest.raises(LibranasError, match="not a member of the DARTS space"):
         SPACE.parse(text)
 
 
-def test_the_papers_size_and_the_enumeration():
+def test_the_papers_size():
     assert SPACE.size() == (1 * 3 * 6 * 10 * 7**8) ** 2
-    members = list(islice(SPACE.members(), 500))
-    assert len({m.id for m in members}) == 500 and all(SPACE.contains(m) for m in members)
 
 
 def test_variation_stays_in_the_space():
@@ -220,13 +218,12 @@ def test_the_papers_network():
 
 @pytest.mark.parametrize("table", TABLES)
 def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions exactly, flops to all digits that the table prints."""
+    """Every row of the tables: params in millions exactly."""
     rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench301-{table}.csv")
     space = DARTSSpace(**TABLES[table], width=32, layers=8, affine=False)
     archs = [space.parse(text) for text in rows.arch]
     assert len(archs) == (725 if table == "cifar10" else 199)
     np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
-    np.testing.assert_allclose([space.published_flops(a) for a in archs], rows.flops, rtol=1e-12)
 
 
 # -- the network ---------------------------------------------------------------------------------------------
@@ -265,20 +262,10 @@ def test_drop_path_spares_identities_and_acts_in_training_only():
         assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
 
 
-def test_the_auxiliary_classifier_is_for_training():
-    net = DARTS(**model_args(TINY, TINY.parse(TEXT)), auxiliary=True)
-    x = torch.randn(2, 1, 8, 8)
-    logits, auxiliary = net.train()(x)
-    assert logits.shape == auxiliary.shape == (2, 3)
-    (logits.sum() + auxiliary.sum()).backward()
-    assert all(p.grad is not None for p in net.parameters())
-    assert net.eval()(x).shape == (2, 3)
-
-
 def test_timm_round_trip(tmp_path):
     arch = TINY.parse(TEXT)
     assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3, drop_path_rate=0.1).eval()
+    net = build(TINY, arch, seed=3, drop_path_rate=0.1, timm=True).eval()
     save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     ours, theirs = net.state_dict(), loaded.state_dict()

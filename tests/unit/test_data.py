@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -26,7 +27,8 @@ from libranas.data.calibration import calibration_indices
 from libranas.data.decode import decode
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_calibration, load_split, open_images
-from libranas.data.source import LAYOUTS, SPLITS
+from libranas.data.registry import DATA_SETS
+from libranas.data.source import SPLITS, DataSet, Item, Source
 
 OUTPUTS = ["calibration.npz", "images.h5", "manifest.json"]
 
@@ -412,15 +414,31 @@ def test_a_file_that_would_start_a_program_is_not_opened():
         decode(buffer.getvalue(), 8, 3)
 
 
+def test_a_new_data_set_is_one_record(tmp_path):
+    @contextmanager
+    def stripes(path):
+        items = [Item(f"{i}", i % 2, lambda i=i: np.full((4, 4, 3), 100 * (i % 2) + i, np.uint8)) for i in range(40)]
+        yield Source(["dark", "light"], {"train": items})
+
+    DATA_SETS.add(DataSet("stripes", stripes, "a folder of stripes", "train"))
+    try:
+        config = settings(adapter="stripes", path=str(tmp_path), image_size=4, channels=3)
+        manifest = prepare(config, tmp_path / "out", 0)
+        assert manifest["adapter"] == "stripes" and manifest["classes"] == ["dark", "light"]
+        refused(tmp_path / "no", config | {"path": None}, "Set `data.path` in the config to a folder of stripes.")
+    finally:
+        DATA_SETS.remove("stripes")
+
+
 # Bad folders
 
 
-@pytest.mark.parametrize("adapter", sorted(LAYOUTS))
+@pytest.mark.parametrize("adapter", [name for name, known in DATA_SETS.items() if known.needs_path])
 def test_a_missing_path_says_what_is_expected(tmp_path, adapter):
     nowhere = tmp_path / "nowhere"
     config = settings(adapter=adapter, path=str(nowhere))
-    refused(tmp_path, config, str(nowhere), f"'{adapter}'", "`data.path`", LAYOUTS[adapter])
-    refused(tmp_path, config | {"path": None}, "data.path is not set", LAYOUTS[adapter])
+    refused(tmp_path, config, str(nowhere), f"'{adapter}'", "`data.path`", DATA_SETS[adapter].layout)
+    refused(tmp_path, config | {"path": None}, "data.path is not set", DATA_SETS[adapter].layout)
 
 
 def test_digits_refuse_a_path_they_would_not_read(tmp_path):
@@ -430,7 +448,7 @@ def test_digits_refuse_a_path_they_would_not_read(tmp_path):
 def test_folders_without_images(tmp_path):
     root = tmp_path / "pets"
     root.mkdir()
-    refused(tmp_path, folder_settings(root), "no image in a class folder", LAYOUTS["folder"])
+    refused(tmp_path, folder_settings(root), "no image in a class folder", DATA_SETS["folder"].layout)
     write_image(root / "flat.png", 0)
     refused(tmp_path, folder_settings(root), "no image in a class folder, 1 other file")
     shutil.rmtree(root)
@@ -583,7 +601,7 @@ def test_bad_cifar10_batches_are_named(tmp_path):
     (base / "data_batch_2").write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}))
     refused(tmp_path, cifar_settings(tmp_path), "not all labels are 0 to 9")
     (base / "data_batch_2").unlink()
-    refused(tmp_path, cifar_settings(tmp_path), "lacks data_batch_2", LAYOUTS["cifar10"])
+    refused(tmp_path, cifar_settings(tmp_path), "lacks data_batch_2", DATA_SETS["cifar10"].layout)
 
 
 def cifar_npz(path: Path, n=120) -> dict:
@@ -618,7 +636,7 @@ def test_bad_npz_files_are_named(tmp_path):
     arrays = cifar_npz(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", LAYOUTS["cifar10"])
+    refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", DATA_SETS["cifar10"].layout)
     path.write_bytes(b"no archive")
     assert "pickle" not in refused(tmp_path, cifar_settings(path), "c.npz is not an .npz file", "it is no zip archive")
     np.savez(path, **{key: value for key, value in arrays.items() if key != "is_test"})

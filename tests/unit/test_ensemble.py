@@ -8,10 +8,12 @@ import pytest
 
 from libranas.core.errors import LibranasError
 from libranas.core.stats import kendall, precision_at, spearman
-from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
 from libranas.predictors.evaluation import MEASURES, Evaluation, evaluate, parted, proxy_table
 from libranas.predictors.registry import COMBINERS
 from libranas.predictors.selection import choose_and_judge
+from libranas.report.drawing import figure
+from libranas.report.figures import methods_figure
 
 LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
 #: Methods that need no proxies or features that the table below does not have.
@@ -23,12 +25,12 @@ SLOW = {"stack", "blend", "blend_proxies", "blend_features"}
 @pytest.fixture
 def fast():
     """Leaves the slow methods out of the protocol."""
-    all_of_them = dict(COMBINERS)
+    slow = [COMBINERS[name] for name in SLOW]
     for name in SLOW:
-        del COMBINERS[name]
+        COMBINERS.remove(name)
     yield
-    COMBINERS.clear()
-    COMBINERS.update(all_of_them)  # in their order, which other tests compare
+    for combiner in slow:
+        COMBINERS.add(combiner)
 
 
 def table(n=90, seed=0):
@@ -44,10 +46,10 @@ def table(n=90, seed=0):
 
 
 @pytest.fixture
-def spied(monkeypatch):
+def spied():
     """Records, for every method, the last labelled and judged architectures, and the prediction."""
-    seen = {}
-    for name, combiner in list(COMBINERS.items()):
+    seen, all_of_them = {}, dict(COMBINERS)
+    for name, combiner in all_of_them.items():
 
         def spy(known, seed, name=name, inner=combiner.fit):
             predict = inner(known, seed)
@@ -58,8 +60,12 @@ def spied(monkeypatch):
 
             return predictor
 
-        monkeypatch.setitem(COMBINERS, name, dataclasses.replace(combiner, fit=spy))
-    return seen
+        COMBINERS.remove(name)
+        COMBINERS.add(dataclasses.replace(combiner, fit=spy))
+    yield seen
+    for name, combiner in all_of_them.items():
+        COMBINERS.remove(name)
+        COMBINERS.add(combiner)
 
 
 def test_a_prediction_sees_the_labels_that_it_needs_and_no_accuracy_that_it_is_judged_on(spied):
@@ -89,9 +95,8 @@ def test_a_prediction_sees_the_labels_that_it_needs_and_no_accuracy_that_it_is_j
 def test_no_network_is_judged_of_which_an_equal_one_was_labelled(spied):
     scores, accuracy, params = table()
     network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)  # thirty are one network
-    result = evaluate(
-        scores, accuracy, params, 20, 8, methods=["params", "z1"], network_A=network.sample(frac=1, random_state=0)
-    )
+    shuffled, methods = network.sample(frac=1, random_state=0), ["params", "z1"]
+    result = evaluate(scores, accuracy, params, 20, splits=8, methods=methods, network_A=shuffled)
     fit, rest, _ = spied["z1"]
     assert len(fit) == network[list(fit)].nunique() == 20 and not set(network[list(fit)]) & set(network[list(rest)])
     assert set(network[list(fit)]) | set(network[list(rest)]) == set(network)
@@ -100,11 +105,14 @@ def test_no_network_is_judged_of_which_an_equal_one_was_labelled(spied):
         evaluate(scores, accuracy, params, 55, network_A=network)
 
 
+#: A config section ``libra``.
+SETTINGS = {"mode": "corrected", "combiner": "libra_corrected", "splits": 1, "window": 0.1, "duplicate": 0.98}
+
+
 def test_libra_chooses_on_one_architecture_of_a_network():
     scores, accuracy, params = table()
     network = pd.Series(np.minimum(np.arange(90), 60).astype(str), scores.index)
-    settings = {"mode": "corrected", "combiner": "z1", "calibration": 20, "splits": 2, "window": 0.1, "duplicate": 0.98}
-    settings["methods"] = ["params", "z1"]
+    settings = {**SETTINGS, "calibration": 20, "methods": ["z1"]}
     choice = choose_and_judge(scores, accuracy, params, settings, 0, network_A=network).choice
     assert network[choice["calibration"]].is_unique and choice["held_out"]["n"] in (41, 70)
 
@@ -248,20 +256,17 @@ def test_features_reach_the_learners():
 
 def test_choose_and_judge(fast):
     scores, accuracy, params = table()
-    settings = {
-        "mode": "corrected",
-        "combiner": "libra_corrected",
-        "calibration": 40,
-        "splits": 1,
-        "window": 0.1,
-        "duplicate": 0.98,
-    }
+    settings = {**SETTINGS, "calibration": 40}
     features = pd.DataFrame({"sum": accuracy}, accuracy.index)
     labelled = accuracy.iloc[::-1].iloc[:80]
     verdict = choose_and_judge(scores, labelled, params, settings, 3, features)
     assert len(verdict.choice["calibration"]) == 40 and verdict.choice["held_out"]["n"] == 40
     assert set(verdict.choice["calibration"]) <= set(labelled.index)
     assert (verdict.methods["n_evaluation"] == 40).all() and list(verdict.methods["method"]) == list(COMBINERS)
+    others = labelled.drop(verdict.choice["calibration"])
+    ranking = verdict.predictor(Sample(scores.loc[others.index], params[others.index], features.loc[others.index]))
+    assert spearman(ranking, others) == verdict.choice["combiner"]["held_out"]["spearman"]
+    assert verdict.choice["combiner"]["proxies"] == list(verdict.predictor.proxies)
     settings["methods"] = ["consensus", "ridge_ranks"]
     several = choose_and_judge(scores, labelled, params, {**settings, "calibration": [0, 20, 40]}, 3, features)
     assert several.choice == verdict.choice
@@ -288,7 +293,7 @@ def test_proxy_table():
 
 def test_errors():
     scores, accuracy, params = table(n=30)
-    with pytest.raises(LibranasError, match="unknown combiners"):
+    with pytest.raises(LibranasError, match="Unknown combiner 'boosting'"):
         evaluate(scores, accuracy, params, 15, methods=["boosting"])
     for calibration in (9, 21, -1):
         with pytest.raises(LibranasError, match=f"{calibration} of 30"):
@@ -297,7 +302,30 @@ def test_errors():
         evaluate(scores, accuracy.iloc[1:], params, 15)
 
 
+def test_a_new_combiner_is_one_record():
+    """It is listed, judged, fitted for the search and shown in the report."""
+    COMBINERS.add(
+        Combiner("smallest", "the smallest", lambda known, seed: Predictor((), Smallest()), needs_labels=False)
+    )
+    try:
+        scores, accuracy, params = table()
+        settings = {**SETTINGS, "combiner": "smallest", "calibration": 40, "methods": ["smallest", "params"]}
+        verdict = choose_and_judge(scores, accuracy, params, settings, 0)
+        ours, largest = verdict.methods.set_index("method")["spearman"][["smallest", "params"]]
+        assert ours == pytest.approx(-largest) and verdict.choice["combiner"]["name"] == "smallest"
+        assert list(COMBINERS).index("smallest") < list(COMBINERS).index("blend")
+        assert "the smallest" in figure(lambda axes: methods_figure(axes, verdict.methods, "smallest"), 4, 2)
+    finally:
+        COMBINERS.remove("smallest")
+
+
+class Smallest:
+    def __call__(self, sample):
+        return -sample.params_A.to_numpy()
+
+
 def test_registry():
-    assert {name: c.name for name, c in COMBINERS.items()} == {name: name for name in COMBINERS}
+    assert all(name == c.name and c.title for name, c in COMBINERS.items())
+    assert list(COMBINERS) == [*sorted(LABEL_FREE), *sorted(set(COMBINERS) - LABEL_FREE)]
     with pytest.raises(dataclasses.FrozenInstanceError):
         COMBINERS["z1"].needs_labels = False

@@ -20,12 +20,11 @@ from timm.data import ImageNetInfo
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.data.adapters.listing import _DAMAGE, _members, _walk
-from libranas.data.adapters.registry import ADAPTERS
+from libranas.data.adapters.listing import TAR_DAMAGE, tar_members, walk
 from libranas.data.adapters.sphere import project, random_rotation
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_split
-from libranas.data.source import LAYOUTS
+from libranas.data.registry import DATA_SETS
 
 SYNSETS = ImageNetInfo().label_names()
 
@@ -36,7 +35,7 @@ def settings(adapter: str, path, size=32, **changes) -> dict:
 
 
 def refused(adapter: str, path, *said: str) -> None:
-    with pytest.raises(LibranasError) as caught, ADAPTERS[adapter](Path(path)):
+    with pytest.raises(LibranasError) as caught, DATA_SETS[adapter].open(Path(path)):
         pass
     for words in said:
         assert words in str(caught.value)
@@ -72,7 +71,7 @@ def test_cifar100_is_what_torchvision_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR100, "_check_integrity", lambda self: True)
     monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5: True)
     for path in (tmp_path, tmp_path / "cifar-100-python"):
-        with ADAPTERS["cifar100"](path) as source:
+        with DATA_SETS["cifar100"].open(path) as source:
             for split, items in source.splits.items():
                 theirs = torchvision.datasets.CIFAR100(tmp_path, train=split == "train")
                 assert len(items) == len(theirs) and source.classes == theirs.classes
@@ -85,7 +84,7 @@ def test_a_bad_copy_of_cifar100_is_named(tmp_path):
     base = tmp_path / "cifar-100-python"
     cifar100(base)
     (base / "meta").unlink()
-    refused("cifar100", tmp_path, "lacks meta", LAYOUTS["cifar100"])
+    refused("cifar100", tmp_path, "lacks meta", DATA_SETS["cifar100"].layout)
     (base / "meta").write_bytes(pickle.dumps({"fine_label_names": ["only", "two"]}))
     refused("cifar100", tmp_path, "not all labels are 0 to 1")
     (base / "test").write_bytes(pickle.dumps(os.system))
@@ -97,7 +96,7 @@ def test_a_bad_copy_of_cifar100_is_named(tmp_path):
 
 def test_spherical_cifar100_is_cifar100_projected(tmp_path):
     pixels = cifar100(tmp_path / "cifar-100-python")
-    with ADAPTERS["spherical_cifar100"](tmp_path) as source:
+    with DATA_SETS["spherical_cifar100"].open(tmp_path) as source:
         items = source.splits["test"]
         assert [item.label for item in items[:3]] == [0, 1, 2] and len(items) == 200
         turned = random_rotation(stream_seed(0, "sphere", "test/7"))
@@ -115,7 +114,7 @@ def test_the_published_sphere_is_read(tmp_path):
     file = tmp_path / "s2_cifar100.gz"
     file.write_bytes(gzip.compress(pickle.dumps(content), 1))
     for path in (tmp_path, file):
-        with ADAPTERS["spherical_cifar100"](path) as source:
+        with DATA_SETS["spherical_cifar100"].open(path) as source:
             assert [len(items) for items in source.splits.values()] == [120, 100] and len(source.classes) == 100
             for split, x in images.items():
                 item = source.splits[split][99]
@@ -136,7 +135,7 @@ def test_svhn_is_what_torchvision_reads(tmp_path, monkeypatch):
         y = (np.arange(n) % 10 + 1).astype(np.uint8)[:, None]
         savemat(tmp_path / f"{split}_32x32.mat", {"X": noise(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": y})
     monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
-    with ADAPTERS["svhn"](tmp_path) as source:
+    with DATA_SETS["svhn"].open(tmp_path) as source:
         assert source.classes == list("0123456789")
         for split, items in source.splits.items():
             theirs = torchvision.datasets.SVHN(tmp_path, split)
@@ -147,7 +146,7 @@ def test_svhn_is_what_torchvision_reads(tmp_path, monkeypatch):
 
 
 def test_a_bad_copy_of_svhn_is_named(tmp_path):
-    refused("svhn", tmp_path, "lacks train_32x32.mat", LAYOUTS["svhn"])
+    refused("svhn", tmp_path, "lacks train_32x32.mat", DATA_SETS["svhn"].layout)
     (tmp_path / "train_32x32.mat").write_bytes(b"no MATLAB file")
     refused("svhn", tmp_path, "train_32x32.mat is not a MATLAB file")
     savemat(tmp_path / "train_32x32.mat", {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones(5)})
@@ -170,7 +169,7 @@ def pets(root: Path) -> None:
 
 def test_pets_are_what_torchvision_reads(tmp_path):
     pets(tmp_path)
-    with ADAPTERS["pets"](tmp_path) as source:
+    with DATA_SETS["pets"].open(tmp_path) as source:
         assert source.classes == ["Abyssinian", "american_bulldog", "Maine_Coon"]
         for ours, split in (("train", "trainval"), ("test", "test")):
             theirs = torchvision.datasets.OxfordIIITPet(tmp_path, split)
@@ -191,7 +190,7 @@ def test_a_strange_line_of_pets_is_named(tmp_path, line):
 
 
 def test_a_bad_copy_of_pets_is_named(tmp_path):
-    refused("pets", tmp_path, "lacks images or annotations/trainval.txt", LAYOUTS["pets"])
+    refused("pets", tmp_path, "lacks images or annotations/trainval.txt", DATA_SETS["pets"].layout)
     pets(tmp_path)
     (tmp_path / "oxford-iiit-pet/images/Maine_Coon_1.jpg").unlink()
     with pytest.raises(LibranasError, match=r"images/Maine_Coon_1.jpg: No such file"):
@@ -259,7 +258,7 @@ def as_shards(root: Path) -> Path:
 
 @pytest.mark.parametrize("lay_out", [as_folder, as_tar, as_tars, as_shards])
 def test_imagenet_in_each_layout(tmp_path, lay_out):
-    with ADAPTERS["imagenet"](lay_out(tmp_path)) as source:
+    with DATA_SETS["imagenet"].open(lay_out(tmp_path)) as source:
         assert source.classes == SYNSETS == sorted(SYNSETS)
         assert set(source.splits) == {"train", "test"}
         for items in source.splits.values():
@@ -290,7 +289,7 @@ def test_copies_of_imagenet_that_are_not_whole_are_named(tmp_path):
         return tmp_path / "both.tar"
 
     train, val = folder_names("train"), folder_names("val")
-    refused("imagenet", written(train), "no image of val", LAYOUTS["imagenet"])
+    refused("imagenet", written(train), "no image of val", DATA_SETS["imagenet"].layout)
     some = dict(list(val.items())[3:])
     refused("imagenet", written({**train, **some}), "test has images of 997", SYNSETS[0], "adapter: folder")
     odd = written({**train, **val, "train/n99999999/n99999999_1.JPEG": jpeg(0)})
@@ -304,7 +303,7 @@ def test_copies_of_imagenet_that_are_not_whole_are_named(tmp_path):
 def test_flat_archives_of_validation_images_and_test_images(tmp_path):
     as_tars(tmp_path)
     (tmp_path / "ILSVRC2012_img_test.tar").write_bytes(tar_of({"ILSVRC2012_test_00000001.JPEG": jpeg(0)}))
-    with ADAPTERS["imagenet"](tmp_path) as source:
+    with DATA_SETS["imagenet"].open(tmp_path) as source:
         assert source.ignored == ["ILSVRC2012_img_test.tar/ILSVRC2012_test_00000001.JPEG"]
     (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of({"ILSVRC2012_val_00000001.JPEG": jpeg(0)}))
     refused("imagenet", tmp_path, "ILSVRC2012_img_val.tar/ILSVRC2012_val_00000001.JPEG", "in no class folder")
@@ -353,7 +352,7 @@ def test_hugging_face_files(tmp_path, monkeypatch):
     parquet(root, "train", list(range(1000)))
     refused("imagenet", root, "no split 'validation'")
     parquet(root, "validation", list(range(1000)))
-    with ADAPTERS["imagenet"](root) as source:
+    with DATA_SETS["imagenet"].open(root) as source:
         for items in source.splits.values():
             assert [item.label for item in items] == list(range(1000))
             assert items[777].load() == jpeg(777 % 50)
@@ -374,13 +373,13 @@ def test_shards_with_numbered_classes(tmp_path):
     (tmp_path / "pets-train-000.tar").write_bytes(samples({"a": b"2", "b": b"0"}))
     (tmp_path / "pets-train-001.tar").write_bytes(samples({"c": b"1\n"}))
     (tmp_path / "pets-val-000.tar").write_bytes(samples({"a": b"1"}))
-    with ADAPTERS["webdataset"](tmp_path) as source:
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
         assert source.classes == ["0", "1", "2"] and set(source.splits) == {"train", "val"}
         assert [item.label for item in source.splits["train"]] == [2, 0, 1]
         assert source.splits["train"][1].load() == jpeg(1)
         assert source.splits["val"][0].source == "pets-val-000.tar/a.jpg"
     (tmp_path / "classes.txt").write_text("cat\ndog\nhamster\n")
-    with ADAPTERS["webdataset"](tmp_path) as source:
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
         assert source.classes == ["cat", "dog", "hamster"]
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     refused("webdataset", tmp_path, "classes.txt names 2 classes, but there is a label 2")
@@ -390,7 +389,7 @@ def test_shards_with_numbered_classes(tmp_path):
 def test_each_name_of_the_validation_shards(tmp_path, name):
     (tmp_path / "x-train-0.tar").write_bytes(samples({"a": b"0"}))
     (tmp_path / f"x-{name}-0.tar").write_bytes(samples({"b": b"0"}))
-    with ADAPTERS["webdataset"](tmp_path) as source:
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
         assert [item.source for item in source.splits["val"]] == [f"x-{name}-0.tar/b.jpg"]
         assert not source.ignored
 
@@ -426,7 +425,7 @@ def test_a_label_that_is_a_broken_link_in_a_folder_is_named(tmp_path):
 def test_shards_with_named_classes(tmp_path):
     (tmp_path / "train.tar").write_bytes(samples({"a": b"dog", "b": b"cat"}))
     (tmp_path / "test.tar").write_bytes(tar_of({"x/a.png": b"1", "x/a.cls": b"dog", "x/lonely.png": b"2"}))
-    with ADAPTERS["webdataset"](tmp_path) as source:
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
         assert source.classes == ["cat", "dog"]
         assert [(s, item.label) for s, items in source.splits.items() for item in items] == [
             *(("test", 1), ("train", 1), ("train", 0)),
@@ -451,7 +450,7 @@ def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
 
     write("train", [1, 0, 1])
     write("validation", [0])
-    with ADAPTERS["hugging_face"](root) as source:
+    with DATA_SETS["hugging_face"].open(root) as source:
         assert source.classes == ["cat", "dog"] and set(source.splits) == {"train", "val"}
         assert [item.label for item in source.splits["train"]] == [1, 0, 1]
         assert source.splits["train"][2].load() == jpeg(2)
@@ -460,7 +459,7 @@ def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
         for part in ("train", name):
             write(part, [1, 0])
             (root / f"data/{part}-00000-of-00001.parquet").rename(root / f"{part}.parquet")
-        with ADAPTERS["hugging_face"](root) as source:
+        with DATA_SETS["hugging_face"].open(root) as source:
             assert {s: len(items) for s, items in source.splits.items()} == {"train": 2, "val": 2}
         (root / f"{name}.parquet").unlink()
     (root / "train.parquet").unlink()
@@ -477,7 +476,7 @@ def test_hugging_face_files_with_plain_numbers(tmp_path, monkeypatch):
     rows = {"image": [{"bytes": jpeg(k), "path": None} for k in range(3)], "label": [2, 0, 1]}
     (root := tmp_path / "numbers").mkdir()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "train-0.parquet")
-    with ADAPTERS["hugging_face"](root) as source:
+    with DATA_SETS["hugging_face"].open(root) as source:
         assert source.classes == ["0", "1", "2"] and [item.label for item in source.splits["train"]] == [2, 0, 1]
 
 
@@ -518,7 +517,7 @@ def test_no_member_of_a_tar_leads_outside(tmp_path, mode, adapter):
     before = sorted(tmp_path.rglob("*"))
     opened = []
     sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
-    with ADAPTERS[adapter](path) as source:
+    with DATA_SETS[adapter].open(path) as source:
         images = {item.source.removeprefix("hostile.tar/"): item.load for item in source.splits["train"]}
         refusals, contents = set(), {}
         for name, load in images.items():
@@ -571,8 +570,8 @@ def impossible_tar(layout: int, header: dict, sparse: bool = False) -> bytes:
 
 
 def refused_at_once(tmp_path: Path, adapter: str, mode: str, content: bytes) -> None:
-    members = _members(io.BytesIO(content), 0, len(content), lambda size, offset: b"", False)
-    with pytest.raises(_DAMAGE):  # before the adapters, which without the refusal would read for ever
+    members = tar_members(io.BytesIO(content), 0, len(content), lambda size, offset: b"", False)
+    with pytest.raises(TAR_DAMAGE):  # before the adapters, which without the refusal would read for ever
         list(itertools.islice(members, 1000))
         pytest.fail("the members are read again and again")
     path = tmp_path / ("train.tar.gz" if mode == "gz" else "train.tar")
@@ -609,8 +608,8 @@ def test_links_to_folders_elsewhere_are_followed_and_links_back_are_not(tmp_path
         *((root / "dog/above", "../.."), (pool / "more/back", root / "cat"), (root / "dog/link.jpg", root)),
     ):
         link.symlink_to(target)
-    assert len(list(itertools.islice(_walk(root), 100))) < 100  # where they are followed it never ends
-    with ADAPTERS["folder"](root) as source:
+    assert len(list(itertools.islice(walk(root), 100))) < 100  # where they are followed it never ends
+    with DATA_SETS["folder"].open(root) as source:
         assert source.classes == ["bird", "cat", "dog"]
         assert [item.source for item in source.splits["train"] if item.source != "dog/link.jpg"] == [
             *("bird/bird.jpg", "cat/cat.jpg", "cat/elsewhere/more.jpg", "dog/dog.jpg"),

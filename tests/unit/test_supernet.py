@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from libranas.core.errors import LibranasError
-from libranas.labels.supernet import Supernet, _leading
+from libranas.labels.supernet import Supernet, leading
 from libranas.networks import build
 from libranas.spaces import AutoFormerSpace
 
@@ -139,7 +139,7 @@ def test_gradients_land_in_the_slices_and_nowhere_else(space):
         if name not in own:
             assert p.grad is None, name  # blocks that the sub-network does not have
             continue
-        inside = _leading(p.grad, own[name].shape, parts=3 if ".qkv." in name else 1)
+        inside = leading(p.grad, own[name].shape, parts=3 if ".qkv." in name else 1)
         torch.testing.assert_close(inside, own[name].grad, rtol=1e-4, atol=1e-6)
         outside = p.grad.abs().sum() - inside.abs().sum()
         assert outside.abs() <= 1e-5 * max(1.0, p.grad.abs().sum().item()), name

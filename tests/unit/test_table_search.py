@@ -1,21 +1,25 @@
 """Searches on a table: what is looked up, what counts as regret, and the fronts, on tables small enough to check."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from enumeration import members
 
 from libranas.core.errors import LibranasError
-from libranas.report.search_figures import draw_fronts, draw_regrets
-from libranas.search import simulate as table_search
-from libranas.search.evolution import Evolution
-from libranas.search.fronts import fronts as table_search_fronts
-from libranas.search.fronts import read_latencies
-from libranas.search.random import RandomSearch
-from libranas.search.simulate import ACCURACY, Listed, Table, proposals, single
+from libranas.published.tables import read_table
+from libranas.search.strategies.evolution import Evolution
+from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import AutoFormerSpace
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from simulate import ACCURACY, Listed, Table, combined, fronts, proposals, read_latencies, regret, regrets, single
+from table_search import draw_fronts, draw_regrets
+
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
-MEMBERS = list(SPACE.members())
+MEMBERS = list(members(SPACE))
 LISTED = MEMBERS[::2] + MEMBERS[1::6]  # not all of the space
 
 
@@ -38,7 +42,7 @@ def table(tmp_path_factory) -> Table:
             "params": [SPACE.params(a) for a in LISTED],
         }
     ).to_csv(path, index=False)
-    return Table.read(path, SPACE)
+    return Table.of(read_table(path, space=SPACE))
 
 
 def test_a_table_is_read(table):
@@ -54,7 +58,7 @@ def test_isomorphic_members_are_one_network(tmp_path, monkeypatch):
     space = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 3, 7)
     rows = {"arch": [a.json for a in MEMBERS[:3]], "val_accuracy": [1.0, 2.0, 4.0], "params": [5, 5, 6]}
     pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
-    table = Table.read(tmp_path / "t.csv", space)
+    table = Table.of(read_table(tmp_path / "t.csv", space=space))
     assert table.accuracy.to_dict() == {MEMBERS[0].id: 1.5, MEMBERS[2].id: 4.0}
     rows = {"net": rows["arch"], "phone_latency": [9.0, 7.0, -1.0]}
     pd.DataFrame(rows).to_csv(tmp_path / "latency.csv", index=False)
@@ -64,8 +68,8 @@ def test_isomorphic_members_are_one_network(tmp_path, monkeypatch):
 
 def test_a_table_without_sizes_is_refused(tmp_path):
     pd.DataFrame({"arch": [MEMBERS[0].json], "val_accuracy": [1.0]}).to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(LibranasError, match="no column params"):
-        Table.read(tmp_path / "t.csv", SPACE)
+    with pytest.raises(LibranasError, match=r"no table of scores and accuracies.*params"):
+        read_table(tmp_path / "t.csv", space=SPACE)
 
 
 def test_only_listed_networks_are_proposed_and_none_twice(table):
@@ -81,9 +85,9 @@ def test_regret_is_that_of_the_incumbent(table):
     names = list(table.accuracy.index[:6])
     value = pd.Series([np.nan, 1.0, 3.0, 3.0, -np.inf, 5.0], names)
     missed = table.best - table.accuracy[names].to_numpy()
-    assert table_search.regret(table, names, value).tolist() == missed[[0, 1, 2, 2, 2, 5]].tolist()
+    assert regret(table, names, value).tolist() == missed[[0, 1, 2, 2, 2, 5]].tolist()
     # with the accuracy as the guide the regret never rises
-    assert (np.diff(table_search.regret(table, names, table.accuracy)) <= 0).all()
+    assert (np.diff(regret(table, names, table.accuracy)) <= 0).all()
 
 
 def test_regrets_of_all_guides(table):
@@ -92,11 +96,11 @@ def test_regrets_of_all_guides(table):
         "good": single("good"),
         "noise": single("noise"),
         "fails": single("fails"),
-        "log_rank_all": table_search.combined("log_rank_all", 20),
-        "libra_corrected": table_search.combined("libra_corrected", 20),
-        "ridge_ranks": table_search.combined("ridge_ranks", 20),
+        "log_rank_all": combined("log_rank_all", 20),
+        "libra_corrected": combined("libra_corrected", 20),
+        "ridge_ranks": combined("ridge_ranks", 20),
     }
-    rows = table_search.regrets(table, guides, runs=6, points=(1, 10, 60))
+    rows = regrets(table, guides, runs=6, points=(1, 10, 60))
     assert len(rows) == 2 * len(guides) * 3 and np.isfinite(rows["regret"]).all() and (rows["runs"] == 6).all()
     assert (rows["low"] <= rows["regret"]).all() and (rows["regret"] <= rows["high"]).all()
     at = rows[rows["evaluations"] == 60].set_index(["strategy", "fitness"])
@@ -104,10 +108,10 @@ def test_regrets_of_all_guides(table):
     assert at["regret"]["evolution", "good"] < at["regret"]["evolution", "noise"]
     assert at["labels"]["random", "accuracy"] == 60 and at["labels"]["evolution", "libra_corrected"] == 20
     assert at["labels"]["evolution", "log_rank_all"] == 0
-    pd.testing.assert_frame_equal(rows, table_search.regrets(table, guides, runs=6, points=(1, 10, 60)))
+    pd.testing.assert_frame_equal(rows, regrets(table, guides, runs=6, points=(1, 10, 60)))
     assert draw_regrets(rows).startswith("<svg")
     with pytest.raises(LibranasError, match="fewer networks"):
-        table_search.regrets(table, guides, points=(1000,))
+        regrets(table, guides, points=(1000,))
 
 
 def test_fronts_of_all_guides(table):
@@ -116,7 +120,7 @@ def test_fronts_of_all_guides(table):
     latency = latency.rename("phone")
     latency.iloc[-3:] = np.nan
     guides = {"accuracy": ACCURACY, "good": single("good"), "noise": single("noise")}
-    rows = table_search_fronts(table, latency, guides, runs=3, evaluations=60)
+    rows = fronts(table, latency, guides, runs=3, evaluations=60)
     at = rows.set_index(["method", "fitness"])
     assert len(rows) == 9 and (rows["networks"] == len(LISTED) - 3).all()
     assert at["hypervolume"]["ranking", "accuracy"] == pytest.approx(1) and at["regret"]["ranking", "accuracy"] == 0

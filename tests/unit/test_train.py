@@ -1,4 +1,4 @@
-"""Training: the same to the bit after a kill, checkpoints that belong to one run, errors that say why."""
+"""Short trainings: the same to the bit after a kill, checkpoints that belong to one run, errors that say why."""
 
 import copy
 import math
@@ -11,17 +11,21 @@ from safetensors.torch import load_file
 
 from libranas.core.errors import LibranasError
 from libranas.labels.short_training import train_each
-from libranas.labels.supernet_training import inherit, train_supernet
+from libranas.labels.supernet import inherit, train_supernet
 from libranas.networks import build
 from libranas.networks.device import pick_device
 from libranas.spaces import AutoFormerSpace
-from libranas.training.short_recipe import ImageSet, Recipe, Trainer, accuracy
-from libranas.training.short_training import fit, load_checkpoint, save_checkpoint, save_weights
+from libranas.training.checkpoints import Checkpoints
+from libranas.training.evaluation import accuracy
+from libranas.training.images import ImageSet
+from libranas.training.in_memory import ShortTraining
+from libranas.training.recipe import ShortRecipe
+from libranas.training.weights import save_weights
 
 SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
 ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))
 #: Everything that draws random numbers is on.
-RECIPE = Recipe(
+RECIPE = ShortRecipe(
     epochs=4,
     batch_size=12,
     lr=3e-3,
@@ -63,6 +67,10 @@ def equal(a, b):
     return all(torch.equal(x, b[name]) for name, x in a.items())
 
 
+def fit(net, recipe, count=40, seed=7, checkpoints=None, **how):
+    return ShortTraining(net, recipe, images(count), seed).fit(checkpoints, **how)
+
+
 class Killed(Exception):
     pass
 
@@ -72,62 +80,54 @@ class Killed(Exception):
 
 def test_resumed_training_is_bit_equal_to_undisturbed(tmp_path):
     whole = network()
-    history = fit(whole, images(), images(seed=1), RECIPE, 7)
+    history = fit(whole, RECIPE)
     assert len(history) == 4 and all(math.isfinite(r["loss"]) for r in history)
 
     def kill(record):
         if record["epoch"] in (0, 2):
             raise Killed
 
-    checkpoint, record = tmp_path / "c.pt", None
+    checkpoints, record = Checkpoints(tmp_path), None
     for attempt in range(3):
         torch.manual_seed(attempt)  # the state of the process does not matter
         net = network()
         try:
-            record = fit(net, images(), images(seed=1), RECIPE, 7, checkpoint=checkpoint, key="k", on_epoch=kill)
+            record = fit(net, RECIPE, checkpoints=checkpoints, key="k", on_epoch=kill)
         except Killed:
-            assert len(load_checkpoint(checkpoint, "k")["history"]) == (1, 3)[attempt]
+            assert len(checkpoints.newest()[1]["history"]) == (1, 3)[attempt]
     assert record == history and equal(whole.state_dict(), net.state_dict())
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
-    checkpoint, calls = tmp_path / "c.pt", []
-    first = network()
-    history = fit(first, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k")
-    again = network()
-    assert fit(again, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k", on_epoch=calls.append) == history
+    checkpoints, calls = Checkpoints(tmp_path), []
+    first, again = network(), network()
+    history = fit(first, RECIPE, checkpoints=checkpoints, key="k")
+    assert fit(again, RECIPE, checkpoints=checkpoints, key="k", on_epoch=calls.append) == history
     assert not calls and equal(first.state_dict(), again.state_dict())
 
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
-    checkpoint = tmp_path / "c.pt"
-    fit(network(), images(), None, replace(RECIPE, lr=1e-2), 7, checkpoint=checkpoint, key="other")
-    assert load_checkpoint(checkpoint, "k") is None
+    checkpoints = Checkpoints(tmp_path)
+    fit(network(), replace(RECIPE, lr=1e-2), checkpoints=checkpoints, key="other")
     ours, alone = network(), network()
-    fit(ours, images(), None, RECIPE, 7, checkpoint=checkpoint, key="k")
-    fit(alone, images(), None, RECIPE, 7)
+    fit(ours, RECIPE, checkpoints=checkpoints, key="k")
+    fit(alone, RECIPE)
     assert equal(ours.state_dict(), alone.state_dict())
-    assert load_checkpoint(checkpoint, "k") is not None
-
-
-def test_no_checkpoint(tmp_path):
-    assert load_checkpoint(tmp_path / "none.pt", "k") is None
-    save_checkpoint(tmp_path / "c.pt", {"key": "k", "n": 1})
-    assert load_checkpoint(tmp_path / "c.pt", "k") == {"key": "k", "n": 1}
+    assert checkpoints.newest()[1]["key"] == "k"
 
 
 def test_training_leaves_the_global_random_state_alone():
     torch.manual_seed(3)
     np.random.seed(3)
     before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    fit(network(), images(), None, replace(RECIPE, epochs=1), 7)
+    fit(network(), replace(RECIPE, epochs=1))
     assert torch.equal(torch.get_rng_state(), before) and (np.random.get_state()[1] == np_before).all()
 
 
 def test_another_seed_is_another_training():
     a, b = network(), network()
-    fit(a, images(), None, replace(RECIPE, epochs=1), 7)
-    fit(b, images(), None, replace(RECIPE, epochs=1), 8)
+    fit(a, replace(RECIPE, epochs=1))
+    fit(b, replace(RECIPE, epochs=1), seed=8)
     assert not equal(a.state_dict(), b.state_dict())
 
 
@@ -136,9 +136,10 @@ def test_another_seed_is_another_training():
 
 def test_it_learns():
     net = network(0.0)
-    history = fit(net, images(200), images(80, seed=1), Recipe(epochs=6, batch_size=20, lr=1e-2), 1)
-    assert history[-1]["loss"] < history[0]["loss"] and history[-1]["val_accuracy"] > 0.9
-    assert accuracy(net.eval(), images(80, seed=1), batch_size=7) == history[-1]["val_accuracy"]
+    history = fit(net, ShortRecipe(epochs=6, batch_size=20, lr=1e-2), 200, seed=1)
+    reached = accuracy(net.eval(), images(80, seed=1))
+    assert history[-1]["loss"] < history[0]["loss"] and reached > 0.9
+    assert accuracy(net, images(80, seed=1), batch_size=7) == reached
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
@@ -146,38 +147,38 @@ def test_a_loss_that_is_not_finite_is_an_error():
     with torch.no_grad():
         net.head.weight.fill_(float("nan"))
     with pytest.raises(LibranasError, match="The training loss became nan in epoch 1"):
-        fit(net, images(), None, RECIPE, 1)
+        fit(net, RECIPE)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_end():
-    recipe = Recipe(epochs=6, batch_size=10, lr=1e-2, min_lr=1e-4, warmup_epochs=2)
-    trainer = Trainer(network(), recipe, images(), 1)
-    assert trainer.steps_per_epoch == 4
+    recipe = ShortRecipe(epochs=6, batch_size=10, lr=1e-2, min_lr=1e-4, warmup_epochs=2)
+    run = ShortTraining(network(), recipe, images(), 1)
+    assert run.updates == 4
     rates = []
     for step in range(24):
-        trainer.scheduler.step_update(step)
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        run.scheduler.step_update(step)
+        rates.append(run.optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(1e-4) and rates[:8] == sorted(rates[:8])
     assert rates[8:] == sorted(rates[8:], reverse=True)
     assert rates[-1] < 4e-4
 
 
 def test_norms_and_biases_are_not_decayed():
-    trainer = Trainer(network(), RECIPE, images(), 1)
-    decayed = {id(p) for g in trainer.optimizer.param_groups if g["weight_decay"] for p in g["params"]}
-    for name, p in trainer.model.named_parameters():
+    run = ShortTraining(network(), RECIPE, images(), 1)
+    decayed = {id(p) for g in run.optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    for name, p in run.model.named_parameters():
         assert (id(p) in decayed) == (p.ndim > 1 and name not in ("cls_token", "pos_embed")) or "rel_pos" in name, name
 
 
 def test_a_set_smaller_than_a_batch():
-    history = fit(network(), images(5), None, replace(RECIPE, epochs=1, batch_size=64), 1)
+    history = fit(network(), replace(RECIPE, epochs=1, batch_size=64), 5)
     assert math.isfinite(history[0]["loss"])
 
 
 def test_images_are_mixed_in_pairs():
     """An odd batch is made even; it is not silently trained on unmixed."""
-    trainer = Trainer(network(), Recipe(epochs=1, batch_size=7, mixup=1.0), images(), 1)
-    batches = list(trainer._batches(0))
+    run = ShortTraining(network(), ShortRecipe(epochs=1, batch_size=7, mixup=1.0), images(), 1)
+    batches = list(run.batches())
     assert [len(x) for x, _ in batches] == [6] * 6
     assert all(y.shape == (6, 4) and y.is_floating_point() for _, y in batches)
 
@@ -188,16 +189,16 @@ def test_images_are_normalised_by_channel():
 
 
 def test_recipes_without_augmentation_train_on_the_images_themselves():
-    trainer = Trainer(network(), Recipe(epochs=1, batch_size=10), images(), 1)
-    assert trainer.augment is None and trainer.mixup is None
-    seen = torch.cat([x for x, _ in trainer._batches(0)])
+    run = ShortTraining(network(), ShortRecipe(epochs=1, batch_size=10), images(), 1)
+    assert run.augment is None and run.mixup is None
+    seen = torch.cat([x for x, _ in run.batches()])
     expected = images().normalised(images().images_NCHW, "cpu")
     key = lambda t: sorted(map(tuple, t.flatten(1).tolist()))  # noqa: E731
     assert key(seen) == key(expected)
 
 
 def test_every_setting_of_a_recipe_changes_the_training():
-    base = Recipe(epochs=2, batch_size=10, drop_path=0.0)
+    base = ShortRecipe(epochs=2, batch_size=10, drop_path=0.0)
     other = {
         "epochs": 3,
         "batch_size": 20,
@@ -215,11 +216,11 @@ def test_every_setting_of_a_recipe_changes_the_training():
         "cutmix": 0.5,
         "drop_path": 0.9,
     }
-    assert other.keys() == {f.name for f in fields(Recipe)}
+    assert other.keys() == {f.name for f in fields(ShortRecipe)}
 
     def trained(recipe):
         net = network(recipe.drop_path)
-        fit(net, images(), None, recipe, 1)
+        fit(net, recipe, seed=1)
         return net.state_dict()
 
     plain = trained(base)
@@ -283,10 +284,10 @@ def test_a_killed_supernet_goes_on_to_the_same_weights(tmp_path):
             raise Killed
 
     kill.done = False
-    whole, history = train_supernet(SPACE, images(), recipe, 1, tmp_path / "whole.pt", "k")
+    whole, history = train_supernet(SPACE, images(), recipe, 1, tmp_path / "whole", "k")
     with pytest.raises(Killed):
-        train_supernet(SPACE, images(), recipe, 1, tmp_path / "c.pt", "k", on_epoch=kill)
-    again, resumed = train_supernet(SPACE, images(), recipe, 1, tmp_path / "c.pt", "k", on_epoch=kill)
+        train_supernet(SPACE, images(), recipe, 1, tmp_path / "killed", "k", on_epoch=kill)
+    again, resumed = train_supernet(SPACE, images(), recipe, 1, tmp_path / "killed", "k", on_epoch=kill)
     assert resumed == history and equal(whole.model.state_dict(), again.model.state_dict())
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
     before = copy.deepcopy(whole.model.state_dict())

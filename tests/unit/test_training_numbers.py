@@ -168,7 +168,7 @@ def test_metrics_for_tensorboard_are_those_of_the_lines(tmp_path):
 
 
 def test_without_a_terminal_the_progress_is_told_in_lines(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("libranas.training.trainer.INTERVAL", 0.0)
+    monkeypatch.setattr("libranas.training.metrics.INTERVAL", 0.0)
     with caplog.at_level("INFO"):
         training(tmp_path, PLAIN, log_steps=3).fit()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("update 3 of 10: loss")]
@@ -319,12 +319,12 @@ def test_fine_tuning_begins_with_given_weights(folder, tmp_path, capsys):
 def test_fine_tuning_at_another_size_keeps_the_positions():
     from timm.layers import resample_abs_pos_embed
 
-    from libranas.cli.train import _load
+    from libranas.training.weights import load_weights
 
     small, large = network(), network(img_size=32)
     with tempfile.TemporaryDirectory() as folder:
         save_file(small.state_dict(), Path(folder, "small.safetensors"))
-        _load(large, Path(folder, "small.safetensors"))
+        load_weights(large, Path(folder, "small.safetensors"))
     assert torch.equal(large.pos_embed, resample_abs_pos_embed(small.pos_embed, (4, 4)))
     assert torch.equal(large.head.weight, small.head.weight)
 
@@ -366,8 +366,8 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
         assert train(folder, tmp_path / "x", *more) == 2
         return capsys.readouterr().err
 
-    assert "there is no field 'epoch'" in said("--set", "epoch=3")
-    assert "--set: lr is 'high'" in said("--set", "lr=high")
+    assert "--set epoch: unknown key; did you mean --set epochs?" in said("--set", "epoch=3")
+    assert "--set lr: expected a number, got 'high'" in said("--set", "lr=high")
     assert "no recipe 'smok'" in said("--recipe", "smok")
     assert "is no data set of the form KIND:PATH" in said("--data", str(folder))
     assert "folder:PATH '/nowhere' does not exist" in said("--data", "folder:/nowhere")

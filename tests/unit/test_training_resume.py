@@ -23,7 +23,7 @@ from libranas.core.files import read_json
 from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.recipe import make_recipe
-from libranas.training.trainer import _Sums
+from libranas.training.run_state import LossSums
 
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
 KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))
@@ -161,8 +161,8 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(whole, tmp_path):
 
         def counted(batches):
             update(batches)
-            done.append(trained.step)
-            if trained.step == stop_at:
+            done.append(trained.state.step)
+            if trained.state.step == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         trained._update = counted
@@ -326,7 +326,7 @@ def test_what_is_accepted_takes_effect(whole, interrupted, tmp_path):
             assert run.fit()
         else:
             assert run.fit()[:2] == history[:2] and not equal(weights(run), unchanged)
-    groups = run.optimizer.param_groups
+    groups = run.updater.optimizer.param_groups
     interrupted(tmp_path / "none")
     with pytest.raises(LibranasError, match="has other groups of parameters"):
         training(tmp_path / "none", replace(RECIPE, weight_decay=0.0), accept=["weight_decay"]).fit()
@@ -343,7 +343,7 @@ def test_the_bar_does_not_count_what_was_done_before(interrupted, tmp_path, monk
     interrupted(tmp_path)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     run, seen = training(tmp_path, RECIPE), []
-    run.fit(lambda record: seen.append(dict(run.bar.format_dict)))
+    run.fit(lambda record: seen.append(dict(run.metrics.bar.format_dict)))
     assert [at["initial"] for at in seen] == [160] * 4 and [at["n"] for at in seen] == [240, 320, 400, 480]
 
 
@@ -372,12 +372,12 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
 
 
 def test_the_earliest_bad_update_of_all_processes_is_told(tmp_path, monkeypatch, capfd):
-    add = _Sums.add
+    add = LossSums.add
 
     def added(self, loss, step):
         add(self, loss * (float("nan") if step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0), step)
 
-    monkeypatch.setattr(_Sums, "add", added)
+    monkeypatch.setattr(LossSums, "add", added)
     assert Processes(tmp_path, 2, RECIPE, log_steps=100).wait() == [1, 1]
     assert "not finite at update 6 of 30" in capfd.readouterr().err
 

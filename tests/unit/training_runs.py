@@ -19,9 +19,9 @@ from libranas.training.distributed import World
 from libranas.training.images import ArrayImages
 from libranas.training.recipe import TrainingRecipe, make_recipe
 from libranas.training.settings import Settings
-from libranas.training.short_training import save_weights
 from libranas.training.trainer import Training
 from libranas.training.transforms import Look
+from libranas.training.weights import save_weights
 
 #: Exit code of a process that was told to stop.
 STOPPED = 75

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from libranas.core.errors import LibranasError
-from libranas.data.source import LAYOUTS, Item, Source, _given, _missing, read_npz
+from libranas.data.source import DataSet, Item, Source, read_npz
 
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -37,8 +37,8 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _unpickle(path: Path, archive: str, *keys: str) -> list[np.ndarray]:
-    """Arrays of a pickled dict, perhaps gzipped; ``"train/labels"`` is a key in a dict in the dict."""
+def unpickle(path: Path, archive: str, *keys: str) -> list[np.ndarray]:
+    """Read arrays of a pickled dict, perhaps gzipped; ``"train/labels"`` is a key in a dict in the dict."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
@@ -50,7 +50,7 @@ def _unpickle(path: Path, archive: str, *keys: str) -> list[np.ndarray]:
         ) from error
 
 
-class _Cifar(NamedTuple):
+class _Files(NamedTuple):
     """Names in CIFAR's pickles, as torchvision unpacks them."""
 
     archive: str
@@ -63,43 +63,38 @@ class _Cifar(NamedTuple):
     classes: int
 
 
-_CIFAR = {
-    "cifar10": _Cifar(
-        "cifar-10-python.tar.gz",
-        "cifar-10-batches-py",
-        [f"data_batch_{i}" for i in range(1, 6)],
-        "test_batch",
-        "labels",
-        "batches.meta",
-        "label_names",
-        10,
-    ),
-    "cifar100": _Cifar(
-        "cifar-100-python.tar.gz", "cifar-100-python", ["train"], "test", "fine_labels", "meta", "fine_label_names", 100
-    ),
-}
+_FILES10 = _Files(
+    "cifar-10-python.tar.gz",
+    "cifar-10-batches-py",
+    [f"data_batch_{i}" for i in range(1, 6)],
+    "test_batch",
+    "labels",
+    "batches.meta",
+    "label_names",
+    10,
+)
+_FILES100 = _Files(
+    "cifar-100-python.tar.gz", "cifar-100-python", ["train"], "test", "fine_labels", "meta", "fine_label_names", 100
+)
 
 
 @contextmanager
-def cifar(adapter: str, path: Path | None) -> Iterator[Source]:
-    """CIFAR-10 or CIFAR-100 (fine labels) as torchvision keeps it, or as JPEG bytes in one .npz file."""
-    path = _given(path, adapter)
-    if path.is_dir():
-        classes, images, label_N, is_test_N = _cifar_batches(path, adapter)
-    else:
-        classes, images, label_N, is_test_N = _cifar_npz(path, adapter)
-    source = _labelled(path, classes, images, label_N, is_test_N)
-    expected = _CIFAR[adapter].classes
-    if len(classes) != expected:
+def _cifar(files: _Files, path: Path) -> Iterator[Source]:
+    """Read CIFAR-10 or CIFAR-100 (fine labels) as torchvision keeps it, or as JPEG bytes in one .npz file."""
+    data_set = CIFAR10 if files is _FILES10 else CIFAR100
+    read = _read_batches if path.is_dir() else _read_npz
+    classes, images, label_N, is_test_N = read(path, files, data_set)
+    source = labelled(path, classes, images, label_N, is_test_N)
+    if len(classes) != files.classes:
         raise LibranasError(
-            f"{path} has {len(classes)} classes ({', '.join(classes[:3])}, ...); {adapter} has {expected}.",
-            f"Set `data.path` to {LAYOUTS[adapter]}, or `data.adapter` to what the file holds.",
+            f"{path} has {len(classes)} classes ({', '.join(classes[:3])}, ...); {data_set.name} has {files.classes}.",
+            f"Set `data.path` to {data_set.layout}, or `data.adapter` to what the file holds.",
         )
     yield source
 
 
-def _labelled(path: Path, classes: list[str], images: Sequence[Callable], label_N, is_test_N) -> Source:
-    """Images that have a number instead of a name: ``train/0``, ``test/17``."""
+def labelled(path: Path, classes: list[str], images: Sequence[Callable], label_N, is_test_N) -> Source:
+    """Return images that have a number instead of a name: ``train/0``, ``test/17``."""
     if not np.isin(label_N, range(len(classes))).all():
         raise LibranasError(f"{path}: not all labels are 0 to {len(classes) - 1}.", "Download it again.")
     source = Source(classes, {"train": [], "test": []})
@@ -111,37 +106,36 @@ def _labelled(path: Path, classes: list[str], images: Sequence[Callable], label_
     return source
 
 
-def _cifar_batches(path: Path, adapter: str) -> tuple[list[str], list[Callable], np.ndarray, np.ndarray]:
-    names = _CIFAR[adapter]
+def _read_batches(path: Path, names: _Files, data_set: DataSet) -> tuple:
     base = path / names.folder if (path / names.folder).is_dir() else path
     files = [*names.train, names.test]
-    needed = files if adapter == "cifar10" else [*files, names.meta]
+    needed = files if names is _FILES10 else [*files, names.meta]
     if lacking := [name for name in needed if not (base / name).is_file()]:
-        raise _missing(adapter, f"{base} lacks {', '.join(lacking)}")
+        raise data_set.missing(f"{base} lacks {', '.join(lacking)}")
     meta = base / names.meta
-    known = _unpickle(meta, names.archive, names.names)[0] if meta.is_file() else CIFAR10_CLASSES
+    known = unpickle(meta, names.archive, names.names)[0] if meta.is_file() else CIFAR10_CLASSES
     images, labels, is_test = [], [], []
     for name in files:
-        data, label = _unpickle(base / name, names.archive, "data", names.labels)
+        data, label = unpickle(base / name, names.archive, "data", names.labels)
         if data.dtype != np.uint8 or data.shape != (label.size, 3072):
             raise LibranasError(
                 f"{base / name}: `data` is {data.dtype} {data.shape}, expected uint8 ({label.size}, 3072).",
                 f"Download and unpack {names.archive} again.",
             )
-        images += _planes(data.reshape(-1, 3, 32, 32))
+        images += planes(data.reshape(-1, 3, 32, 32))
         labels.append(label.ravel())
         is_test.append(np.full(label.size, name == names.test))
     return [str(name) for name in known], images, np.concatenate(labels), np.concatenate(is_test)
 
 
-def _planes(images_NCSS: np.ndarray) -> list[Callable]:
-    """Readers of images that are stored as planes of one colour each."""
+def planes(images_NCSS: np.ndarray) -> list[Callable]:
+    """Return readers of images that are stored as planes of one colour each."""
     return [functools.partial(np.ascontiguousarray, image) for image in images_NCSS.transpose(0, 2, 3, 1)]
 
 
-def _cifar_npz(path: Path, adapter: str) -> tuple[list[str], list[Callable], np.ndarray, np.ndarray]:
+def _read_npz(path: Path, _: _Files, data_set: DataSet) -> tuple:
     keys = ("blob", "offset", "label", "is_test", "classes")
-    todo = f"Set `data.path` to {LAYOUTS[adapter]}."
+    todo = f"Set `data.path` to {data_set.layout}."
     blob, offset, label, is_test, names = map(np.ravel, read_npz(path, keys, todo))
     offset, counts = offset.astype(np.int64), {len(offset) - 1, len(label), len(is_test)}
     edges = np.concatenate([[0], offset, [len(blob)]])
@@ -152,3 +146,19 @@ def _cifar_npz(path: Path, adapter: str) -> tuple[list[str], list[Callable], np.
         )
     images = [blob[a:b].tobytes for a, b in itertools.pairwise(offset)]
     return [str(name) for name in names], images, label.astype(np.int64), is_test.astype(bool)
+
+
+CIFAR10 = DataSet(
+    "cifar10",
+    functools.partial(_cifar, _FILES10),
+    "the folder with `cifar-10-batches-py` (unpacked: `data_batch_1` to `data_batch_5`, `test_batch`), or an .npz with "
+    "`blob`, `offset`, `label`, `is_test`, `classes`",
+    "train, test",
+)
+CIFAR100 = DataSet(
+    "cifar100",
+    functools.partial(_cifar, _FILES100),
+    "the folder with `cifar-100-python` (unpacked: `train`, `test`, `meta`; fine labels), or an .npz with `blob`, "
+    "`offset`, `label`, `is_test`, `classes`",
+    "train, test",
+)

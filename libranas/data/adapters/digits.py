@@ -3,26 +3,22 @@
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
-from libranas.core.errors import LibranasError
-from libranas.data.source import Item, Source
+from libranas.data.source import DataSet, Item, Source
 
 
 @contextmanager
-def digits(path: Path | None) -> Iterator[Source]:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, values 0..16 spread over 0..255; no download."""
+def digits(path: None) -> Iterator[Source]:
+    """Read scikit-learn's 1,797 handwritten digits, 8 x 8, values 0..16 spread over 0..255; no download."""
     from sklearn.datasets import load_digits
 
-    if path is not None:
-        raise LibranasError(
-            f"data.path is '{path}', but the adapter 'digits' reads no path.",
-            "Set `data.adapter` to 'folder' or 'cifar10' to read it, or set `data.path` to null.",
-        )
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     loads = [functools.partial(pixels.__getitem__, i) for i in range(len(pixels))]
     items = [Item(f"digits/{i}", int(bunch.target[i]), load) for i, load in enumerate(loads)]
     yield Source([str(name) for name in bunch.target_names], {"train": items})
+
+
+DIGITS = DataSet("digits", digits, "nothing: they are scikit-learn's 1,797 digits", "train", needs_path=False)

@@ -6,26 +6,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS, _list_tar, _parts, _walk
-from libranas.data.source import Item, Source, _given, _missing
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS, list_tar, name_parts, walk
+from libranas.data.source import DataSet, Item, Source
 
 
 @contextmanager
-def folder(path: Path | None) -> Iterator[Source]:
-    """``{train,val,test}/CLASS/*`` or ``CLASS/*``, perhaps in an outer folder; or a tar of that."""
-    path = _given(path, "folder")
+def folder(path: Path) -> Iterator[Source]:
+    """Read ``{train,val,test}/CLASS/*`` or ``CLASS/*``, perhaps in an outer folder; or a tar of that."""
     if path.is_dir():
-        yield _class_folders(path, _walk(path))
+        yield _class_folders(path, walk(path))
     else:
         with ExitStack() as stack:
-            yield _class_folders(path, _list_tar(path, stack))
+            yield _class_folders(path, list_tar(path, stack))
 
 
 def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -> Source:
     """Read splits and classes off the folder names; hidden files are left out."""
     files, folders = {}, set()
     for name, read in listing:
-        if parts := _parts(name):
+        if parts := name_parts(name):
             if read:
                 files[parts] = read
             folders.update(parts[:depth] for depth in range(1, len(parts) + (not read)))
@@ -44,9 +43,9 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         top = (*top, *tops)
     bases = {(*top, n): SPLIT_FOLDERS[n.lower()] for n in splits} or {top: "train"}
     if tops and not splits and named == tops:
-        raise _missing("folder", f"{path}: no class folders in {', '.join(named)}")
+        raise FOLDER.missing(f"{path}: no class folders in {', '.join(named)}")
     if len(set(bases.values())) < len(bases) or "train" not in bases.values():
-        raise _missing("folder", f"{path} has {', '.join(splits)}: no train folder, or two for one split")
+        raise FOLDER.missing(f"{path} has {', '.join(splits)}: no train folder, or two for one split")
 
     names = {split: inside(base) for base, split in bases.items()}
     classes = names["train"]
@@ -66,7 +65,7 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         else:
             source.ignored.append("/".join(parts))
     if not any(source.splits.values()):
-        raise _missing("folder", f"{path}: no image in a class folder, {len(source.ignored)} other file(s)")
+        raise FOLDER.missing(f"{path}: no image in a class folder, {len(source.ignored)} other file(s)")
     for split, items in source.splits.items():
         if empty := sorted(set(classes) - {classes[item.label] for item in items}):
             raise LibranasError(
@@ -74,3 +73,11 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
                 f"Put images ({' '.join(sorted(IMAGE_SUFFIXES))}) there or remove the class everywhere.",
             )
     return source
+
+
+FOLDER = DataSet(
+    "folder",
+    folder,
+    "a folder (or .tar, .tar.gz) with `train/CLASS/*.jpg` and, if they exist, `val/CLASS/*.jpg` and "
+    "`test/CLASS/*.jpg`; or with `CLASS/*.jpg` directly",
+)

@@ -9,18 +9,17 @@ import numpy as np
 
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.listing import SPLIT_FOLDERS
-from libranas.data.source import LAYOUTS, Item, Source, _given, _missing
+from libranas.data.source import DataSet, Item, Source
 
 
 @contextmanager
-def hugging_face(path: Path | None) -> Iterator[Source]:
-    """A data set in Hugging Face's parquet files, with the splits train and, if they exist, validation and test."""
-    path = _given(path, "hugging_face")
+def hugging_face(path: Path) -> Iterator[Source]:
+    """Read Hugging Face's parquet files, with the splits train and, if they exist, validation and test."""
     if not any(shard.name.startswith("train") for shard in [*path.glob("*.parquet"), *path.glob("*/*.parquet")]):
-        raise _missing("hugging_face", f"{path} has no train-*.parquet")
+        raise HUGGING_FACE.missing(f"{path} has no train-*.parquet")
     source = Source([], {})
     for name in filter(SPLIT_FOLDERS.get, _hugging_face_splits(path)):
-        reader, label_N = _read_hugging_face(path, name, "hugging_face")
+        reader, label_N = read_split(path, name, HUGGING_FACE)
         known = sorted(reader.class_to_idx, key=reader.class_to_idx.get) if reader.class_to_idx else []
         source.classes = source.classes or [str(c) for c in known] or [str(c) for c in range(int(label_N.max()) + 1)]
         if not 0 <= label_N.min() <= label_N.max() < len(source.classes):
@@ -28,12 +27,12 @@ def hugging_face(path: Path | None) -> Iterator[Source]:
                 f"{path}: labels of {name} are {label_N.min()} to {label_N.max()}, of {len(source.classes)} classes.",
                 "Unlabelled images (-1) cannot be used.",
             )
-        source.splits[SPLIT_FOLDERS[name]] = _reader_items(reader, name, label_N)
+        source.splits[SPLIT_FOLDERS[name]] = reader_items(reader, name, label_N)
     yield source
 
 
 def _datasets(path: Path):
-    """Hugging Face's library; that it is missing timm's reader would only print."""
+    """Import Hugging Face's library; timm's reader would only print that it is missing."""
     try:
         import datasets
     except ImportError as error:
@@ -45,19 +44,19 @@ def _datasets(path: Path):
 
 
 def _hugging_face_splits(path: Path) -> list[str]:
-    """Names of the splits; the library calls files named valid, val or dev ``validation``."""
+    """Return the names of the splits; the library calls files named valid, val or dev ``validation``."""
     datasets = _datasets(path)
     try:
         return datasets.get_dataset_split_names(str(path))
     except Exception as error:  # the library has many of its own
         raise LibranasError(
             f"{path}: its parquet files cannot be told apart by split ({type(error).__name__}: {error}).",
-            f"Set `data.path` to {LAYOUTS['hugging_face']}.",
+            f"Set `data.path` to {HUGGING_FACE.layout}.",
         ) from error
 
 
-def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
-    """timm's reader of a split, and the labels."""
+def read_split(path: Path, name: str, data_set: DataSet) -> tuple:
+    """Return timm's reader of a split, and the labels."""
     _datasets(path)
     from timm.data.readers import create_reader
 
@@ -67,11 +66,11 @@ def _read_hugging_face(path: Path, name: str, adapter: str) -> tuple:
     except Exception as error:  # the library has many of its own
         raise LibranasError(
             f"{path}: no split '{name}' with the columns image and label ({type(error).__name__}: {error}).",
-            f"Set `data.path` to {LAYOUTS[adapter]}.",
+            f"Set `data.path` to {data_set.layout}.",
         ) from error
 
 
-def _reader_items(reader, name: str, label_N: np.ndarray) -> list[Item]:
+def reader_items(reader, name: str, label_N: np.ndarray) -> list[Item]:
     loads = (functools.partial(_read_reader, reader, i) for i in range(len(label_N)))
     labelled = zip(label_N.tolist(), loads, strict=True)
     return [Item(f"{name}/{i}", label, load) for i, (label, load) in enumerate(labelled)]
@@ -80,3 +79,11 @@ def _reader_items(reader, name: str, label_N: np.ndarray) -> list[Item]:
 def _read_reader(reader, index: int) -> bytes:
     with reader[index][0] as file:
         return file.read()
+
+
+HUGGING_FACE = DataSet(
+    "hugging_face",
+    hugging_face,
+    "the folder of a data set's parquet files (`data/train-*.parquet` and, if they exist, `validation-*`, `test-*`), "
+    "with the columns `image` and `label`",
+)

@@ -8,22 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.hugging_face import _read_hugging_face, _reader_items
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, _expanded, _named_split, _parts
-from libranas.data.adapters.webdataset import _label, _number
-from libranas.data.source import Item, Source, _given, _missing
+from libranas.data.adapters.hugging_face import read_split, reader_items
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, expanded, name_parts, named_split
+from libranas.data.adapters.webdataset import label_number, label_text
+from libranas.data.source import DataSet, Item, Source
 
 IMAGENET_COUNTS = {"train": 1_281_167, "test": 50_000}
 
 
 @contextmanager
-def imagenet(path: Path | None) -> Iterator[Source]:
-    """ImageNet-1k (ILSVRC 2012). Its validation images are the split `test`: those that all publish accuracies of.
+def imagenet(path: Path) -> Iterator[Source]:
+    """Read ImageNet-1k (ILSVRC 2012). Its validation images are the split `test`: those that all publish accuracies of.
 
     Classes are WordNet ids in sorted order, the order that everyone's pretrained networks have. Images are found by
     their class folder or, in WebDataset shards, by the number in KEY.cls; Hugging Face's files are read by timm.
     """
-    path = _given(path, "imagenet")
     from timm.data import ImageNetInfo  # imports torch, so not at the top
 
     synsets = ImageNetInfo().label_names()
@@ -49,13 +48,13 @@ def imagenet(path: Path | None) -> Iterator[Source]:
 
 
 def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
-    """Images below split and class folders, in tars or tars of tars or not; or next to their KEY.cls."""
-    files = {parts: read for name, read in _expanded(path, stack) if read and (parts := _parts(name))}
+    """Find images below split and class folders, also in tars and tars of tars; or next to their KEY.cls."""
+    files = {parts: read for name, read in expanded(path, stack) if read and (parts := name_parts(name))}
     label_of = {synset: label for label, synset in enumerate(synsets)}
     source, flat = Source(synsets, {"train": [], "test": []}), []
     for parts, read in sorted(files.items(), key=lambda file: file[0]):
         # Its validation images are our test; its test images have no labels.
-        split = {"train": "train", "val": "test"}.get(_named_split(parts))
+        split = {"train": "train", "val": "test"}.get(named_split(parts))
         name, text = parts[-1], "/".join(parts)
         label_file = files.get((*parts[:-1], name.split(".")[0] + ".cls"))
         folders = [p.removesuffix(".tar") for p in parts[:-1]]
@@ -69,7 +68,7 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
                 "Remove it. Other classes of ImageNet are read by `data.adapter: folder`.",
             )
         elif synset or label_file:
-            label = label_of[synset] if synset else _number(_label(label_file, text), text)
+            label = label_of[synset] if synset else label_number(label_text(label_file, text), text)
             _check_order(text, label, synsets)
             source.splits[split].append(Item(text, label, read))
         else:
@@ -81,7 +80,7 @@ def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
             "ILSVRC2012_validation_ground_truth.txt says; torchvision.datasets.ImageNet(root, 'val') does it.",
         )
     if empty := [{"train": "train", "test": "val"}[split] for split, items in source.splits.items() if not items]:
-        raise _missing("imagenet", f"{path}: no image of {' and '.join(empty)}")
+        raise IMAGENET.missing(f"{path}: no image of {' and '.join(empty)}")
     return source
 
 
@@ -98,8 +97,18 @@ def _check_order(image: str, label: int, synsets: list[str]) -> None:
 def _hugging_face(path: Path, synsets: list[str]) -> Source:
     source = Source(synsets, {})
     for split, name in (("train", "train"), ("test", "validation")):
-        reader, label_N = _read_hugging_face(path, name, "imagenet")
+        reader, label_N = read_split(path, name, IMAGENET)
         for label, first in zip(*np.unique(label_N, return_index=True), strict=True):
             _check_order(reader.filename(int(first), basename=True) or "", int(label), synsets)
-        source.splits[split] = _reader_items(reader, name, label_N)
+        source.splits[split] = reader_items(reader, name, label_N)
     return source
+
+
+IMAGENET = DataSet(
+    "imagenet",
+    imagenet,
+    "a folder or .tar with `train/nXXXXXXXX/*.JPEG` and `val/nXXXXXXXX/*.JPEG`; the folder with train and val tars of "
+    "such folders, WebDataset shards (`*train*.tar`, `*val*.tar` with `KEY.jpg` and `KEY.cls`) or "
+    "`ILSVRC2012_img_train.tar`; or the folder with Hugging Face's parquet files",
+    "train, the 50,000 validation images as test",
+)

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from libranas.core.errors import LibranasError
-from libranas.data.source import LAYOUTS
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def _walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
-    """Path below `path` and reader of each file; None for the reader of a folder."""
+def walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
+    """List each file: its path below `path`, and a function that reads it; None as the function of a folder."""
 
     def unreadable(error: OSError):
         raise LibranasError(f"Cannot list {error.filename}: {error.strerror}.", "Make it readable.")
@@ -37,7 +36,7 @@ def _walk(path: Path) -> Iterator[tuple[str, Callable | None]]:
 
 
 def _leads_back(top: Path, folder: Path) -> bool:
-    """Whether `folder` is a link to one that it lies in: following it would give images of other classes, for ever."""
+    """Return whether `folder` is a link to a folder above it. Such a link leads to other classes, without end."""
     if not folder.is_symlink():
         return False
     target, above = folder.resolve(), folder.parents[: len(folder.relative_to(top).parts)]
@@ -45,11 +44,11 @@ def _leads_back(top: Path, folder: Path) -> bool:
 
 
 #: What tarfile raises for damaged headers, and for those that state impossible sizes.
-_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
+TAR_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
-def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
-    """As :func:`_walk`, for a tar file, with `nested` also for the tars in it as if they were folders.
+def list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[str, Callable | None]]:
+    """List the files of a tar as :func:`walk` does, with `nested` also for the tars in it as if they were folders.
 
     A compressed one is first decompressed to an unnamed temporary file, which `stack` keeps open: images are wanted
     in another order than theirs, and gzip reads forward only.
@@ -67,11 +66,11 @@ def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[
                     shutil.copyfileobj(unzipped, archive, 1 << 20)
             end = archive.seek(0, os.SEEK_END)
             archive.flush()
-            return list(_members(archive, 0, end, read_at, nested))
-    except (*_DAMAGE, zlib.error, gzip.BadGzipFile) as error:
+            return list(tar_members(archive, 0, end, read_at, nested))
+    except (*TAR_DAMAGE, zlib.error, gzip.BadGzipFile) as error:
         raise LibranasError(
             f"{path} is not a complete tar or tar.gz file: it is cut off or damaged ({error}).",
-            f"Copy or download it again, or set `data.path` to {LAYOUTS['folder']}.",
+            "Copy or download it again.",
         ) from error
     except OSError as error:
         raise LibranasError(
@@ -81,10 +80,10 @@ def _list_tar(path: Path, stack: ExitStack, nested: bool = False) -> list[tuple[
         ) from error
 
 
-def _members(
+def tar_members(
     archive: BinaryIO, start: int, end: int, read_at: Callable, nested: bool
 ) -> Iterator[tuple[str, Callable | None]]:
-    """Names and readers of the tar at bytes `start` to `end` of a file; ``read_at(size, offset)`` reads that file."""
+    """List names and readers of a tar at bytes `start` to `end` of a file that ``read_at(size, offset)`` reads."""
     # tarfile takes a file that was cut inside a header for a complete one; the end mark tells.
     archive.seek(max(start, end - 512))
     if archive.read(min(512, end - start)) != bytes(512):
@@ -103,7 +102,7 @@ def _members(
             elif last > end:
                 raise tarfile.ReadError(f"{member.name} ends beyond the archive")
             elif nested and member.name.endswith(".tar"):
-                for name, read in _members(archive, member.offset_data, last, read_at, False):
+                for name, read in tar_members(archive, member.offset_data, last, read_at, False):
                     yield f"{member.name}/{name}", read
             else:
                 yield member.name, functools.partial(read_at, member.size, member.offset_data)
@@ -118,30 +117,30 @@ def _no_file() -> bytes:
     raise OSError("a link or special file, whose content is not read")
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Folders and file name of a name from outside; () for hidden files and for what climbs up with '..'."""
+def name_parts(name: str) -> tuple[str, ...]:
+    """Split a name from outside into folders and file name; () for hidden files and for names with '..'."""
     # Names that are not UTF-8 arrive with surrogates, which neither HDF5 nor JSON readers take.
     parts = tuple(p for p in name.encode("utf-8", "replace").decode().split("/") if p not in ("", "."))
     return () if any(p.startswith(".") or p == "__MACOSX" for p in parts) else parts
 
 
-def _named_split(parts: tuple[str, ...]) -> str | None:
-    """The split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
+def named_split(parts: tuple[str, ...]) -> str | None:
+    """Return the split in the innermost name of a folder or tar that has one: imagenet-train-and-val.tar/val/..."""
     for name in reversed(parts[:-1]):
         if found := re.findall(rf"(?<![a-z])({'|'.join(SPLIT_FOLDERS)})(?![a-z])", name.lower()):
             return SPLIT_FOLDERS[found[0]]
     return None
 
 
-def _expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
-    """As :func:`_walk`, with tars in the place of folders too."""
+def expanded(path: Path, stack: ExitStack) -> Iterator[tuple[str, Callable | None]]:
+    """List files as :func:`walk` does, those in tars too."""
     if not path.is_dir():
-        yield from ((f"{path.name}/{name}", read) for name, read in _list_tar(path, stack, nested=True))
+        yield from ((f"{path.name}/{name}", read) for name, read in list_tar(path, stack, nested=True))
         return
-    for name, read in _walk(path):
+    for name, read in walk(path):
         if read and name.endswith((".tar", ".tar.gz")):
             yield from (
-                (f"{name}/{inner}", inner_read) for inner, inner_read in _list_tar(path / name, stack, nested=True)
+                (f"{name}/{inner}", inner_read) for inner, inner_read in list_tar(path / name, stack, nested=True)
             )
         else:
             yield name, read

@@ -17,7 +17,7 @@ HALF_SIDE = 1.5
 
 @functools.lru_cache
 def grid(bandwidth: int) -> np.ndarray:
-    """Unit vectors of the Driscoll-Healy grid, float64 (3, 2b, 2b).
+    """Return the unit vectors of the Driscoll-Healy grid, float64 (3, 2b, 2b).
 
     Entry (:, j, k) has the colatitude pi j / 2b (0: the north pole) and the longitude 2 pi k / 2b.
     """
@@ -28,12 +28,12 @@ def grid(bandwidth: int) -> np.ndarray:
 
 
 def random_rotation(seed: int) -> np.ndarray:
-    """Rotation matrix (3, 3), uniform over all rotations: a normal 4-vector is a uniform quaternion."""
+    """Draw a rotation matrix (3, 3), uniform over all rotations: a normal 4-vector is a uniform quaternion."""
     return scipy.spatial.transform.Rotation.from_quat(np.random.default_rng(seed).standard_normal(4)).as_matrix()
 
 
 def project(image_SSC: np.ndarray, rotation: np.ndarray, bandwidth: int = 30) -> np.ndarray:
-    """The image as it is seen at the points ``rotation @ grid(bandwidth)``.
+    """Return the image as it is seen at the points ``rotation @ grid(bandwidth)``.
 
     Without rotation its centre is at the north pole, its rows run along x and its columns against y, so that it is
     upright for an eye at the centre of the sphere.

@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.cifar import _labelled, _planes
-from libranas.data.source import Source, _given, _missing
+from libranas.data.adapters.cifar import labelled, planes
+from libranas.data.source import DataSet, Source
 
 
 @contextmanager
-def svhn(path: Path | None) -> Iterator[Source]:
-    """Street View House Numbers, cropped digits at 32 px, as torchvision keeps them; the extra images are left out."""
+def svhn(path: Path) -> Iterator[Source]:
+    """Read Street View House Numbers, cropped digits at 32 px, as torchvision keeps them, without the extra images."""
     from scipy.io import loadmat
 
-    path = _given(path, "svhn")
     images, labels, is_test = [], [], []
     for name in ("train_32x32.mat", "test_32x32.mat"):
         if not (path / name).is_file():
-            raise _missing("svhn", f"{path} lacks {name}")
+            raise SVHN.missing(f"{path} lacks {name}")
         try:
             content = loadmat(path / name)
             pixels_SSCN, label_N = content["X"], content["y"].ravel().astype(np.int64)
@@ -35,7 +34,15 @@ def svhn(path: Path | None) -> Iterator[Source]:
                 f"{label_N.size}).",
                 f"Download {name} again.",
             )
-        images += _planes(pixels_SSCN.transpose(3, 2, 0, 1))
+        images += planes(pixels_SSCN.transpose(3, 2, 0, 1))
         labels.append(np.where(label_N == 10, 0, label_N))  # MATLAB counts from one: ten is the digit 0
         is_test.append(np.full(label_N.size, name.startswith("test")))
-    yield _labelled(path, list("0123456789"), images, np.concatenate(labels), np.concatenate(is_test))
+    yield labelled(path, list("0123456789"), images, np.concatenate(labels), np.concatenate(is_test))
+
+
+SVHN = DataSet(
+    "svhn",
+    svhn,
+    "the folder with `train_32x32.mat` and `test_32x32.mat` (cropped digits)",
+    "train, test; not the extra images",
+)

@@ -5,15 +5,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, _expanded, _named_split, _parts
-from libranas.data.source import Item, Source, _given, _missing
+from libranas.data.adapters.listing import IMAGE_SUFFIXES, expanded, name_parts, named_split
+from libranas.data.source import DataSet, Item, Source
 
 #: Bytes of a .cls file, and classes that have numbers instead of names, which are believed.
 LONGEST_LABEL, MOST_CLASSES = 1000, 1_000_000
 
 
-def _label(read: Callable, image: str) -> str:
-    """What the .cls file of an image says."""
+def label_text(read: Callable, image: str) -> str:
+    """Read the .cls file of an image."""
     try:
         content = read()
     except OSError as error:
@@ -28,7 +28,7 @@ def _label(read: Callable, image: str) -> str:
     return content.decode("utf-8", "replace").strip()
 
 
-def _number(label: str, image: str) -> int:
+def label_number(label: str, image: str) -> int:
     try:
         return int(label)
     except ValueError:
@@ -38,22 +38,21 @@ def _number(label: str, image: str) -> int:
 
 
 @contextmanager
-def webdataset(path: Path | None) -> Iterator[Source]:
-    """WebDataset shards, read where they lie and in any order. Classes are numbers, which classes.txt may name; or
+def webdataset(path: Path) -> Iterator[Source]:
+    """Read WebDataset shards where they lie, in any order. Classes are numbers, which classes.txt may name; or
     names, in their sorted order."""
-    path = _given(path, "webdataset")
     with ExitStack() as stack:
-        files = {parts: read for name, read in _expanded(path, stack) if read and (parts := _parts(name))}
+        files = {parts: read for name, read in expanded(path, stack) if read and (parts := name_parts(name))}
         found, ignored = [], []
         for parts, read in sorted(files.items(), key=lambda file: file[0]):
-            text, split, suffix = "/".join(parts), _named_split(parts), Path(parts[-1]).suffix.lower()
+            text, split, suffix = "/".join(parts), named_split(parts), Path(parts[-1]).suffix.lower()
             label = files.get((*parts[:-1], parts[-1].split(".")[0] + ".cls"))
             if split and label and suffix in IMAGE_SUFFIXES:
-                found.append((split, text, _label(label, text), read))
+                found.append((split, text, label_text(label, text), read))
             elif suffix in IMAGE_SUFFIXES:
                 ignored.append(text)
         if not any(split == "train" for split, *_ in found):
-            raise _missing("webdataset", f"{path}: no image with a .cls file in a shard of the split train")
+            raise WEBDATASET.missing(f"{path}: no image with a .cls file in a shard of the split train")
         yield _named_or_numbered(path, found, ignored)
 
 
@@ -85,3 +84,12 @@ def _named_or_numbered(path: Path, found: list[tuple], ignored: list[str]) -> So
     for split, text, label, read in found:
         source.splits.setdefault(split, []).append(Item(text, label_of[label], read))
     return source
+
+
+WEBDATASET = DataSet(
+    "webdataset",
+    webdataset,
+    "a folder of WebDataset shards whose names say train and, if they exist, val (or valid, validation) and test "
+    "(`data-train-0000.tar`, with `KEY.jpg` and `KEY.cls`, a number or a name), perhaps with `classes.txt`, a name a "
+    "line",
+)

@@ -1,11 +1,11 @@
-"""Spaces whose genes are the operations on the six edges of a cell of four nodes.
+"""What convolutional spaces share, and spaces whose genes are the operations on the six edges of a cell of four nodes.
 
-Node 0 is the input of the cell, node j the sum over i < j of operation (i, j) of node i, node 3 the output.
+In such a cell node 0 is the input, node j the sum over i < j of operation (i, j) of node i, and node 3 the output.
 NAS-Bench-201 and the micro space of TransNAS-Bench-101 are of this kind.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, combinations, permutations, product
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.spaces.base import Space
+from libranas.spaces.cells.counting import Size
 
 #: Edges (from, to) in the order of the genes and of the benchmarks' strings: by target, then by source.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -25,7 +27,7 @@ _INPUT = ("x", -1, ())
 
 
 def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
-    """What a cell computes, in a notation that isomorphic cells share.
+    """Write what a cell computes, in a notation that isomorphic cells share.
 
     ``none`` contributes nothing, ``skip_connect`` its node's own terms, an operation on a node without terms nothing (a
     convolution of zeros leaves the shift of its batch normalisation, which starts at zero). Operations in `weighted`
@@ -66,7 +68,7 @@ def expression(edges: tuple[str, ...], weighted: frozenset[str]) -> str:
 
 
 def reducing(edges: tuple[str, ...]) -> tuple[str, ...]:
-    """The operations of a cell whose identities at the input are replaced by reductions, which have weights."""
+    """Return the operations of a cell whose identities at the input are replaced by reductions, which have weights."""
     return tuple(
         "reduce" if op == "skip_connect" and source == 0 else op for op, (source, _) in zip(edges, EDGES, strict=True)
     )
@@ -76,9 +78,12 @@ def reducing(edges: tuple[str, ...]) -> tuple[str, ...]:
 def representatives(
     operations: tuple[str, ...], weighted: frozenset[str], with_reductions: bool = False
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """For the edges of every cell those of the smallest cell with the same :func:`expression`: fewest operations with
-    weights (so none that is without effect), then the first in the order of enumeration. With `with_reductions` the
-    network has :func:`reducing` cells beside the plain ones, and both expressions must be the same. Takes a second."""
+    """Map the edges of every cell to those of the smallest cell with the same :func:`expression`.
+
+    The smallest has the fewest operations with weights (so none without effect), and is then the first in the order of
+    enumeration. With `with_reductions` the network has :func:`reducing` cells beside the plain ones, and both
+    expressions must be the same. Takes a second.
+    """
     smallest: dict[tuple[str, ...], tuple] = {}
     forms = {}
     weighted |= {"reduce"}
@@ -90,10 +95,55 @@ def representatives(
     return {edges: smallest[form][-1] for edges, form in forms.items()}
 
 
-class CellSpace:
+@dataclass(frozen=True)
+class ConvolutionalSpace(Space):
+    """A space of networks that take images of any size. Its closed forms come from the method ``total``.
+
+    Parameters
+    ----------
+    image_size : int or (height, width)
+        In pixels.
+    channels, classes : int
+        The rest of the task.
+    """
+
+    image_size: int | tuple[int, int] = 32
+    channels: int = 3
+    classes: int = 10
+
+    #: Must divide height and width.
+    divisor = 1
+
+    def __post_init__(self):
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        divisor = self.divisor
+        if height < divisor or width < divisor or height % divisor or width % divisor:
+            raise LibranasError(
+                f"The networks of the space {self.family} cannot take images of {height} x {width} pixels.",
+                f"Choose a data.image_size that {divisor} divides.",
+            )
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    def total(self, arch: Arch) -> Size:
+        """Return parameters and multiply-accumulates of a member."""
+        raise NotImplementedError
+
+    def params(self, arch: Arch) -> int:
+        return self.total(arch).params
+
+    def macs(self, arch: Arch) -> int:
+        return self.total(arch).macs
+
+
+class CellSpace(Space):
     """The members of a space with the one gene ``edges``: an operation for each of :data:`EDGES`."""
 
-    family: str
     #: Names of the operations; the order of enumeration. ``none`` comes first.
     OPERATIONS: tuple[str, ...]
     #: The operations that have weights, and whether some cells are reductions: see :func:`representatives`.
@@ -104,14 +154,14 @@ class CellSpace:
     LARGEST: str
 
     def arch(self, edges) -> Arch:
-        """The member with these operations, in the order of :data:`EDGES`."""
+        """Return the member with these operations, in the order of :data:`EDGES`."""
         return Arch(self.family, {"edges": tuple(str(op) for op in edges)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
         return self.arch(self.OPERATIONS[i] for i in rng.integers(len(self.OPERATIONS), size=len(EDGES)))
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """Another operation on one edge."""
+        """Put another operation on one edge."""
         edges = list(arch["edges"])
         place = rng.integers(len(edges))
         others = [op for op in self.OPERATIONS if op != edges[place]]
@@ -119,7 +169,7 @@ class CellSpace:
         return self.arch(edges)
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each edge from either parent with equal chance."""
+        """Take each edge from either parent with equal chance."""
         return self.arch(
             x if first else y for x, y, first in zip(a["edges"], b["edges"], rng.random(len(EDGES)) < 0.5, strict=True)
         )
@@ -134,17 +184,14 @@ class CellSpace:
             and all(op in self.OPERATIONS for op in edges)
         )
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(arch["edges"])
-
     def representative(self, arch: Arch) -> Arch:
-        """See :func:`representatives`."""
+        """Return the smallest cell that computes the same; see :func:`representatives`."""
         return self.arch(representatives(self.OPERATIONS, self.WEIGHTED, self.WITH_REDUCTIONS)[arch["edges"]])
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """How often each operation occurs and where; and for every set of operations, ``none`` apart: length of the
-        shortest path that uses no other (4: there is none), most such operations on a path that carries a signal, such
-        edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
+        """Count each operation and say where it is. For every set of operations without ``none``: the length of the
+        shortest path that uses no other (4: there is none), the most such operations on a path that carries a signal,
+        and the number of such edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
         edges = arch["edges"]
         count = Counter(edges)
         out = {f"count_{op}": float(count[op]) for op in self.OPERATIONS}
@@ -163,22 +210,8 @@ class CellSpace:
             out[f"output_{name}"] = float(sum(edges[e] in chosen for e in (3, 4, 5)))
         return out
 
-    def members(self) -> Iterator[Arch]:
-        return map(self.arch, product(self.OPERATIONS, repeat=len(EDGES)))
-
     def size(self) -> int:
         return len(self.OPERATIONS) ** len(EDGES)
 
     def extremes(self) -> tuple[Arch, Arch]:
         return tuple(self.arch([op] * len(EDGES)) for op in (self.SMALLEST, self.LARGEST))
-
-
-def spatial_size(image_size: int | tuple[int, int] | list[int], divisor: int, family: str) -> tuple[int, int]:
-    """Height and width in pixels of an image; LibranasError unless `divisor` divides both."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if height < divisor or width < divisor or height % divisor or width % divisor:
-        raise LibranasError(
-            f"The networks of the space {family} cannot take images of {height} x {width} pixels.",
-            f"Choose a data.image_size that {divisor} divides.",
-        )
-    return height, width

@@ -13,15 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, permutations, product
+from itertools import permutations
 from math import prod
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.cells.base import spatial_size
-from libranas.spaces.cells.counting import Size, Sized, conv, global_pool, linear, norm, pool, relu
+from libranas.core.typed import setting
+from libranas.spaces.cells.base import ConvolutionalSpace
+from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.registry import SpaceFamily
 
 #: In the order of DARTS, which is also that of the codes in NASLib's tables.
 OPERATIONS = (
@@ -53,8 +55,8 @@ _GROUPS = {op: {op} for op in OPERATIONS} | {
 
 
 @dataclass(frozen=True)
-class DARTSSpace(Sized):
-    """The 10^18 members together with the task and the skeleton.
+class DARTSSpace(ConvolutionalSpace):
+    """The 10^18 members, with the task and the skeleton.
 
     Parameters
     ----------
@@ -81,35 +83,29 @@ class DARTSSpace(Sized):
     nodes: exchanging two of them moves channels of the output, which a permutation of the next weights makes good.
     """
 
-    image_size: int | tuple[int, int] = 32
-    channels: int = 3
-    classes: int = 10
-    width: int = 36
-    layers: int = 20
-    affine: bool = True
+    width: int = setting("Channels of the first cells; the default is published.", default=36)
+    layers: int = setting("Cells of the network; the default is published.", default=20, least=3)
+    affine: bool = setting(
+        "Scale and shift in the normalisation of operations; the networks of NAS-Bench-Suite-Zero have none.",
+        default=True,
+    )
     large_stem: bool | None = None
 
     family = "darts"
+    title = "the DARTS space"
 
     def __post_init__(self):
-        height, width = spatial_size(self.image_size, 1, self.family)
-        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        super().__post_init__()
         if self.large_stem is None:
-            object.__setattr__(self, "large_stem", min(height, width) >= LARGE)
+            object.__setattr__(self, "large_stem", min(self.sides) >= LARGE)
         for name, least in (("width", 2), ("layers", 3)):
             if getattr(self, name) < least:
                 raise LibranasError(f"space.{name} is {getattr(self, name)}.", f"Choose at least {least}.")
 
-    @classmethod
-    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "DARTSSpace":
-        """Build from the config section ``space``: ``width``, ``layers``, ``affine``, ``large_stem``."""
-        names = ("width", "layers", "affine", "large_stem")
-        return cls(image_size, channels, classes, **{k: settings[k] for k in names if settings.get(k) is not None})
-
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, normal: Sequence[tuple[str, int]], reduce: Sequence[tuple[str, int]]) -> Arch:
-        """The member with these cells: eight pairs (operation, node read), the two of a node in any order."""
+        """Return the member with these cells: eight pairs (operation, node read), the two of a node in any order."""
         return Arch(self.family, {"normal": _sorted(normal), "reduce": _sorted(reduce)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
@@ -120,7 +116,7 @@ class DARTSSpace(Sized):
         return self.arch(*cells)
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """One of the sixteen edges gets another operation or, with equal chance, reads another node."""
+        """Let one of the sixteen edges get another operation or, with equal chance, read another node."""
         cells = {kind: list(arch[kind]) for kind in KINDS}
         cell = cells[KINDS[rng.integers(len(KINDS))]]
         place = int(rng.integers(len(cell)))
@@ -135,7 +131,7 @@ class DARTSSpace(Sized):
         return self.arch(**cells)
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each node, with its two edges, from either parent with equal chance."""
+        """Take each node, with its two edges, from either parent with equal chance."""
         cells = {}
         for kind in KINDS:
             parents = [(a, b)[pick][kind] for pick in rng.integers(2, size=len(NODES))]
@@ -149,65 +145,40 @@ class DARTSSpace(Sized):
             and all(_is_cell(arch[kind]) and arch[kind] == _sorted(arch[kind]) for kind in KINDS)
         )
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(arch["normal"], arch["reduce"])
-
     def representative(self, arch: Arch) -> Arch:
-        """With the nodes of each cell in the order, of those in which every node reads earlier ones, that makes the
-        genes smallest."""
+        """Put the nodes of each cell in the order that makes the genes smallest, among the orders in which every node
+        reads earlier ones."""
         return self.arch(**{kind: min(_orders(arch[kind])) for kind in KINDS})
-
-    def members(self) -> Iterator[Arch]:
-        choices = [
-            [pair for sources in combinations(range(node), 2) for pair in product(*(_edges(s) for s in sources))]
-            for node in NODES
-        ]
-        for nodes in product(*choices, *choices):
-            pairs = [pair for node in nodes for pair in node]
-            yield self.arch(pairs[:8], pairs[8:])
 
     def size(self) -> int:
         return prod(node * (node - 1) // 2 * len(OPERATIONS) ** 2 for node in NODES) ** 2
 
     # -- strings ---------------------------------------------------------------------------------------
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch | None:
         """Read ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=..., ...)``, the nested
         tuples (node read, code of the operation) of NASLib's tables, or canonical JSON."""
-        try:
-            normal, reduce = _read(text.strip())
-            arch = self.arch(normal, reduce) if _is_cell(normal) and _is_cell(reduce) else None
-        except (
-            ValueError,
-            KeyError,
-            IndexError,
-            TypeError,
-            AttributeError,
-            SyntaxError,
-            RecursionError,
-            LibranasError,
-        ):
-            arch = None
-        if arch is None:
-            raise LibranasError(
-                f"{text!r} is no member of the DARTS space.",
-                "Expected Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...], "
-                "reduce_concat=[2, 3, 4, 5]) with two edges for each of four nodes, from different nodes before it, "
-                f"and the operations {', '.join(OPERATIONS)}; or NASLib's tuples.",
-            )
-        return arch
+        normal, reduce = _read(text.strip())
+        return self.arch(normal, reduce) if _is_cell(normal) and _is_cell(reduce) else None
+
+    def notation(self) -> str:
+        return (
+            "Expected Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...], "
+            "reduce_concat=[2, 3, 4, 5]) with two edges for each of four nodes, from different nodes before it, "
+            f"and the operations {', '.join(OPERATIONS)}; or NASLib's tuples."
+        )
 
     def format(self, arch: Arch) -> str:
-        """The text of DARTS's ``Genotype``."""
+        """Return the text of DARTS's ``Genotype``."""
         cells = (f"{kind}={list(arch[kind])}, {kind}_concat={list(NODES)}" for kind in KINDS)
         return f"Genotype({', '.join(cells)})"
 
     # -- description -----------------------------------------------------------------------------------
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """For each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no other
-        one reads; longest path, and its mean over the nodes; and for every kind of operation the most on a path to
-        any node, and to a node in the mean."""
+        """Describe each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no
+        other one reads; longest path, and its mean over the nodes; for every kind of operation the most on a path to
+        any node, and the mean over the nodes."""
         out = {}
         for kind in KINDS:
             cell = arch[kind]
@@ -226,7 +197,7 @@ class DARTSSpace(Sized):
         return out
 
     def extremes(self) -> tuple[Arch, Arch]:
-        """Poolings, and separable 5x5 convolutions. What they read makes no difference."""
+        """Return a network of poolings and one of separable 5x5 convolutions; what they read makes no difference."""
         sources = [source for _ in NODES for source in (0, 1)]
         cells = ([(op, source) for source in sources] for op in ("max_pool_3x3", "sep_conv_5x5"))
         return tuple(self.arch(cell, cell) for cell in cells)
@@ -234,13 +205,12 @@ class DARTSSpace(Sized):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member, without the auxiliary classifier."""
         skeleton, operation = _sizes(self)
         return sum((operation[kind, op, source < 2] for kind in KINDS for op, source in arch[kind]), skeleton)
 
 
 def reductions(layers: int) -> tuple[int, int]:
-    """Places of the reduction cells among so many cells."""
+    """Return the places of the reduction cells among so many cells."""
     return layers // 3, 2 * layers // 3
 
 
@@ -248,18 +218,18 @@ def reductions(layers: int) -> tuple[int, int]:
 
 
 def full_mask() -> Mask:
-    """The mask of the whole supernet: all operations and ``none`` on every edge of both cells."""
+    """Return the mask of the whole supernet: all operations and ``none`` on every edge of both cells."""
     return {kind: (("none", *OPERATIONS),) * len(EDGES) for kind in KINDS}
 
 
 def cell_mask(cell: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], ...]:
-    """The operations of a cell of a member as those that are left on :data:`EDGES`."""
+    """Return the operations of a cell of a member as those that are left on :data:`EDGES`."""
     edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
     return tuple((edges[edge],) if edge in edges else () for edge in EDGES)
 
 
 def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
-    """The member that a mask with at most one operation an edge stands for.
+    """Return the member that a mask with at most one operation an edge stands for.
 
     Parameters
     ----------
@@ -287,17 +257,13 @@ def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
 # -- cells -----------------------------------------------------------------------------------------------
 
 
-def _edges(source: int) -> list[tuple[str, int]]:
-    return [(op, source) for op in OPERATIONS]
-
-
 def _targets(cell: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """The edge (from, to) of each pair of a cell."""
+    """Return the edge (from, to) of each pair of a cell."""
     return [(source, NODES[place // 2]) for place, (_, source) in enumerate(cell)]
 
 
 def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:
-    """A cell whose nodes have their two edges in the order of what they read."""
+    """Sort the two edges of each node by the node that they read."""
     pairs = [(str(op), int(source)) for op, source in cell]
     return tuple(
         pair for start in range(0, len(pairs), 2) for pair in sorted(pairs[start : start + 2], key=lambda p: p[1])
@@ -305,7 +271,7 @@ def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:
 
 
 def _is_cell(cell) -> bool:
-    """Whether `cell` has eight pairs with known operations, each node reading two different ones before it."""
+    """Return whether `cell` has eight pairs with known operations, each node reading two different ones before it."""
     if not isinstance(cell, list | tuple) or len(cell) != 2 * len(NODES):
         return False
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 and pair[0] in OPERATIONS for pair in cell):
@@ -317,7 +283,7 @@ def _is_cell(cell) -> bool:
 
 
 def _orders(cell: Cell) -> Iterator[Cell]:
-    """The cell with its nodes in every order in which each reads earlier ones."""
+    """Return the cell with its nodes in every order in which each reads earlier ones."""
     for order in permutations(NODES):
         place = {0: 0, 1: 1} | {node: new for node, new in zip(order, NODES, strict=True)}
         moved = []
@@ -331,7 +297,7 @@ def _orders(cell: Cell) -> Iterator[Cell]:
 
 
 def _read(text: str) -> tuple[Sequence, Sequence]:
-    """The two cells of one of the formats; ValueError and the like for another one."""
+    """Read the two cells of one of the formats; ValueError and the like for another one."""
     if text.startswith(("(", "[")):
         tables = ast.literal_eval(text)
         if min(code for cell in tables for _, code in cell) < 0:
@@ -357,51 +323,48 @@ def _read(text: str) -> tuple[Sequence, Sequence]:
 
 @lru_cache
 def _sizes(space: DARTSSpace) -> tuple[Size, dict[tuple[str, str, bool], Size]]:
-    """Of the skeleton; and of an operation on one edge of all cells of a kind, by whether it reads an input."""
-    C = space.width
-    now = before = spatial_size(space.image_size, 1, space.family)  # sizes of a cell's inputs 1 and 0
+    """Return the size of the skeleton, and that of an operation on one edge of all cells of a kind, by whether the edge
+    reads an input of the cell."""
+    C, now = space.width, space.sides
     if space.large_stem:
         half, quarter, now = (_halved(now, times) for times in (1, 2, 3))
-        before = quarter
-        skeleton = conv(space.channels, C // 2, 3, prod(half)) + norm(C // 2, prod(half)) + relu(C // 2, prod(half))
-        skeleton += conv(C // 2, C, 3, prod(quarter)) + norm(C, prod(quarter)) + relu(C, prod(quarter))
-        skeleton += conv(C, C, 3, prod(now)) + norm(C, prod(now))
+        skeleton = conv_norm(space.channels, C // 2, 3, prod(half))
+        skeleton += conv_norm(C // 2, C, 3, prod(quarter)) + conv_norm(C, C, 3, prod(now))
         inputs = [C, C]
     else:
-        skeleton = conv(space.channels, 3 * C, 3, prod(now)) + norm(3 * C, prod(now))
+        skeleton = conv_norm(space.channels, 3 * C, 3, prod(now))
         inputs = [3 * C, 3 * C]
     operation = {(kind, op, near): Size() for kind in KINDS for op in OPERATIONS for near in (True, False)}
     for layer in range(space.layers):
         reduces = layer in reductions(space.layers)
         kind = KINDS[reduces]
         C *= 1 + reduces
-        skeleton += relu(inputs[0], prod(before)) + conv(inputs[0], C, 1, prod(now)) + norm(C, prod(now))
-        skeleton += relu(inputs[1], prod(now)) + conv(inputs[1], C, 1, prod(now)) + norm(C, prod(now))
-        after = _halved(now, int(reduces))
+        for channels in inputs:
+            skeleton += conv_norm(channels, C, 1, prod(now))
+        now = _halved(now, int(reduces))
         for op in OPERATIONS:
             for near in (True, False):
-                read = prod(now if near else after)
-                operation[kind, op, near] += _operation(op, C, read, prod(after), near and reduces, space.affine)
-        before, now = now, after
+                operation[kind, op, near] += _operation(op, C, prod(now), near and reduces, space.affine)
         inputs = [inputs[1], len(NODES) * C]
-    return skeleton + global_pool(inputs[1], *now) + linear(inputs[1], space.classes), operation
+    return skeleton + linear(inputs[1], space.classes), operation
 
 
-def _operation(op: str, C: int, read: int, pixels: int, strided: bool, affine: bool) -> Size:
-    """An operation that reads maps of so many pixels and makes maps of `pixels`."""
-    plain = Size(0, 0, C * pixels)  # a normalisation without scale and shift
-    scaled = norm(C, pixels) if affine else plain
-    if "pool" in op:
-        return pool(C, 3, pixels) + (Size() if affine else plain)
-    if op == "skip_connect":
-        return relu(C, read) + conv(C, C, 1, pixels) + scaled if strided else Size()
+def _operation(op: str, C: int, pixels: int, strided: bool, affine: bool) -> Size:
+    """Return the size of an operation that makes C maps of `pixels` pixels."""
+    scaled = norm(C) if affine else Size()
+    if op == "skip_connect" and strided:
+        return conv(C, C, 1, pixels) + scaled
+    if op == "skip_connect" or "pool" in op:
+        return Size()
     separable = conv(1, C, int(op[-1]), pixels) + conv(C, C, 1, pixels) + scaled
-    once = relu(C, read) + separable
-    return once + relu(C, pixels) + separable if op.startswith("sep") else once
+    return separable * 2 if op.startswith("sep") else separable
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """Height and width after so many layers of stride 2."""
+    """Return height and width after so many layers of stride 2."""
     for _ in range(times):
         size = tuple((side + 1) // 2 for side in size)
     return size
+
+
+FAMILY = SpaceFamily(DARTSSpace, network="libranas.networks.darts")

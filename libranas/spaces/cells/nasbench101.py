@@ -10,15 +10,16 @@ import ast
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.cells.base import spatial_size
-from libranas.spaces.cells.counting import Size, Sized, conv, linear, norm, pool, relu
+from libranas.core.typed import setting
+from libranas.spaces.cells.base import ConvolutionalSpace
+from libranas.spaces.cells.counting import Size, conv_norm, linear
+from libranas.spaces.registry import SpaceFamily
 
 #: Most vertices of a cell, input and output included, and most edges.
 VERTICES, EDGES = 7, 9
@@ -31,8 +32,8 @@ Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
-class NASBench101Space(Sized):
-    """The 423,624 different cells together with the task and the skeleton.
+class NASBench101Space(ConvolutionalSpace):
+    """The 423,624 different cells, with the task and the skeleton.
 
     Parameters
     ----------
@@ -54,41 +55,34 @@ class NASBench101Space(Sized):
     on a path from the input to the output: :meth:`arch` removes the others.
 
     A cell may be written with its vertices in any order that the edges allow, and each of these is a member to
-    :meth:`contains`; :meth:`representative` is one of them, :meth:`members` and :meth:`size` count each cell once. The
-    order still has one effect. Where C does not divide by the number of vertices that feed the output, the first
-    of them get a channel more, so the parameters of isomorphic members may differ a little. The table's
-    sizes belong to the order that it prints.
+    :meth:`contains`; :meth:`representative` is one of them, and :meth:`size` counts each cell once. The order still has
+    one effect. Where C does not divide by the number of vertices that feed the output, the first of them get a channel
+    more, so the parameters of isomorphic members may differ a little. The table's sizes belong to the order that it
+    prints.
     """
 
-    image_size: int | tuple[int, int] = 32
-    channels: int = 3
-    classes: int = 10
-    width: int = 128
-    cells: int = 3
+    width: int = setting("Channels of the first cells; the default is published.", default=128)
+    cells: int = setting("Cells of a stage; the default is published.", default=3)
     port_init: bool = False
 
     family = "nasbench101"
+    title = "NAS-Bench-101"
+    divisor = 4
 
     def __post_init__(self):
-        height, width = spatial_size(self.image_size, 4, self.family)
-        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        super().__post_init__()
         if self.width < VERTICES - 2:
             raise LibranasError(
                 f"space.width {self.width} is too small: a cell may divide it among {VERTICES - 2} vertices.",
                 f"Choose at least {VERTICES - 2}.",
             )
 
-    @classmethod
-    def from_settings(cls, settings: dict, image_size: int, channels: int, classes: int) -> "NASBench101Space":
-        """Build from the config section ``space``: ``width``, ``cells``, ``port_init`` if not the defaults."""
-        skeleton = {k: settings[k] for k in ("width", "cells", "port_init") if settings.get(k) is not None}
-        return cls(image_size, channels, classes, **skeleton)
-
     # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, matrix: Sequence[Sequence[int]], ops: Sequence[str]) -> Arch | None:
-        """The member that is left of a graph without the vertices on no path from input to output; None if it has too
-        many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
+        """Return the member that is left of a graph without the vertices on no path from input to output.
+
+        None if it has too many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
         if not _is_graph(matrix, ops):
             return None
         last = len(matrix) - 1
@@ -106,7 +100,7 @@ class NASBench101Space(Sized):
         return Arch(self.family, {"matrix": matrix, "ops": tuple(str(ops[v]) for v in kept)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """As the authors: entries and operations of a graph of 7 vertices at random until it is a member."""
+        """Draw as the authors do: entries and operations of a graph of 7 vertices at random until it is a member."""
         while True:
             upper = rng.integers(2, size=VERTICES * (VERTICES - 1) // 2)
             arch = self.arch(_square(upper), (INPUT, *rng.choice(OPERATIONS, size=VERTICES - 2), OUTPUT))
@@ -114,7 +108,7 @@ class NASBench101Space(Sized):
                 return arch
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """The authors' mutation of a graph of 7 vertices: an entry flips with probability 1/7, an operation changes
+        """Mutate a graph of 7 vertices as the authors do: an entry flips with probability 1/7, an operation changes
         with probability 1/5, until the result is another member. Vertices that `arch` lacks are put anywhere."""
         while True:
             free = np.sort(rng.permutation(np.arange(1, VERTICES - 1))[: len(arch["ops"]) - 2])
@@ -128,8 +122,9 @@ class NASBench101Space(Sized):
                 return child
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each entry of the matrix and each operation from either parent, until the result is a member. Parents with
-        fewer than 7 vertices lack the last ones before the output."""
+        """Take each entry of the matrix and each operation from either parent, until the result is a member.
+
+        Parents with fewer than 7 vertices lack the last ones before the output."""
         parents = [
             _in_seven(x, (*range(len(x["ops"]) - 1), VERTICES - 1), other["ops"][: VERTICES - 1])
             for x, other in ((a, b), (b, a))
@@ -147,66 +142,43 @@ class NASBench101Space(Sized):
             return False
         return self.arch(arch["matrix"], arch["ops"]) == arch
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(arch["matrix"], arch["ops"])
-
     def representative(self, arch: Arch) -> Arch:
-        """The same cell with its vertices in the order that makes the matrix, then the operations, smallest."""
-        matrix, codes = arch["matrix"], [NASLIB_CODES.index(op) for op in arch["ops"]]
-        return self._member(*min((moved, tuple(codes[v] for v in order)) for order, moved in _orders(matrix)))
-
-    def _member(self, matrix: Matrix, codes: Sequence[int]) -> Arch:
-        return Arch(self.family, {"matrix": matrix, "ops": tuple(NASLIB_CODES[code] for code in codes)})
-
-    def members(self) -> Iterator[Arch]:
-        """The representative of each cell, from two vertices to seven."""
-        for vertices in range(2, VERTICES + 1):
-            for matrix, symmetries in _graphs(vertices):
-                for inner in product(range(2, len(NASLIB_CODES)), repeat=vertices - 2):
-                    codes = (0, *inner, 1)
-                    if all(codes <= tuple(codes[v] for v in order) for order in symmetries):
-                        yield self._member(matrix, codes)
+        """Return the same cell with its vertices in the order that makes the matrix, then the operations, smallest."""
+        codes = [NASLIB_CODES.index(op) for op in arch["ops"]]
+        matrix, moved = min((moved, tuple(codes[v] for v in order)) for order, moved in orders(arch["matrix"]))
+        return Arch(self.family, {"matrix": matrix, "ops": tuple(NASLIB_CODES[code] for code in moved)})
 
     def size(self) -> int:
-        """Number of different cells, without writing them down (Burnside's lemma for the operations of a graph)."""
-        total = 0
-        for vertices in range(2, VERTICES + 1):
-            for _, symmetries in _graphs(vertices):
-                fixed = sum(len(OPERATIONS) ** (_cycles(order) - 2) for order in symmetries)
-                total += fixed // len(symmetries)
-        return total
+        """Return the published number of different cells."""
+        return 423_624
 
     # -- strings ---------------------------------------------------------------------------------------
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch | None:
         """Read the benchmark's arguments as JSON (``{"matrix": [[...], ...], "ops": ["input", ..., "output"]}``, or
         ``module_adjacency`` and ``module_operations``), the tuple of NASLib's tables, or canonical JSON. Vertices on no
         path from the input to the output are left out."""
-        try:
-            matrix, ops = _read(text.strip())
-            arch = self.arch(matrix, ops)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, RecursionError):
-            arch = None
-        if arch is None:
-            raise LibranasError(
-                f"{text!r} is no member of NAS-Bench-101.",
-                'Expected {"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]} with at most '
-                f"{VERTICES} vertices, {EDGES} edges and the operations {', '.join(OPERATIONS)}, or NASLib's tuple of "
-                "matrix and codes.",
-            )
-        return arch
+        return self.arch(*_read(text.strip()))
+
+    def notation(self) -> str:
+        return (
+            f'Expected {{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]}} with at most {VERTICES} vertices, '
+            f"{EDGES} edges and the operations {', '.join(OPERATIONS)}, or NASLib's tuple of matrix and codes."
+        )
 
     def format(self, arch: Arch) -> str:
-        """JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
+        """Return JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
         return json.dumps({"matrix": arch["matrix"], "ops": arch["ops"]})
 
     # -- description -----------------------------------------------------------------------------------
 
     def features(self, arch: Arch) -> dict[str, float]:
-        """Of the representative: vertices, edges and operations, and where they are (a graph of 7 vertices, the last
-        ones before the output being absent); edges at the input and at the output; longest and shortest path in edges;
-        and for every operation and the two convolutions together the most vertices of the kind on a path, and the
-        length of the shortest path that has no others (7: there is none)."""
+        """Describe the representative.
+
+        Vertices, edges and operations, and where they are (in a graph of 7 vertices that lacks the last ones before the
+        output); edges at the input and at the output; longest and shortest path in edges. For every operation and for
+        the two convolutions together: the most such vertices on a path, and the length of the shortest path without
+        others (7: there is none)."""
         arch = self.representative(arch)
         matrix, ops = arch["matrix"], arch["ops"]
         last = len(ops) - 1
@@ -232,8 +204,8 @@ class NASBench101Space(Sized):
         return {name: float(value) for name, value in out.items()}
 
     def extremes(self) -> tuple[Arch, Arch]:
-        """Fewest: one projection of the input, to the width that four vertices share, and poolings. Most: a chain of
-        five 3x3 convolutions of full width, and the four further edges from the input."""
+        """Return two members. Fewest: one projection of the input, to the width that four vertices share, and poolings.
+        Most: a chain of five 3x3 convolutions of full width, and the four further edges from the input."""
         pooling, convolution = OPERATIONS[0], OPERATIONS[2]
         least = [[0] * 6 for _ in range(6)]
         most = [[0] * 7 for _ in range(7)]
@@ -249,34 +221,31 @@ class NASBench101Space(Sized):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member. The average over all pixels is no module in the published
-        networks, so that the FLOPs do not count it."""
         matrix, ops = arch["matrix"], arch["ops"]
-        height, width = spatial_size(self.image_size, 4, self.family)
+        height, width = self.sides
         inputs = outputs = self.width
         pixels = height * width
-        size = _conv_norm_relu(self.channels, outputs, 3, pixels)
+        size = conv_norm(self.channels, outputs, 3, pixels)
         for stack in range(3):
             if stack:
                 pixels //= 4
-                size += pool(outputs, 2, pixels)
                 outputs *= 2
             for _ in range(self.cells):
                 channels = vertex_channels(matrix, inputs, outputs)
                 for v in range(1, len(ops)):
                     if matrix[0][v]:
-                        size += _conv_norm_relu(inputs, channels[v], 1, pixels)
-                    if ops[v] == "maxpool3x3":
-                        size += pool(channels[v], 3, pixels)
-                    elif ops[v] != OUTPUT:
-                        size += _conv_norm_relu(channels[v], channels[v], int(ops[v][4]), pixels)
+                        size += conv_norm(inputs, channels[v], 1, pixels)
+                    if ops[v].startswith("conv"):
+                        size += conv_norm(channels[v], channels[v], int(ops[v][4]), pixels)
                 inputs = outputs
         return size + linear(outputs, self.classes)
 
 
 def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
-    """Channels of each vertex of a cell: the vertices that feed the output share its channels, the remainder going to
-    the first of them; another one has as many as the widest that it feeds."""
+    """Return the channels of each vertex of a cell.
+
+    The vertices that feed the output share its channels, the first of them the remainder. Another vertex has as many as
+    the widest that it feeds."""
     last = len(matrix) - 1
     channels = [inputs] + [0] * (last - 1) + [outputs]
     feeding = [v for v in range(1, last) if matrix[v][last]]
@@ -288,12 +257,8 @@ def vertex_channels(matrix: Matrix, inputs: int, outputs: int) -> list[int]:
     return channels
 
 
-def _conv_norm_relu(inputs: int, outputs: int, kernel: int, pixels: int) -> Size:
-    return conv(inputs, outputs, kernel, pixels) + norm(outputs, pixels) + relu(outputs, pixels)
-
-
 def _read(text: str) -> tuple[Sequence, Sequence]:
-    """Matrix and names of the vertices of one of the formats; ValueError and the like for another one."""
+    """Read matrix and names of the vertices in one of the formats; ValueError and the like for another one."""
     if text.startswith(("(", "[")):
         codes = ast.literal_eval(text)
         vertices = next((n for n in range(2, VERTICES + 1) if n * (n + 1) == len(codes)), None)
@@ -314,7 +279,7 @@ def _read(text: str) -> tuple[Sequence, Sequence]:
 
 
 def _is_graph(matrix, ops) -> bool:
-    """Whether `matrix` is a strictly upper triangular square of 0 and 1 and `ops` names its vertices."""
+    """Return whether `matrix` is a strictly upper triangular square of 0 and 1 and `ops` names its vertices."""
     try:
         n = len(ops)
         return (
@@ -330,15 +295,16 @@ def _is_graph(matrix, ops) -> bool:
 
 
 def _square(upper: np.ndarray) -> list[list[int]]:
-    """The matrix of 7 vertices with these entries above the diagonal, row by row."""
+    """Return the matrix of 7 vertices with these entries above the diagonal, row by row."""
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.triu_indices(VERTICES, 1)] = upper
     return matrix.tolist()
 
 
 def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """A member as a graph of 7 vertices, vertex v being vertex ``place[v]`` there: entries above the diagonal, row by
-    row, and names; the vertices without edges get their names from `others`."""
+    """Write a member as a graph of 7 vertices: entries above the diagonal, row by row, and names.
+
+    Vertex v of the member is vertex ``place[v]`` there. The vertices without edges get their names from `others`."""
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.ix_(place, place)] = arch["matrix"]
     ops = [
@@ -350,15 +316,15 @@ def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[
 
 
 def _path(matrix: Matrix, weight: Sequence[float], best) -> float:
-    """Largest or smallest sum of the weights of the vertices, the output apart, on a path from input to output."""
+    """Return the largest or smallest sum of the weights of the vertices on a path, the output apart."""
     found = [weight[0]]
     for v in range(1, len(matrix)):
         found.append(best(found[u] for u in range(v) if matrix[u][v]) + (weight[v] if v < len(weight) else 0))
     return found[-1]
 
 
-def _orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
-    """Every order of the vertices in which the edges still point forward, with the matrix in this order."""
+def orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
+    """Yield every order of the vertices in which the edges still point forward, with the matrix in this order."""
     last = len(matrix) - 1
     edges = [(u, v) for u in range(1, last) for v in range(u + 1, last) if matrix[u][v]]
     for inner in permutations(range(1, last)):
@@ -368,46 +334,4 @@ def _orders(matrix: Matrix) -> Iterator[tuple[tuple[int, ...], Matrix]]:
             yield order, tuple(tuple(matrix[u][v] for v in order) for u in order)
 
 
-@lru_cache
-def _graphs(vertices: int) -> tuple[tuple[Matrix, tuple[tuple[int, ...], ...]], ...]:
-    """The graphs with so many vertices, all on paths from the first to the last, and at most 9 edges, each in its
-    smallest order, with the orders that leave its matrix as it is. Sorted."""
-    found, seen = {}, set()
-    for matrix in _matrices(vertices):
-        if matrix not in seen:
-            moved = list(_orders(matrix))
-            seen.update(m for _, m in moved)
-            smallest = min(m for _, m in moved)
-            found[smallest] = tuple(order for order, m in _orders(smallest) if m == smallest)
-    return tuple(sorted(found.items()))
-
-
-def _matrices(vertices: int) -> Iterator[Matrix]:
-    """Every upper triangular matrix of :func:`_graphs`, in any order of its vertices."""
-
-    def columns(v: int, left: int):
-        """In-edges of the vertices from `v` on, at least one each and at most `left` together."""
-        if v == vertices:
-            yield ()
-            return
-        for column in product((0, 1), repeat=v):
-            # each later vertex needs an edge too
-            if 0 < sum(column) <= left - (vertices - 1 - v):
-                for rest in columns(v + 1, left - sum(column)):
-                    yield (column, *rest)
-
-    for found in columns(1, EDGES):
-        matrix = tuple(tuple(found[v - 1][u] if v > u else 0 for v in range(vertices)) for u in range(vertices))
-        if all(any(row) for row in matrix[:-1]):
-            yield matrix
-
-
-def _cycles(order: tuple[int, ...]) -> int:
-    """Number of cycles of a permutation."""
-    seen, count = set(), 0
-    for start in range(len(order)):
-        count += start not in seen
-        while start not in seen:
-            seen.add(start)
-            start = order[start]
-    return count
+FAMILY = SpaceFamily(NASBench101Space, network="libranas.networks.nasbench101")

@@ -1,9 +1,8 @@
 """The search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021): cells (micro), or where to widen and halve (macro).
 
 A stem, modules of two blocks each and a head or decoder for the task; see :mod:`libranas.networks.transnas101`. A
-module
-has a code for what its first block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the resolution,
-4 does both.
+module has a code for what its first block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the
+resolution, 4 does both.
 
 * **Micro**: the modules are 4, 1, 4, 1, 4 and the blocks are cells; 4^6 = 4,096 members.
 * **Macro**: the blocks are residual blocks; 4 to 6 modules, of which 1 to 4 halve the resolution and 1 to 3 double the
@@ -13,19 +12,20 @@ has a code for what its first block does: 1 keeps width and resolution, 2 double
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
+from typing import Literal
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.cells.base import EDGES, CellSpace, spatial_size
-from libranas.spaces.cells.counting import Size, Sized, conv, deconv, global_pool, linear, norm, relu
+from libranas.core.typed import Key, setting
+from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace
+from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.registry import SpaceFamily
 
-FAMILY = "transnas101"
 #: Tasks and how many numbers the network puts out (a pixel for the last three); None: the classes of the data.
 TASKS = {
     "class_object": None,
@@ -64,7 +64,7 @@ class Layer:
 
 
 def decoder(task: str, inputs: int, outputs: int, doublings: int) -> tuple[Layer, ...]:
-    """The layers that turn features of `inputs` channels into an image, `doublings` times (3 to 6) as high and wide."""
+    """Return the layers that turn features of `inputs` channels into an image, doubling the sides 3 to 6 times."""
     if task == "segmentsemantic":
         widths = [1024 // 2**i for i in range(6)]
         layers = [Layer(inputs, 1024)]
@@ -79,9 +79,8 @@ def decoder(task: str, inputs: int, outputs: int, doublings: int) -> tuple[Layer
 
 
 @dataclass(frozen=True)
-class _TransNAS(Sized):
-    """The task and the skeleton of both spaces. For ``jigsaw`` the published FLOPs count one of the nine passes through
-    the network, and pooling and head.
+class _TransNAS(ConvolutionalSpace):
+    """The task and the skeleton of both spaces.
 
     Parameters
     ----------
@@ -102,59 +101,59 @@ class _TransNAS(Sized):
     image_size: int | tuple[int, int] = 256
     channels: int = 3
     classes: int = 100
-    task: str = "class_object"
-    width: int = 64
+    task: str = setting(
+        "Head or decoder of the network; networks are scored and trained as classifiers.",
+        default="class_object",
+        choices=TASKS,
+    )
+    width: int = setting("Channels of the first cells; the default is published.", default=64)
     published_init: bool = False
 
-    family = FAMILY
+    family = "transnas101"
+    #: How often the networks may halve the resolution behind the stem.
+    most_halvings = 0
 
-    def __post_init__(self):
-        if self.task not in TASKS:
-            raise LibranasError(f"space.task is {self.task!r}.", f"Known tasks: {', '.join(TASKS)}.")
+    @property
+    def divisor(self) -> int:
         # halvings beyond a pixel change nothing, but a decoder doubles as often as the network halves
-        divisor = 4 * 2**self.most_halvings if self.task in IMAGE_TASKS else 1
-        height, width = spatial_size(self.image_size, divisor, self.family)
-        object.__setattr__(self, "image_size", height if height == width else (height, width))
+        return 4 * 2**self.most_halvings if self.task in IMAGE_TASKS else 1
 
     @property
     def outputs(self) -> int:
         """Numbers that the network puts out, a pixel where the output is an image."""
         return TASKS[self.task] or self.classes
 
-    # -- closed forms ----------------------------------------------------------------------------------
 
-    def _stem(self, height: int, width: int) -> tuple[Size, int, int]:
-        """The published stem, two convolutions that halve the resolution; and height and width after it."""
-        C = self.width
-        middle, (h, w) = _half(height) * _half(width), (_half(_half(height)), _half(_half(width)))
-        size = conv(self.channels, C // 2, 3, middle) + norm(C // 2, middle) + relu(C // 2, middle)
-        return size + conv(C // 2, C, 3, h * w) + norm(C, h * w), h, w
+# -- closed forms ----------------------------------------------------------------------------------------
 
-    def _with_head(self, body: Size, channels: int, height: int, width: int, halvings: int) -> Size:
-        """The whole network from the size of what comes before the head, and its output."""
-        if self.task in IMAGE_TASKS:
-            for layer in decoder(self.task, channels, self.outputs, 2 + halvings):
-                before = height * width
-                height, width = (2 * height, 2 * width) if layer.up else (height, width)
-                if layer.up:
-                    body += deconv(layer.inputs, layer.outputs, 3, before)
-                else:
-                    body += conv(layer.inputs, layer.outputs, 3, before, bias=True)
-                if not layer.last:
-                    body += norm(layer.outputs, height * width) + relu(layer.outputs, height * width)
-            return body
-        pieces = PIECES if self.task == "jigsaw" else 1
-        body = Size(body.params, body.macs * pieces, body.flops)
-        return body + global_pool(pieces * channels, height, width) + linear(pieces * channels, self.outputs)
+
+def _stem(space: _TransNAS) -> tuple[Size, int, int]:
+    """Return the size of the published stem, two convolutions that halve the resolution; and the sides after it."""
+    C, (height, width) = space.width, map(_half, space.sides)
+    h, w = _half(height), _half(width)
+    size = conv_norm(space.channels, C // 2, 3, height * width) + conv_norm(C // 2, C, 3, h * w)
+    return size, h, w
+
+
+def _with_head(space: _TransNAS, body: Size, channels: int, height: int, width: int, halvings: int) -> Size:
+    """Return the size of a network from that of what comes before the head, and its output."""
+    if space.task in IMAGE_TASKS:
+        for layer in decoder(space.task, channels, space.outputs, 2 + halvings):
+            # a transposed convolution multiplies each pixel of its input
+            body += conv(layer.inputs, layer.outputs, 3, height * width, bias=True)
+            height, width = (2 * height, 2 * width) if layer.up else (height, width)
+            body += Size() if layer.last else norm(layer.outputs)
+        return body
+    pieces = PIECES if space.task == "jigsaw" else 1
+    return Size(body.params, body.macs * pieces) + linear(pieces * channels, space.outputs)
 
 
 def _half(pixels: int) -> int:
-    """Rows after a step of two: half of them, rounded up."""
+    """Return the rows after a step of two: half of them, rounded up."""
     return -(-pixels // 2)
 
 
-def _relu_conv_bn(inputs: int, outputs: int, kernel: int, before: int, after: int) -> Size:
-    return relu(inputs, before) + conv(inputs, outputs, kernel, after) + norm(outputs, after)
+# -- micro -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,9 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
     (:func:`libranas.spaces.cells.base.representatives`): 1,376 different networks.
     """
 
-    variant: str = "published"
+    variant: str = setting("Skeleton of the micro networks.", default="published", choices=VARIANTS)
 
+    title = "the micro space of TransNAS-Bench-101"
     OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
     WEIGHTED = frozenset({"nor_conv_1x1", "nor_conv_3x3"})
     WITH_REDUCTIONS = True
@@ -206,8 +206,6 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in VARIANTS:
-            raise LibranasError(f"space.variant is {self.variant!r}.", f"Known variants: {', '.join(VARIANTS)}.")
         if VARIANTS[self.variant].naslib and self.task not in ("class_object", "class_scene"):
             raise LibranasError(
                 f"space.variant {self.variant} with space.task {self.task}.", "That variant classifies only."
@@ -217,72 +215,63 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
     def skeleton(self) -> Variant:
         return VARIANTS[self.variant]
 
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch:
         """Read ``64-41414-1_02_333`` (digits 0 none, 1 skip, 2 conv 1x1, 3 conv 3x3 by target node), the six codes of
         the variant's tables, or canonical JSON."""
         text = text.strip()
-        names = re.fullmatch(r"64-41414-([0-3])_([0-3])([0-3])_([0-3])([0-3])([0-3])", text)
-        try:
-            if names:
-                arch = self.arch(VARIANTS["published"].codes[int(digit)] for digit in names.groups())
-            elif text.startswith(("(", "[")):
-                codes = dict(zip(self.skeleton.edges, ast.literal_eval(text), strict=True))
-                known = dict(enumerate(self.skeleton.codes))
-                arch = self.arch(known[codes[edge]] for edge in EDGES)
-            else:
-                arch = Arch.from_json(text)
-        except (ValueError, KeyError, TypeError, SyntaxError, LibranasError):
-            arch = None
-        if arch is None or not self.contains(arch):
-            raise LibranasError(
-                f"{text!r} is no member of the micro space of TransNAS-Bench-101.",
-                "Expected a string such as 64-41414-1_02_333, or six codes such as (1, 0, 2, 3, 3, 3).",
-            )
-        return self.canonical(arch)
+        if names := re.fullmatch(r"64-41414-([0-3])_([0-3])([0-3])_([0-3])([0-3])([0-3])", text):
+            return self.arch(VARIANTS["published"].codes[int(digit)] for digit in names.groups())
+        if text.startswith(("(", "[")):
+            codes = dict(zip(self.skeleton.edges, ast.literal_eval(text), strict=True))
+            known = dict(enumerate(self.skeleton.codes))
+            return self.arch(known[codes[edge]] for edge in EDGES)
+        return Arch.from_json(text)
+
+    def notation(self) -> str:
+        return "Expected a string such as 64-41414-1_02_333, or six codes such as (1, 0, 2, 3, 3, 3)."
 
     def format(self, arch: Arch) -> str:
-        """The benchmark's string, ``64-41414-1_02_333``."""
+        """Return the benchmark's string, ``64-41414-1_02_333``."""
         digits = "".join(str(VARIANTS["published"].codes.index(op)) for op in arch["edges"])
         return f"64-41414-{digits[0]}_{digits[1:3]}_{digits[3:]}"
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member."""
         body, at_input, inside, *end = _micro_sizes(self)
         for operation, (source, _) in zip(arch["edges"], EDGES, strict=True):
             body += (inside if source else at_input)[operation]
-        return self._with_head(body, *end)
+        return _with_head(self, body, *end)
 
 
 @lru_cache
 def _micro_sizes(space: TransNASMicroSpace) -> tuple:
-    """Of the stem; of each operation on one edge of all cells, at a cell's input and inside; then channels, height and
-    width after the last cell, and how often the resolution was halved behind the stem."""
-    skeleton = space.skeleton
-    h, w = spatial_size(space.image_size, 1, FAMILY)
-    C = space.width
+    """Return the size of the stem, and those of each operation on one edge of all cells, at a cell's input and inside;
+    then channels, height and width after the last cell, and how often the resolution was halved behind the stem."""
+    skeleton, C = space.skeleton, space.width
     if skeleton.naslib:
-        body = conv(space.channels, C, 3, h * w) + norm(C, h * w)
+        h, w = space.sides
+        body = conv_norm(space.channels, C, 3, h * w)
     else:
-        body, h, w = space._stem(h, w)
+        body, h, w = _stem(space)
     at_input, inside = ({op: Size() for op in space.OPERATIONS} for _ in range(2))
     for code in skeleton.modules:
         for first in (True, False):
-            before, inputs = h * w, C
+            inputs = C
             if first and code == 4:
                 h, w, C = _half(h), _half(w), 2 * C
-                skip = relu(inputs, before) + conv(inputs, C, 1, h * w)
-                # without scale and shift: no parameters, half of the operations
-                skip += Size(0, 0, C * h * w) if skeleton.naslib else norm(C, h * w)
-                at_input["skip_connect"] += skip
+                # NASLib's has no scale and shift
+                at_input["skip_connect"] += conv(inputs, C, 1, h * w) + (Size() if skeleton.naslib else norm(C))
             for operation, kernel in (("nor_conv_1x1", 1), ("nor_conv_3x3", 3)):
-                at_input[operation] += _relu_conv_bn(inputs, C, kernel, before, h * w)
-                inside[operation] += _relu_conv_bn(C, C, kernel, h * w, h * w)
+                at_input[operation] += conv_norm(inputs, C, kernel, h * w)
+                inside[operation] += conv_norm(C, C, kernel, h * w)
     return body, at_input, inside, C, h, w, skeleton.modules.count(4)
+
+
+# -- macro -----------------------------------------------------------------------------------------------
 
 
 @lru_cache
 def _macro_members() -> dict[tuple[int, ...], int]:
-    """The codes of every member, with its place."""
+    """Return the codes of every member, with its place."""
     codes = (c for length in (4, 5, 6) for c in product((1, 2, 3, 4), repeat=length))
     allowed = (c for c in codes if 1 <= sum(map(halves, c)) <= 4 and 1 <= sum(map(widens, c)) <= 3)
     return {c: i for i, c in enumerate(allowed)}
@@ -292,17 +281,18 @@ def _macro_members() -> dict[tuple[int, ...], int]:
 class TransNASMacroSpace(_TransNAS):
     """The 3,256 sequences of modules; the parameters are those of both spaces, task and skeleton."""
 
+    title = "the macro space of TransNAS-Bench-101"
     most_halvings = 4
 
     def arch(self, modules) -> Arch:
-        """The member with these codes."""
+        """Return the member with these codes."""
         return Arch(self.family, {"modules": tuple(int(code) for code in modules)})
 
     def sample(self, rng: np.random.Generator) -> Arch:
         return self.arch(list(_macro_members())[rng.integers(self.size())])
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        """One module changed, added or taken away."""
+        """Change, add or remove one module."""
         codes = arch["modules"]
         n, choices = len(codes), (1, 2, 3, 4)
         near = [codes[:i] + (c,) + codes[i + 1 :] for i in range(n) for c in choices]
@@ -312,8 +302,8 @@ class TransNASMacroSpace(_TransNAS):
         return self.arch(near[rng.integers(len(near))])
 
     def cross(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each module from either parent, the number of modules from one of them. A child outside of the space is drawn
-        again; after 20 of them it is a parent."""
+        """Take each module from either parent, the number of modules from one of them. A child outside of the space is
+        drawn again; after 20 such draws the child is a parent."""
         first, second = (a["modules"], b["modules"]) if rng.random() < 0.5 else (b["modules"], a["modules"])
         for _ in range(20):
             take = rng.random(len(first)) < 0.5
@@ -328,43 +318,31 @@ class TransNASMacroSpace(_TransNAS):
     def contains(self, arch: Arch) -> bool:
         return arch.family == self.family and set(arch.genes) == {"modules"} and arch["modules"] in _macro_members()
 
-    def canonical(self, arch: Arch) -> Arch:
-        return self.arch(arch["modules"])
-
-    def parse(self, text: str) -> Arch:
+    def read(self, text: str) -> Arch:
         """Read ``64-123414-basic``, a list of codes (zeros at its end are left out), or canonical JSON."""
         text = text.strip()
-        names = re.fullmatch(r"64-([1-4]+)-basic", text)
-        try:
-            if names:
-                arch = self.arch(names[1])
-            elif text.startswith(("(", "[")):
-                codes = list(ast.literal_eval(text))
-                while codes and codes[-1] == 0:
-                    codes.pop()
-                arch = Arch(self.family, {"modules": codes})
-            else:
-                arch = Arch.from_json(text)
-        except (ValueError, TypeError, SyntaxError, LibranasError):
-            arch = None
-        if arch is None or not self.contains(arch):
-            raise LibranasError(
-                f"{text!r} is no member of the macro space of TransNAS-Bench-101.",
-                "Expected a string such as 64-1234-basic, or codes such as (1, 2, 3, 4): 4 to 6 modules, 1 to 4 of "
-                "them 3 or 4, 1 to 3 of them 2 or 4.",
-            )
-        return self.canonical(arch)
+        if names := re.fullmatch(r"64-([1-4]+)-basic", text):
+            return self.arch(names[1])
+        if text.startswith(("(", "[")):
+            codes = list(ast.literal_eval(text))
+            while codes and codes[-1] == 0:
+                codes.pop()
+            return Arch(self.family, {"modules": codes})
+        return Arch.from_json(text)
+
+    def notation(self) -> str:
+        return (
+            "Expected a string such as 64-1234-basic, or codes such as (1, 2, 3, 4): 4 to 6 modules, 1 to 4 of them 3 "
+            "or 4, 1 to 3 of them 2 or 4."
+        )
 
     def format(self, arch: Arch) -> str:
-        """The benchmark's string, ``64-1234-basic``."""
+        """Return the benchmark's string, ``64-1234-basic``."""
         return f"64-{''.join(map(str, arch['modules']))}-basic"
 
-    def representative(self, arch: Arch) -> Arch:
-        return arch
-
     def features(self, arch: Arch) -> dict[str, float]:
-        """Number of modules, of each code, and the codes by place; the binary logarithm of how much wider and how much
-        smaller the features are: at the end, and on average over the modules."""
+        """Count the modules and each code, and say the codes by place. Also the binary logarithm of how much wider and
+        how much smaller the features are, at the end and on average over the modules."""
         codes = arch["modules"]
         count = Counter(codes)
         out = {"modules": float(len(codes))} | {f"count_{c}": float(count[c]) for c in (1, 2, 3, 4)}
@@ -375,53 +353,44 @@ class TransNASMacroSpace(_TransNAS):
             out |= {f"{name}_end": float(along[-1]), f"{name}_mean": float(along.mean())}
         return out
 
-    def members(self) -> Iterator[Arch]:
-        return map(self.arch, _macro_members())
-
     def size(self) -> int:
         return len(_macro_members())
 
     def extremes(self) -> tuple[Arch, ...]:
-        """No member has both the fewest parameters and the fewest MACs: two each."""
+        """Return four members: none has both the fewest parameters and the fewest MACs, or both the most."""
         sizes = {codes: _macro_total(self, codes) for codes in _macro_members()}
         keys = (lambda codes: (sizes[codes].params, codes)), (lambda codes: (sizes[codes].macs, codes))
         return tuple(self.arch(best(sizes, key=key)) for key in keys for best in (min, max))
 
     def total(self, arch: Arch) -> Size:
-        """Parameters, MACs and published FLOPs of a member."""
         return _macro_total(self, arch["modules"])
 
 
 @lru_cache(maxsize=10_000)
 def _macro_total(space: TransNASMacroSpace, modules: tuple[int, ...]) -> Size:
-    body, h, w = space._stem(*spatial_size(space.image_size, 1, FAMILY))
+    body, h, w = _stem(space)
     C = space.width
     for code in modules:
-        inputs, before = C, h * w
+        inputs = C
         C = 2 * C if widens(code) else C
         h, w = (_half(h), _half(w)) if halves(code) else (h, w)
-        plain = _relu_conv_bn(C, C, 3, h * w, h * w)
-        body += _relu_conv_bn(inputs, C, 3, before, h * w) + plain * (1 + 2 * (BLOCKS - 1))
+        body += conv_norm(inputs, C, 3, h * w) + conv_norm(C, C, 3, h * w) * (1 + 2 * (BLOCKS - 1))
         if code != 1:
-            body += conv(inputs, C, 1, h * w) + norm(C, h * w)
-    return space._with_head(body, C, h, w, sum(map(halves, modules)))
+            body += conv_norm(inputs, C, 1, h * w)
+    return _with_head(space, body, C, h, w, sum(map(halves, modules)))
 
 
-class TransNAS101Space:
-    """The family: makes one of both spaces."""
+def make(level: str = "micro", variant: str = "published", **settings) -> TransNASMicroSpace | TransNASMacroSpace:
+    """Make the space of a level; `variant` is for micro alone."""
+    if level == "macro":
+        return TransNASMacroSpace(**settings)
+    return TransNASMicroSpace(**settings, variant=variant)
 
-    family = FAMILY
 
-    @classmethod
-    def from_settings(
-        cls, settings: dict, image_size: int, channels: int, classes: int
-    ) -> TransNASMicroSpace | TransNASMacroSpace:
-        """Build from the config section ``space``: ``level`` (micro or macro), ``task``, ``width``,
-        ``published_init``, and for micro ``variant``."""
-        levels = {"micro": TransNASMicroSpace, "macro": TransNASMacroSpace}
-        level = settings.get("level") or "micro"
-        if level not in levels:
-            raise LibranasError(f"space.level is {level!r}.", f"Known levels: {', '.join(levels)}.")
-        names = ("task", "width", "published_init") + (("variant",) if level == "micro" else ())
-        chosen = {name: settings[name] for name in names if settings.get(name) is not None}
-        return levels[level](image_size, channels, classes, **chosen)
+FAMILY = SpaceFamily(
+    TransNASMicroSpace,
+    network="libranas.networks.transnas101",
+    make=make,
+    settings={"level": Key(Literal["micro", "macro"], "micro", {"description": "Cells, or the sequence of modules."})},
+    image_size=256,
+)

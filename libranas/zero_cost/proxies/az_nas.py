@@ -8,8 +8,7 @@ MLP. Written from the paper; no code of the authors was used.
 import math
 from itertools import pairwise
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
 from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined

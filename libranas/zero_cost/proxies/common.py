@@ -1,9 +1,76 @@
-"""What proxies of several families share.
+"""Arithmetic that several proxies share.
 
-Legend: R rows, C columns, S samples.
+Legend: R rows, C columns, S samples, O x I a weight as a matrix.
 """
 
-import torch
+from __future__ import annotations
+
+import math
+
+from libranas.core.lazy import torch
+from libranas.zero_cost.captures import Gradient
+from libranas.zero_cost.proxy import Undefined
+
+#: Weights with a standard deviation up to this fraction of the layer's median count as constant
+#: (dead units have exactly zero) and are left out of sums of 1/std.
+CONSTANT = 1e-12
+#: Keeps logarithm and reciprocal finite in jacov and epe_nas.
+K = 1e-5
+CONSTANT_ROW = "the gradient of the logits is the same at all pixels of an image, so its correlations are undefined"
+
+
+# -- what a combine makes of the places -----------------------------------------------------------------------
+
+
+def numbers(places: list[dict], key: str) -> list[float]:
+    """One entry of the dicts of all places, as floats; waits for the device only here."""
+    return [float(place[key]) for place in places]
+
+
+def only_value(places: list[dict], _) -> tuple[float, dict]:
+    """Combine a single place that has the ``value``."""
+    return float(places[0]["value"]), {}
+
+
+def sum_over_layers(places: list[dict], _) -> tuple[float, dict]:
+    """Combine numbers ``per_layer``: the sum, and the numbers as a component."""
+    per_layer = numbers(places, "per_layer")
+    return sum(per_layer), {"per_layer": per_layer}
+
+
+def without_empty(logs: list[float]) -> list[float]:
+    """Logs of sums over the weights that vary, 0 where there is none; undefined if there is none at all."""
+    if all(log == -math.inf for log in logs):
+        raise Undefined("no weight of the network has a gradient that varies between the gradient units")
+    return [0.0 if log == -math.inf else log for log in logs]
+
+
+# -- what a reduce makes of a place ---------------------------------------------------------------------------
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """Sum in float64."""
+    return values.sum(dtype=torch.float64)
+
+
+def varying(std_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The standard deviations of the weights that vary, and the mask of those (None: all of them).
+
+    Where some are not finite none is left out, so that the sum shows it.
+    """
+    low, high = torch.stack(torch.aminmax(std_OI)).tolist()
+    # The median is at most the maximum. It takes far longer than all the rest here and is seldom needed.
+    if low > CONSTANT * high or not math.isfinite(high):
+        return std_OI, None
+    kept_OI = std_OI > CONSTANT * std_OI.median()
+    return std_OI[kept_OI], kept_OI
+
+
+def log_ratio(gradient: Gradient, std_OI: torch.Tensor) -> torch.Tensor:
+    """log of the sum over weights of E|g| / `std_OI`; -inf if no weight varies."""
+    std, kept_OI = varying(std_OI)
+    mean = gradient.abs_mean_OI if kept_OI is None else gradient.abs_mean_OI[kept_OI]
+    return total(mean / std).log()
 
 
 def correlation(rows_RC: torch.Tensor) -> torch.Tensor:
@@ -25,14 +92,3 @@ def log_determinant(kernel_SS: torch.Tensor) -> torch.Tensor:
     """
     singular = torch.linalg.matrix_rank(kernel_SS, hermitian=True) < kernel_SS.shape[-1]
     return torch.linalg.slogdet(kernel_SS).logabsdet.masked_fill(singular, float("-inf"))
-
-
-def numbers(places: list[dict], key: str) -> list[float]:
-    """One entry of the dicts of all places, as floats; waits for the device only here."""
-    return [float(place[key]) for place in places]
-
-
-def sum_over_layers(places: list[dict], _) -> tuple[float, dict]:
-    """Combine numbers ``per_layer``: the sum, and the numbers as a component."""
-    per_layer = numbers(places, "per_layer")
-    return sum(per_layer), {"per_layer": per_layer}

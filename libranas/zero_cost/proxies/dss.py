@@ -2,11 +2,10 @@
 
 import math
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Saliency
 from libranas.zero_cost.proxies.common import numbers
-from libranas.zero_cost.proxies.synflow import _flow
+from libranas.zero_cost.proxies.synflow import flow
 from libranas.zero_cost.proxy import SYNAPTIC, Proxy, Undefined
 
 
@@ -15,7 +14,7 @@ def _dss(saliency: Saliency, _):
     if saliency.kind == "convolution":
         return {"kind": saliency.kind, "per_layer": math.nan}
     if saliency.kind == "linear":
-        return {"kind": saliency.kind, **_flow(saliency, None)}
+        return {"kind": saliency.kind, **flow(saliency, None)}
     if not saliency.gradient_OI.isfinite().all():
         return {"kind": saliency.kind, "per_layer": math.nan}
     # On the CPU: singular values are slow on a GPU, two thirds of all scores there (benchmarks/scale/one-gpu.json).

@@ -1,11 +1,8 @@
 """EPE-NAS (Lopes et al., 2021)."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import InputGradient
-from libranas.zero_cost.proxies.common import correlation
-from libranas.zero_cost.proxies.correlations import CONSTANT_ROW, K
-from libranas.zero_cost.proxies.ntk_cond import _value
+from libranas.zero_cost.proxies.common import CONSTANT_ROW, K, correlation, only_value
 from libranas.zero_cost.proxy import JACOBIAN, Proxy, Undefined
 
 #: Up to so many classes epe_nas adds up the classes; above, it compares them.
@@ -40,6 +37,6 @@ EPE_NAS = Proxy(
     source="Lopes et al., EPE-NAS (ICANN 2021)",
     run=JACOBIAN,
     captures={"input_gradient": _epe_nas},
-    combine=_value,
+    combine=only_value,
     undefined_for="no class has two images in the batch",
 )

@@ -2,16 +2,15 @@
 
 from libranas.zero_cost.captures import Signal
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.common import sum_over_layers
-from libranas.zero_cost.proxies.gradient_common import _total
+from libranas.zero_cost.proxies.common import sum_over_layers, total
 from libranas.zero_cost.proxy import DATA, Proxy
 
 
 def _fisher(signal: Signal, options: Options):
     over_channels = signal.tokens and options.fisher_axis == "token"
-    total = signal.product_BPD.sum(2 if over_channels else 1).square_()
+    summed = signal.product_BPD.sum(2 if over_channels else 1)
     fan_in = signal.fan_in if options.fisher_fan_in else 1
-    return {"per_layer": _total(total) * (0.5 * fan_in / signal.batch)}
+    return {"per_layer": total(summed.square_()) * (0.5 * fan_in / signal.batch)}
 
 
 FISHER = Proxy(

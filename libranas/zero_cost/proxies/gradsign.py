@@ -2,13 +2,12 @@
 
 from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.common import numbers
-from libranas.zero_cost.proxies.gradient_common import _total
+from libranas.zero_cost.proxies.common import numbers, total
 from libranas.zero_cost.proxy import DATA, Proxy
 
 
 def _gradsign(gradient: Gradient, _):
-    return {"per_layer": _total(gradient.sign_sum_OI.abs()), "weights": gradient.sign_sum_OI.numel()}
+    return {"per_layer": total(gradient.sign_sum_OI.abs()), "weights": gradient.sign_sum_OI.numel()}
 
 
 def _combine_gradsign(places, options: Options):

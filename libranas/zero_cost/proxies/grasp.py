@@ -1,7 +1,6 @@
 """GraSP: what a step along the gradient does to the gradient; second derivatives on real images."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Curvature
 from libranas.zero_cost.proxies.common import sum_over_layers
 from libranas.zero_cost.proxy import HESSIAN, Proxy

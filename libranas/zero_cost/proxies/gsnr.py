@@ -1,8 +1,7 @@
 """Gradient signal-to-noise ratio (Sun et al., ICCV 2023)."""
 
 from libranas.zero_cost.captures import Gradient
-from libranas.zero_cost.proxies.common import sum_over_layers
-from libranas.zero_cost.proxies.gradient_common import _total
+from libranas.zero_cost.proxies.common import sum_over_layers, total
 from libranas.zero_cost.proxy import DATA, Proxy
 
 #: What keeps a weight without variance finite in GSNR.
@@ -10,7 +9,7 @@ XI = 1e-8
 
 
 def _gsnr(gradient: Gradient, _):
-    return {"per_layer": _total(gradient.mean_OI.square() / gradient.std_OI.square().add_(XI))}
+    return {"per_layer": total(gradient.mean_OI.square() / gradient.std_OI.square().add_(XI))}
 
 
 GSNR = Proxy(

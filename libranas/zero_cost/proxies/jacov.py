@@ -1,11 +1,8 @@
 """jacov (Mellor et al., 2020)."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import InputGradient
-from libranas.zero_cost.proxies.common import correlation
-from libranas.zero_cost.proxies.correlations import CONSTANT_ROW, K
-from libranas.zero_cost.proxies.ntk_cond import _value
+from libranas.zero_cost.proxies.common import CONSTANT_ROW, K, correlation, only_value
 from libranas.zero_cost.proxy import JACOBIAN, Proxy, Undefined
 
 
@@ -24,6 +21,6 @@ JACOV = Proxy(
     source="Mellor et al., Neural architecture search without training (2020 version); Abdelfattah et al. (ICLR 2021)",
     run=JACOBIAN,
     captures={"input_gradient": _jacov},
-    combine=_value,
+    combine=only_value,
     undefined_for=CONSTANT_ROW,
 )

@@ -1,4 +1,4 @@
-"""L-SWAG of single samples: this project's variant, beside the literal one (:mod:`libranas.zero_cost.proxies.nwot`).
+"""L-SWAG of single samples: this project's variant, beside the literal one (:mod:`libranas.zero_cost.proxies.lswag`).
 
 It differs in four points, each of which was chosen on networks that do not judge it (benchmarks/README.md):
 
@@ -14,8 +14,8 @@ It differs in four points, each of which was chosen on networks that do not judg
 import math
 
 from libranas.zero_cost.captures import Activation, Gradient
-from libranas.zero_cost.proxies.common import numbers
-from libranas.zero_cost.proxies.gradient_common import log_ratio, without_empty
+from libranas.zero_cost.lswag import NOT_POSITIVE
+from libranas.zero_cost.proxies.common import log_ratio, numbers, without_empty
 from libranas.zero_cost.proxies.patterns import NO_ACTIVATION
 from libranas.zero_cost.proxy import EVALUATION, Proxy, Undefined
 
@@ -46,7 +46,7 @@ def _combine_psi(places, _):
 def _combine_product(parts, _):
     lambda_, psi = (parts[part].value for part in LSWAG_SAMPLE.parts)
     if lambda_ <= 0:
-        raise Undefined(f"Lambda is not positive ({lambda_:.3g}), so the product with Psi would fall as Psi grows")
+        raise Undefined(NOT_POSITIVE)
     return lambda_ * psi, {}
 
 

@@ -1,13 +1,8 @@
 """NASWOT (Mellor et al., ICML 2021)."""
 
-from libranas.zero_cost.captures import Activation
 from libranas.zero_cost.proxies.common import log_determinant
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, agreement
 from libranas.zero_cost.proxy import DATA, Proxy
-
-
-def _agreement(activation: Activation, _):
-    return {"kernel": activation.agreement_SS, "units": activation.bits_SV.shape[1]}
 
 
 def _combine_nwot(places, _):
@@ -20,7 +15,7 @@ NWOT = Proxy(
     title="log det of the kernel of agreeing activation signs between samples",
     source="Mellor et al., Neural architecture search without training (ICML 2021), Eq. 2",
     run=DATA,
-    captures={"activation": _agreement},
+    captures={"activation": agreement},
     combine=_combine_nwot,
     undefined_for=NO_ACTIVATION,
 )

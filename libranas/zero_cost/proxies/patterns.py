@@ -1,12 +1,21 @@
-"""Activation patterns: how many are distinct, in any window of layers."""
+"""Activation patterns: how many are distinct, in any window of layers; and on how many units samples agree."""
+
+from __future__ import annotations
 
 import numpy as np
-import torch
+
+from libranas.core.lazy import torch
+from libranas.zero_cost.captures import Activation
 
 NO_ACTIVATION = "the network has no ReLU or GELU module"
 
 
-def _distinct(patterns: torch.Tensor) -> int:
+def agreement(activation: Activation, _) -> dict:
+    """Reduce an activation layer to the kernel of agreeing signs between samples, and its number of units."""
+    return {"kernel": activation.agreement_SS, "units": activation.bits_SV.shape[1]}
+
+
+def distinct(patterns: torch.Tensor) -> int:
     """Number of distinct patterns among those of all layers."""
     if patterns.dim() > 1 or patterns.device.type != "cpu":
         return _numbered(patterns)[1]

@@ -1,7 +1,6 @@
 """Size: #params, MACs and norm of the weights. No forward values, no data; the baselines to beat."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Weight
 from libranas.zero_cost.proxies.common import sum_over_layers
 from libranas.zero_cost.proxy import ANALYTIC, Proxy

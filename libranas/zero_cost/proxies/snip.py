@@ -1,19 +1,17 @@
 """SNIP, plain and the gradient norm (Abdelfattah et al., Zero-cost proxies, ICLR 2021)."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Gradient
-from libranas.zero_cost.proxies.common import sum_over_layers
-from libranas.zero_cost.proxies.gradient_common import _total
+from libranas.zero_cost.proxies.common import sum_over_layers, total
 from libranas.zero_cost.proxy import DATA, Proxy
 
 
 def _plain(gradient: Gradient, _):
-    return {"per_layer": _total(gradient.saliency_OI)}
+    return {"per_layer": total(gradient.saliency_OI)}
 
 
 def _snip(gradient: Gradient, _):
-    return {"per_layer": _total(gradient.saliency_OI.abs())}
+    return {"per_layer": total(gradient.saliency_OI.abs())}
 
 
 def _grad_norm(gradient: Gradient, _):

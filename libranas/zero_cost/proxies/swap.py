@@ -2,11 +2,10 @@
 
 import math
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Activation
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, _distinct
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
 
@@ -18,7 +17,7 @@ def _swap(activation: Activation, _):
 
 def _combine_swap(places, _):
     patterns = [place["patterns"] for place in places]
-    return float(_distinct(torch.cat(patterns))), {"words": [len(p) for p in patterns]}
+    return float(distinct(torch.cat(patterns))), {"words": [len(p) for p in patterns]}
 
 
 SWAP = Proxy(

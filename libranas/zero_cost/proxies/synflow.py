@@ -2,15 +2,14 @@
 
 import math
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Saliency
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import SYNAPTIC, Proxy
 
 
-def _flow(saliency: Saliency, _):
+def flow(saliency: Saliency, _):
     return {"per_layer": saliency.saliency_OI.sum(dtype=torch.float64)}
 
 
@@ -31,7 +30,7 @@ SYNFLOW = Proxy(
     title="log of the sum over layers of sum |W * dR/dW|, R the sum of the logits",
     source="Tanaka et al., SynFlow (NeurIPS 2020); LayerNorm kept unless synflow_ln='identity'",
     run=SYNAPTIC,
-    captures=lambda options: {_need(options): _flow},
+    captures=lambda options: {_need(options): flow},
     combine=_combine_synflow,
     components={"per_layer": ("layer",)},
 )

@@ -2,8 +2,7 @@
 
 import math
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Activation, Gradient, Saliency
 from libranas.zero_cost.proxies.common import log_determinant, numbers
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined

@@ -1,7 +1,6 @@
 """Zen-score: how much a feature map moves with its image, in networks with Gaussian weights; no labels."""
 
-import torch
-
+from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Perturbation
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxies.common import numbers

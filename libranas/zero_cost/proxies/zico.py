@@ -2,8 +2,7 @@
 
 from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.common import numbers
-from libranas.zero_cost.proxies.gradient_common import log_ratio, without_empty
+from libranas.zero_cost.proxies.common import log_ratio, numbers, without_empty
 from libranas.zero_cost.proxy import DATA, Proxy
 
 

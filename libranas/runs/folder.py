@@ -1,0 +1,209 @@
+"""The folder of a run: its files by name, and what the stages read from them.
+
+Rules, stages, benchmarks and tests all take paths from :data:`FILES`, and what a file means from :class:`RunFolder`.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from libranas.config.checks import latency_needed
+from libranas.core.arch import Arch
+from libranas.core.files import read_json
+from libranas.core.provenance import digest, stage_version
+from libranas.latency.table import LatencyTable
+from libranas.scores.layer_window import WindowChoice
+from libranas.spaces import Budget, Space, make_space
+from libranas.zero_cost.lswag import LayerWindow
+
+#: Name of a file to its path in the folder; braces hold what one of several jobs is about.
+FILES = {
+    "images": "data/images.h5",
+    "manifest": "data/manifest.json",
+    "calibration": "data/calibration.npz",
+    "latency": "latency/table.json",
+    "archs": "sample/archs.csv",
+    "shard": "scores/shards/{shard}.h5",
+    "scores": "scores/scores.h5",
+    "failures": "scores/failures.csv",
+    "costs": "scores/costs.csv",
+    "curve": "layers/curve.csv",
+    "window": "layers/window.json",
+    "table": "layers/table.csv",
+    "accuracy": "benchmark/{method}.csv",
+    "accuracy_shard": "benchmark/train/{shard}.csv",
+    "supernet_history": "benchmark/supernet_history.csv",
+    "agreement": "benchmark/agreement.json",
+    "choice": "libra/choice.json",
+    "combiner": "libra/combiner.bin",
+    "methods": "libra/methods.csv",
+    "proxies": "libra/proxies.csv",
+    "parts": "libra/parts.csv",
+    "history": "search/{strategy}.csv",
+    "selected": "search/selected.json",
+    "metrics": "train/{role}/{seed}/metrics.json",
+    "weights": "train/{role}/{seed}/model.safetensors",
+    "summary": "train/summary.json",
+    "curves": "train/curves.csv",
+    "exported": "export/winner",
+    "full_result": "full_training/result.json",
+    "full_weights": "full_training/model.safetensors",
+    "full_export": "full_training/export",
+    "judged_table": "published/tables/{table}/judged.csv",
+    "table3_table": "published/tables/{table}/table3.csv",
+    "table4_table": "published/tables/{table}/table4.csv",
+    "judged": "published/judged.csv",
+    "means": "published/means.csv",
+    "table1": "published/table1.csv",
+    "table3": "published/table3.csv",
+    "table4": "published/table4.csv",
+    "labels": "published/labels.csv",
+    "report": "report.html",
+}
+
+#: Stage to what its kept progress depends on: versions of libraries, and whether the data set and the space count.
+KEYS = {"benchmark": (("torch", "timm"), True), "search": ((), False), "train": ((), True)}
+
+
+def run_path(config: Mapping) -> str:
+    """Return the folder of the run that `config` describes."""
+    return f"{config['results']}/{config['run']}"
+
+
+class RunFolder:
+    """A run: the folder with its files, and the configuration.
+
+    What is read from files is read once. Nothing here imports torch before it is needed.
+
+    Parameters
+    ----------
+    config : the checked configuration, or those of its sections that are used
+    timed : whether networks have a latency by the run's table; by default as the configuration says
+    """
+
+    def __init__(self, path: str | Path, config: Mapping, timed: bool | None = None):
+        self.folder = Path(path)
+        self.config = config
+        self._timed = timed
+
+    def path(self, name: str, **which) -> Path:
+        """Return the path of a file of :data:`FILES`; `which` fills in the braces."""
+        return self.folder / FILES[name].format(**which)
+
+    def state(self, name: str) -> Path:
+        """Return where progress is kept: never a declared output, because Snakemake deletes those before a rerun."""
+        return self.folder / "state" / name
+
+    def key(self, stage: str, *depends) -> str:
+        """Return a name for everything that kept progress depends on; progress under another key is not used.
+
+        Parameters
+        ----------
+        stage : one of :data:`KEYS`; its version counts
+        depends : the settings of the work, with a stable ``repr``
+        """
+        libraries, of_data = KEYS[stage]
+        data = (self.manifest["content_sha256"], self.space) if of_data else ()
+        return digest(stage_version(stage), *map(version, libraries), *data, *depends)
+
+    @cached_property
+    def manifest(self) -> dict:
+        return read_json(self.path("manifest"))
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space, for the images of the manifest."""
+        found = self.manifest
+        return make_space(self.config["space"], found["image_size"], found["channels"], len(found["classes"]))
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The budget, with the table of latencies where networks have one."""
+        timed = latency_needed(self.config) if self._timed is None else self._timed
+        return Budget.from_settings(self.config["budget"], LatencyTable.read(self.path("latency")) if timed else None)
+
+    @cached_property
+    def device(self) -> str:
+        from libranas.networks.device import pick_device
+
+        return pick_device(self.config["device"])
+
+    def archs(self, shard: int | None = None, count: int | None = None) -> list[Arch]:
+        """Return the sample's architectures: those among the first `count` that belong to `shard`."""
+        import pandas as pd
+
+        columns = ["shard", "architecture"]
+        with pd.read_csv(self.path("archs"), usecols=columns, nrows=count, chunksize=100_000) as tables:
+            return [
+                Arch.from_json(text)
+                for table in tables  # the sample may be too large to be held by every job
+                for text in (table if shard is None else table[table["shard"] == shard])["architecture"]
+            ]
+
+    @property
+    def ids(self):
+        """Ids of the sample's architectures (pandas Series), in the order of the draw."""
+        import pandas as pd
+
+        return pd.read_csv(self.path("archs"), usecols=["id"], dtype=str)["id"]
+
+    def splits(self, *names: str) -> tuple:
+        """Return splits of the prepared images as :class:`libranas.training.images.ImageSet`."""
+        from libranas.data.reading import load_split
+        from libranas.training.images import ImageSet
+
+        return tuple(ImageSet.from_arrays(*load_split(self.path("images"), name), self.manifest) for name in names)
+
+    def scorer(self):
+        """Return the :class:`libranas.zero_cost.scorer.Scorer` of the run's calibration batch, on its device."""
+        import torch
+
+        from libranas.data.reading import load_calibration
+        from libranas.zero_cost.scorer import Scorer
+
+        batch = (torch.from_numpy(a).to(self.device) for a in load_calibration(self.path("calibration")))
+        sha256, options = self.manifest["calibration"]["sha256"], self.config["score"]["options"]
+        return Scorer(self.space, *batch, sha256, self.config["seed"], options, self.device)
+
+    @cached_property
+    def window(self) -> LayerWindow:
+        """The layer window that the stage layers chose."""
+        return WindowChoice.from_dict(read_json(self.path("window"))).window
+
+    @cached_property
+    def sample(self):
+        """Scores, sizes and features of the sample (:class:`libranas.predictors.base.Sample`)."""
+        import pandas as pd
+
+        from libranas.predictors.base import Sample
+
+        table = pd.read_csv(self.path("table"), index_col="id")
+        archs = {arch.id: arch for arch in self.archs()}
+        return Sample.of(table[sorted(self.config["score"]["proxies"])], self.space, [archs[i] for i in table.index])
+
+    @cached_property
+    def accuracies(self):
+        """Mean accuracy of each labelled architecture (pandas Series by id)."""
+        from libranas.labels.table import mean_accuracies
+
+        return mean_accuracies(self.path("accuracy", method=self.config["benchmark"]["method"]))
+
+    @cached_property
+    def predictor(self):
+        """The fitted combiner that the stage libra judged (:class:`libranas.predictors.base.Predictor`)."""
+        from libranas.predictors import artefact
+
+        return artefact.read(self.path("combiner"))
+
+    def fitness(self, predictor=None):
+        """Return the fitness of the search (:class:`libranas.search.fitness.Fitness`).
+
+        Parameters
+        ----------
+        predictor : a fitted combiner; by default the one that the stage libra judged
+        """
+        from libranas.search.fitness import Fitness
+
+        seeds, psi = self.config["search"]["seeds"], self.config["layers"]["psi"]
+        return Fitness(self.scorer(), predictor or self.predictor, seeds, self.window, psi)

@@ -1,0 +1,84 @@
+"""Accuracies for a part of the sample: trained from scratch, inherited from a supernet, or from a table."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from libranas.core.files import write_json, write_text
+from libranas.core.progress import progress
+from libranas.core.provenance import facts
+from libranas.core.shards import shard_of
+from libranas.labels.table import read_accuracies, read_table
+from libranas.runs.folder import RunFolder
+from libranas.training.recipe import ShortRecipe
+
+log = logging.getLogger("libranas")
+
+
+def train_shard(run: RunFolder, shard: int, shards: int) -> None:
+    """Train the labelled architectures of one of `shards` shards from scratch, for a short time."""
+    from libranas.labels.short_training import train_each
+
+    settings, seed = run.config["benchmark"], run.config["seed"]
+    recipe, repeated = ShortRecipe(**settings["recipe"]), settings["repeated"]
+    labelled = run.archs(count=settings["count"])
+    often = {arch.id for arch in labelled[: repeated["count"]]}
+    archs = [arch for arch in labelled if shard_of(arch.id, shards) == shard]
+    table = train_each(
+        run.space,
+        archs,
+        *run.splits("train", "val"),
+        recipe,
+        [max(settings["seeds"], repeated["seeds"] if arch.id in often else 0) for arch in archs],
+        seed,
+        run.state(f"benchmark/train-{shard}.jsonl"),
+        run.key("benchmark", recipe, seed, run.device),
+        run.device,
+        progress,
+    )
+    write_text(run.path("accuracy_shard", shard=shard), table.to_csv(index=False))
+
+
+def join(run: RunFolder, shards: int) -> None:
+    """Join the trainings of all shards."""
+    table = read_accuracies(*(run.path("accuracy_shard", shard=k) for k in range(shards)))
+    write_text(run.path("accuracy", method="train"), table.to_csv(index=False))
+    log.info("%d trainings, accuracy %.3f to %.3f", len(table), table["accuracy"].min(), table["accuracy"].max())
+
+
+def supernet(run: RunFolder, count: int) -> None:
+    """Train a supernet and take the accuracies that the first `count` architectures inherit from it."""
+    from libranas.labels.supernet import inherit, train_supernet
+
+    recipe, seed = ShortRecipe(**run.config["benchmark"]["supernet"]), run.config["seed"]
+    train, val = run.splits("train", "val")
+
+    def say(epoch: dict) -> None:
+        log.info("supernet: epoch %d of %d, loss %.3f", epoch["epoch"] + 1, recipe.epochs, epoch["loss"])
+
+    folder, key = run.state("benchmark/supernet"), run.key("benchmark", recipe, seed, run.device)
+    trained, history = train_supernet(run.space, train, recipe, seed, folder, key, run.device, say)
+    table = inherit(trained, run.archs(count=count), val, progress)
+    write_text(run.path("supernet_history"), pd.DataFrame(history).to_csv(index=False))
+    write_text(run.path("accuracy", method="supernet"), table.to_csv(index=False))
+
+
+def look_up(run: RunFolder, listed: str | Path) -> None:
+    """Take the accuracies of the sampled architectures from a table (CSV)."""
+    table = read_table(listed, run.space, **run.config["benchmark"]["columns"])
+    sampled = set(run.ids)
+    table = table[table["id"].isin(sampled)]
+    write_text(run.path("accuracy", method="table"), table[["id", "seed", "accuracy"]].to_csv(index=False))
+    log.info("%d accuracies for %d sampled architectures", len(table), len(sampled))
+
+
+def agree(run: RunFolder) -> None:
+    """Measure how well from-scratch training and the supernet agree about the same architectures."""
+    from libranas.labels.agreement import agreement
+
+    trained, inherited = (read_accuracies(run.path("accuracy", method=name)) for name in ("train", "supernet"))
+    params = pd.read_csv(run.path("archs"), index_col="id")["params"]
+    result = agreement(trained, inherited, params, run.config["seed"])
+    write_json(run.path("agreement"), {**result, "facts": facts()})
+    log.info("Spearman %.2f on %d architectures", result["spearman"], result["n"])

@@ -1,0 +1,134 @@
+"""Final training of the winner and its controls, their comparison, and the export of the winner."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.files import atomic_path, read_json, write_json, write_text
+from libranas.core.provenance import facts
+from libranas.report.comparison import compare_runs, scores_of
+from libranas.runs.cluster import run_to_its_end, torchrun
+from libranas.runs.folder import RunFolder
+from libranas.spaces.file_formats import yaml_text
+from libranas.training.recipe import make_recipe
+
+log = logging.getLogger("libranas")
+
+
+def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
+    """Train one of the selected networks with one seed; test accuracy is measured once, at the end.
+
+    Parameters
+    ----------
+    readers : processes that read images for a GPU
+    """
+    from libranas.training.distributed import World
+    from libranas.training.train_and_test import train_and_test
+    from libranas.training.weights import save_weights
+
+    recipe, world = make_recipe(run.config["train"]["recipe"]), World.from_environment(run.config["device"])
+    arch = Arch.from_json(read_json(run.path("selected"))[role]["architecture"])
+    # Networks that play the same role with the same seed see the same order of images.
+    seeds = run.config["seed"], seed
+
+    def say(epoch: dict) -> None:
+        values = epoch["epoch"] + 1, recipe.epochs, epoch["loss"], epoch["val_accuracy"]
+        log.info("epoch %d of %d: loss %.3f, validation accuracy %.4f", *values)
+
+    model, metrics = train_and_test(
+        run.space,
+        arch,
+        run.splits("train", "val", "test"),
+        recipe,
+        seeds,
+        run.state(f"train/{role}-{seed}"),
+        run.key("train", arch.id, seeds, world.device.type),
+        say,
+        world,
+        workers=readers if world.device.type == "cuda" else 0,
+    )
+    if world.first:
+        save_weights(run.path("weights", role=role, seed=seed), model)
+        write_json(run.path("metrics", role=role, seed=seed), {"role": role, "seed": seed, **metrics})
+        log.info("%s: test accuracy %.4f", role, metrics["test_accuracy"])
+
+
+def compare(run: RunFolder, roles: Sequence[str], seeds: int) -> None:
+    """Compare the winner with its controls over the seeds."""
+    trained = [read_json(run.path("metrics", role=role, seed=seed)) for role in roles for seed in range(seeds)]
+    summary = compare_runs(trained, read_json(run.path("selected")))
+    curves = pd.DataFrame([{"role": r["role"], "seed": r["seed"], **epoch} for r in trained for epoch in r["history"]])
+    write_json(run.path("summary"), {**summary, "facts": facts()})
+    write_text(run.path("curves"), curves.to_csv(index=False))
+    log.info(summary["verdict"])
+
+
+def export(run: RunFolder, strategies: Sequence[str]) -> None:
+    """Export the winner (the seed with the best validation accuracy) as a timm local-dir with a model card."""
+    from safetensors.torch import load_file
+
+    from libranas.export.model_card import model_card
+    from libranas.export.timm import export_timm
+    from libranas.networks import build
+    from libranas.training.results import percent
+
+    config, manifest, space, summary = run.config, run.manifest, run.space, read_json(run.path("summary"))
+    entry, winner = read_json(run.path("selected"))["winner"], summary["roles"]["winner"]
+    recipe = make_recipe(config["train"]["recipe"])
+    best, test, arch = winner["best_seed"], winner["test_accuracy"], Arch.from_json(entry["architecture"])
+    model = build(space, arch, seed=0, timm=True)
+    model.load_state_dict(load_file(run.path("weights", role="winner", seed=best)))
+    card = model_card(
+        f"{config['run']}: winner",
+        {"architecture": arch.json, "parameters": entry["params"], "multiply-accumulates of an image": entry["macs"]},
+        {
+            f"test accuracy, mean of {winner['seeds']} trainings": percent(test),
+            f"of this training (seed {best}, the best on validation images)": f"{100 * test['values'][best]:.2f} %",
+            "test images": winner["test_images"],
+            "comparison": summary["verdict"],
+        },
+        {
+            "data set": manifest["source"] or manifest["adapter"],
+            "images": {split: found["count"] for split, found in manifest["splits"].items()},
+            "size": [manifest["channels"], manifest["image_size"], manifest["image_size"]],
+            "classes": manifest["classes"],
+            "SHA-256": manifest["content_sha256"],
+        },
+        {**recipe.to_dict(), "seed": config["seed"]},
+        summary["facts"],
+        scores_of([run.path("history", strategy=name) for name in strategies], entry["id"]),
+        config["train"]["licence"],
+    )
+    extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
+    of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
+    export_timm(model, run.path("exported"), *of_data, card, extra, recipe.crop_pct, recipe.test_interpolation)
+    log.info("exported seed %d; it loads back bit-equal", best)
+
+
+def full_training(run: RunFolder, gpus: int, threads: int) -> None:
+    """Train the winner as a large training does, in many processes: across the nodes of the job, if there are several.
+
+    Parameters
+    ----------
+    gpus, threads : of each node
+    """
+    settings, folder, device = run.config["full_training"], run.state("full_training"), run.config["device"]
+    arguments = ["-m", "libranas", "train", "--recipe", settings["recipe"], "--model", str(run.path("exported"))]
+    arguments += ["--data", settings["data"], "--output", str(folder), "--seed", str(run.config["seed"])]
+    arguments += ["--device", device, "--restart-on-change", *map(str, settings["options"])]
+    command = torchrun(arguments, settings["nodes"], settings["processes"], gpus, threads)
+    log.info("%s", " ".join(command))
+    if code := run_to_its_end(command):
+        raise LibranasError(
+            f"The training ended with exit code {code}; what it said is above.",
+            f"Checkpoints are in {folder}: the same command goes on from the last one.",
+        )
+    for path in (run.path("full_result"), run.path("full_weights")):
+        with atomic_path(path) as temporary:
+            shutil.copyfile(Path(folder, path.name), temporary)
+    shutil.copytree(folder / "export", run.path("full_export"))

@@ -1,0 +1,46 @@
+"""Weights of a network in a safetensors file."""
+
+import logging
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+from libranas.core.errors import LibranasError
+from libranas.core.files import atomic_path
+
+log = logging.getLogger("libranas")
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a state dict as safetensors, atomically."""
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Begin with the weights of a safetensors file.
+
+    A head for other classes is left out; positions for images of another size are resampled.
+    """
+    try:
+        given, own = load_file(path), model.state_dict()
+    except Exception as error:
+        raise LibranasError(f"--weights {path} cannot be read: {error}.", "Name a .safetensors file.") from None
+    theirs, ours = given.get("pos_embed"), own.get("pos_embed")
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if grid and None not in (theirs, ours) and theirs.ndim == ours.ndim == 3 and theirs.shape != ours.shape:
+        prefix = ours.shape[1] - grid[0] * grid[1]  # of class and other tokens
+        given["pos_embed"] = resample_abs_pos_embed(theirs, grid, num_prefix_tokens=prefix)
+        log.info("The positions of %s are resampled to %d x %d patches.", path, *grid)
+    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    others = sorted(set(own) - set(fitting))
+    if len(others) > 0.1 * len(own):
+        raise LibranasError(
+            f"--weights {path} has {len(fitting)} of the model's {len(own)} tensors; it lacks {', '.join(others[:5])}.",
+            "Name the weights of this architecture.",
+        )
+    model.load_state_dict(fitting, strict=False)
+    if others:
+        log.info("Not in %s, begun anew: %s", path, ", ".join(others))

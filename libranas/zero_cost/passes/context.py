@@ -1,0 +1,250 @@
+"""What the passes of one scoring call share: the network, the batch, random numbers, modes and hooks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.core.scorecard import Axis
+from libranas.zero_cost.anatomy import Anatomy, examine
+from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.hooks import Recorder, hooked
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Context:
+    """One scoring call.
+
+    Parameters
+    ----------
+    model, inputs, targets, seed, options
+        As for :func:`libranas.zero_cost.score.score`.
+    collected : Collected
+        Takes what the passes capture.
+
+    Attributes
+    ----------
+    train : bool
+        Whether batch normalisation is in training mode.
+    coupled : bool
+        Whether the loss of an image depends on the other images of its batch.
+    units : int
+        Number of gradient units in the batch.
+    apart : bool
+        Whether the data pass runs single images in evaluation mode. It then shows the evaluation pass too.
+    axes : axis name -> Axis
+        Known after the first forward pass.
+    parts : int
+        Number of parts that the batch is run in, so that it fits in memory.
+    copy_outputs : bool
+        See :class:`~libranas.zero_cost.hooks.Recorder`.
+    """
+
+    def __init__(self, model: nn.Module, inputs, targets, seed: int, options: Options, collected: Collected):
+        self.model, self.inputs, self.seed, self.options = model, inputs, seed, options
+        self.collected = collected
+        self.anatomy: Anatomy = examine(model, options.features)
+        self.axes: dict[str, Axis] = {}
+        self.parts, self.copy_outputs = 1, False
+        self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
+        self.train = bool(self.anatomy.batch_norms) if options.mode == "auto" else options.mode == "train"
+        self._set_mode(self.train)
+        # Without running statistics batch normalisation couples the images in evaluation mode too.
+        self.coupled = any(self.train or m.running_mean is None for m in self.anatomy.batch_norms.values())
+        sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
+        self.units = len(inputs) if sample else options.pieces
+        self.apart = not self.train and not self.coupled and sample
+        if len(inputs) % self.units:
+            raise LibranasError(
+                f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
+                "Choose a batch size that the option pieces divides.",
+            )
+        self.targets = targets
+        if options.labels == "random":
+            generator = self.generator("labels")
+            self.targets = torch.randint(0, int(targets.max()) + 1, targets.shape, generator=generator).to(targets)
+        if options.window is not None:
+            self._dry_run()
+
+    def actual(self, pass_: Pass) -> Pass:
+        """Return the pass that shows what `pass_` does: one run serves data and evaluation where they are the same."""
+        return DATA if pass_ == EVALUATION and self.apart else pass_
+
+    def shown_by(self, pass_: Pass) -> tuple[Pass, ...]:
+        """Return the passes whose needs a run of `pass_` meets."""
+        return (DATA, EVALUATION) if pass_ == DATA and self.apart else (pass_,)
+
+    # -- tensors and random numbers --
+
+    def generator(self, *names: str) -> torch.Generator:
+        """Return the random numbers of the stream called `names`."""
+        return torch.Generator().manual_seed(stream_seed(self.seed, *names))
+
+    def tensors(self, pass_: Pass) -> dict[str, torch.Tensor]:
+        """Return detached parameters and copied buffers (batch norm writes into them) in the pass's precision."""
+        dtype = self._dtype(pass_)
+
+        def prepared(tensor):
+            if not tensor.is_floating_point():
+                return tensor.clone()
+            tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
+            tensor = self._laid_out(tensor.to(dtype), pass_)
+            return tensor.abs() if pass_.weights == "absolute" else tensor
+
+        # A parameter that two modules share must stay one tensor.
+        own = {id(p): prepared(p) for p in self.model.parameters()}
+        tensors = {n: own[id(p)] for n, p in self.model.named_parameters(remove_duplicate=False)}
+        own = {id(b): prepared(b).clone() for b in self.model.buffers()}
+        buffers = {n: own[id(b)] for n, b in self.model.named_buffers(remove_duplicate=False)}
+        return tensors | buffers
+
+    def batch(self, pass_: Pass) -> torch.Tensor:
+        """Return the images of a pass, shape (B, C, H, W)."""
+        if pass_.batch == "noise":
+            return self._laid_out(self.noise_images("noise"), pass_)
+        if pass_.batch == "ones":
+            return torch.ones_like(self.inputs[:1], dtype=self._dtype(pass_))
+        return self._laid_out(self.inputs.to(self._dtype(pass_)), pass_)
+
+    def noise_images(self, *stream: str) -> torch.Tensor:
+        """Return images from N(0, 1)."""
+        size = (self.options.noise_batch or len(self.inputs), *self.inputs.shape[1:])
+        noise = torch.randn(size, generator=self.generator(*stream))
+        return noise.to(self.inputs.device, _DTYPES[self.options.precision])
+
+    def _dtype(self, pass_: Pass) -> torch.dtype:
+        return _DTYPES[pass_.precision or self.options.precision]
+
+    def _laid_out(self, tensor: torch.Tensor, pass_: Pass) -> torch.Tensor:
+        """Put channels last where that is faster: convolutional networks on a CPU, but not second derivatives."""
+        if tensor.dim() != 4 or tensor.device.type != "cpu" or not self.convolutional or pass_ == HESSIAN:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def slices(self, count: int, parts: int | None = None) -> Iterator[slice]:
+        """Cut `count` things into contiguous parts."""
+        size = -(-count // (parts or self.parts))
+        return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+    # -- places --
+
+    def is_watched(self, axis: str, place: str) -> bool:
+        """Return whether a place lies in the window; features always do."""
+        if self.options.window is None or axis == "feature":
+            return True
+        names, depths = self.axes[axis].names, self.axes[axis].depth
+        low, high = self.options.window
+        return low <= depths[names.index(place)] < high
+
+    def watched(self) -> dict[str, tuple[str, ...]]:
+        """Return the places along each axis that are looked at."""
+        return {axis: tuple(n for n in a.names if self.is_watched(axis, n)) for axis, a in self.axes.items()}
+
+    def leaves(self, tensors: dict[str, torch.Tensor], everywhere: bool = False) -> dict[str, torch.Tensor]:
+        """Make the weights of the (watched) layers leaves of autograd; return them by layer name."""
+        if not self.axes:
+            self._dry_run()
+        names = self.axes["layer"].names if everywhere else self.watched()["layer"]
+        return {name: tensors[key_of(name)].requires_grad_() for name in names}
+
+    # -- runs --
+
+    def recorder(self, **callbacks) -> Recorder:
+        """Return taps on the watched places."""
+        return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
+
+    def logits(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        """Run the network; return its logits (B, K). The first run shows the order of its places."""
+        if not self.axes:
+            with Recorder(self.anatomy) as recorder:
+                logits = self._call(tensors, inputs)
+            self.axes = recorder.axes()
+            return logits
+        return self._call(tensors, inputs)
+
+    def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        try:
+            # A copy: batch norm puts a new counter into it, under one of the names that share it.
+            return functional_call(self.model, dict(tensors), (inputs,))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise LibranasError(
+                f"Batch normalisation in training mode cannot run on {len(inputs)} image(s) here: {error}",
+                "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
+            ) from error
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return this part's share of the mean cross-entropy of the whole batch."""
+        return F.cross_entropy(logits, targets, reduction="sum") / len(self.inputs)
+
+    @contextmanager
+    def mode(self, train: bool, fused: bool = True, identity: tuple = ()):
+        """Put the network in another mode for a while.
+
+        ``fused=False`` turns off fused attention, which has no second derivative and whose products are not counted.
+        Modules of the types `identity` return their input.
+        """
+        off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
+        hooks = ((m, _identity) for m in self.model.modules() if isinstance(m, identity))
+        with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+            self._set_mode(train)
+            for m in off:
+                m.fused_attn = False
+            try:
+                yield
+            finally:
+                for m in off:
+                    m.fused_attn = True
+                self._set_mode(self.train)
+
+    def _set_mode(self, train: bool) -> None:
+        """Training mode is for batch norms alone: dropout and stochastic depth are always off."""
+        self.model.eval()
+        for module in self.anatomy.batch_norms.values():
+            module.training = train
+
+    def _dry_run(self) -> None:
+        """Learn the order of the layers."""
+        with self.mode(train=False), torch.no_grad():
+            self.logits(self.tensors(DATA), self.batch(DATA)[:1])
+
+
+class PassRun(ABC):
+    """One pass: a run of the network, in ``context.parts`` parts, that gives what it shows to the proxies."""
+
+    pass_: ClassVar[Pass]
+
+    def __init__(self, context: Context):
+        self.context, self.collected = context, context.collected
+
+    @abstractmethod
+    def run(self) -> None: ...
+
+
+def key_of(module: str, parameter: str = "weight") -> str:
+    """Return the name of a module's parameter in the state of the network."""
+    return f"{module}.{parameter}" if module else parameter
+
+
+def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
+    """Return a feature as (images, positions, channels): tokens as they are, images flattened."""
+    if x.dim() == 4:
+        return x.flatten(2).transpose(1, 2)
+    return x if x.dim() == 3 else x.unsqueeze(1)
+
+
+def _identity(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    """Replace a norm's output by its input; timm has norms with an activation inside, which stays."""
+    return getattr(module, "act", nn.Identity())(args[0])

@@ -1,0 +1,73 @@
+"""Signs of activations and of layers' outputs.
+
+Legend: S samples, V units of an activation layer, P positions, D channels.
+"""
+
+from collections import defaultdict
+
+import torch
+
+from libranas.zero_cost.captures import Activation
+from libranas.zero_cost.passes.context import Context, positions_last_channels
+
+
+class Signs:
+    """Signs at the places of an axis, joined from the parts of a batch; given to all `needs`."""
+
+    def __init__(self, context: Context, *needs: str):
+        self.context, self.needs = context, needs
+        self._parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
+
+    def see(self, place: str, values: torch.Tensor) -> None:
+        """Take the values at a place; a callback of the recorder."""
+        units = self.context.options.psi_units
+        bits_SV = _fires(values)
+        chosen_SV = bits_SV
+        if units != "all":
+            chosen_SV = _fires(_choose_units(values, units, self.context.generator("psi_units", place)))
+        if self.context.parts == 1:
+            self._give(place, bits_SV, chosen_SV)
+        else:  # kept as single bytes
+            self._parts[place].append((bits_SV.bool().cpu(), chosen_SV.bool().cpu()))
+
+    def give(self) -> None:
+        """Give what the parts have shown to the proxies."""
+        device = self.context.inputs.device
+        for place, parts in self._parts.items():
+            self._give(place, *(torch.cat(bits).to(device).float() for bits in zip(*parts, strict=True)))
+
+    def _give(self, place: str, bits_SV: torch.Tensor, chosen_SV: torch.Tensor) -> None:
+        collected, rows, images = self.context.collected, len(bits_SV), len(self.context.inputs)
+        if rows == images:
+            collected.give(place, Activation(place, bits_SV, chosen_SV), *self.needs)
+            return
+        for need in self.needs:
+            collected.refuse(f"{need} {place} has {rows} rows for {images} images: they are not samples", need)
+
+
+def _fires(values: torch.Tensor) -> torch.Tensor:
+    """Return 1.0 where a value is positive, else 0.0, as (samples, units); float32, made in one go.
+
+    Units come in the order of memory: none of what is made of them depends on it.
+    """
+    if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        values = values.movedim(1, -1)
+    bits = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+    return torch.gt(values, 0, out=bits).flatten(1)
+
+
+def _choose_units(values: torch.Tensor, units: str | int, generator: torch.Generator) -> torch.Tensor:
+    """Return the units that activation patterns are made of (option ``psi_units``), as (samples, units).
+
+    Positions are tokens (images, tokens, channels) or pixels (images, channels, height, width); without positions
+    all channels are chosen.
+    """
+    if values.dim() < 3:
+        return values.flatten(1)
+    x_SPD = positions_last_channels(values)
+    if units == "cls":
+        return x_SPD[:, 0]
+    if units == "mean":
+        return x_SPD.mean(1)
+    chosen = torch.randperm(x_SPD.shape[1], generator=generator)[:units]
+    return x_SPD[:, chosen.to(x_SPD.device)].flatten(1)

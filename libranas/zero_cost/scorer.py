@@ -1,0 +1,111 @@
+"""Score architectures of a search space on the calibration batch.
+
+The initial weights of an architecture come from the random stream (seed, "init", architecture, seed index),
+so its scores do not depend on which others are scored, in which order, or on how often the work was killed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from libranas.core.arch import Arch
+from libranas.core.files import plain
+from libranas.core.provenance import digest, stage_version
+from libranas.core.random import stream_seed
+from libranas.core.scorecard import ScoreCard
+from libranas.core.stats import mean_of_seeds
+from libranas.networks import build
+from libranas.spaces import Space
+from libranas.zero_cost import lswag
+from libranas.zero_cost import registry as proxies
+from libranas.zero_cost import score as engine
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores members of `space` on one calibration batch.
+
+    Parameters
+    ----------
+    inputs, targets : tensors (B, C, H, W) and (B,)
+        The calibration batch, normalised.
+    batch_sha256 : str
+        Names the batch in the conditions of every score.
+    seed : int
+        Master seed.
+    options : dict
+        See :class:`libranas.zero_cost.registry.Options`.
+    """
+
+    space: Space
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    batch_sha256: str
+    seed: int
+    options: dict = field(default_factory=dict)
+    device: str = "cpu"
+
+    @cached_property
+    def conditions(self) -> dict:
+        """What every score depends on besides architecture, initialisation and proxy; JSON-ready.
+
+        The options are all there, with their values: one that is left out and its default given are the same.
+        """
+        return {
+            "stage_version": stage_version("score"),
+            "batch_sha256": self.batch_sha256,
+            "batch_size": len(self.inputs),
+            "space": repr(self.space),
+            "seed": self.seed,
+            "options": plain(dict(sorted(asdict(proxies.Options(**self.options)).items()))),
+            "device": self.device,
+        }
+
+    def keys(self, names: Iterable[str]) -> dict[str, str]:
+        """Proxy to a name for everything that its value depends on besides the network, versions included."""
+        libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
+        return {name: digest(self.conditions, libraries, name, proxies.versions([name])) for name in names}
+
+    def card(self, arch: Arch, seed_index: int, names: Iterable[str]) -> ScoreCard:
+        """Score one architecture and one of its initialisations with all of `names`."""
+        model = build(self.space, arch, stream_seed(self.seed, "init", arch.id, seed_index)).to(self.device)
+        try:
+            # Noise and signs are the same for all architectures: common random numbers, less noise in ranks.
+            return engine.score(
+                model,
+                self.inputs,
+                self.targets,
+                names,
+                stream_seed(self.seed, "score", seed_index),
+                **self.options,
+            )
+        except Exception as error:
+            error.add_note(f"while scoring architecture {arch.id}, seed {seed_index}: {arch.json}")
+            raise
+
+    def windowed_scores(
+        self, arch: Arch, seeds: Iterable[int], names: Sequence[str], window: lswag.LayerWindow, psi_range: str
+    ) -> dict[str, float]:
+        """Score one architecture as the search sees it.
+
+        Returns
+        -------
+        proxy to value, for all of `names`: higher is better, L-SWAG in the layer window, mean over the finite seeds
+        """
+        # The window needs both parts of L-SWAG, also where only one of them was chosen.
+        scored = proxies.with_parts(names if set(names).isdisjoint(lswag.NAMES) else [*names, "lswag"])
+        return windowed_mean((self.card(arch, s, scored) for s in seeds), names, window, psi_range, self.options)
+
+
+def windowed_mean(
+    cards: Iterable[ScoreCard], names: Iterable[str], window: lswag.LayerWindow, psi_range: str, options: dict
+) -> dict[str, float]:
+    """Return proxy to value of one architecture, from its score cards: see :meth:`Scorer.windowed_scores`."""
+    settings = proxies.Options(**options)
+    seeds = [lswag.card_in_window(card, window, psi_range, settings) for card in cards]
+    values = {name: np.array([[of_seed[name] for of_seed in seeds]]) for name in names}
+    return {name: float(mean_of_seeds(v, proxies.get(name).orientation)[0][0]) for name, v in values.items()}
