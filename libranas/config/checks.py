@@ -8,6 +8,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.shards import shards_for
 from libranas.core.typed import BadSetting, keys_of, read
 from libranas.data.registry import DATA_SETS
+from libranas.search.registry import STRATEGIES
 from libranas.spaces.registry import FAMILIES
 
 ON_TOP = "A file that is to lie on top of another preset needs that one named before it"
@@ -38,8 +39,12 @@ def checked(config: dict) -> dict:
 
 def latency_needed(config: dict) -> bool:
     """Say whether something is limited or judged by latency."""
-    search = config["search"] or {}
-    return bool(config["budget"]["latency"]) or (search.get("method") == "nsga2" and "latency" in search["objectives"])
+    return bool(config["budget"]["latency"]) or "latency" in _objectives(config["search"])
+
+
+def _objectives(search: dict | None) -> list[str]:
+    """What the search minimises beside its fitness."""
+    return search["objectives"] if search and STRATEGIES[search["method"]].needs_objectives else []
 
 
 def _own_keys(space) -> dict:
@@ -116,8 +121,9 @@ def _search(config: dict) -> Iterator[str]:
         return
     if search["parents"] > search["population"]:
         yield "search.parents: more than search.population"
-    if search["winner"] == "balanced" and search["method"] != "nsga2":
-        yield "search.winner: balanced is a choice from the front of search.method nsga2"
+    if search["winner"] == "balanced" and not _objectives(search):
+        having = " or ".join(name for name, strategy in STRATEGIES.items() if strategy.needs_objectives)
+        yield f"search.winner: balanced is a choice from the front of search.method {having}"
     if search["method"] == "pruning":
         if family != "darts":
             yield f"search.method: pruning is for space.family darts, not for {family}"

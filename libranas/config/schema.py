@@ -58,12 +58,7 @@ def space_keys(given: Mapping) -> dict[str, Key]:
 class Budget:
     params: list[int] | None = setting("[least, most] parameters.", None, length=(2, 2), least=0)
     macs: list[int] | None = setting("[least, most] multiply-accumulates of one image.", None, length=(2, 2), least=0)
-    latency: list[float] | None = setting(
-        "[least, most] milliseconds of a batch, measured as `latency` says (space.family autoformer and pit).",
-        None,
-        length=(2, 2),
-        least=0,
-    )
+    latency: list[float] | None = setting("[least, most] milliseconds of a batch.", None, length=(2, 2), least=0)
 
 
 @section
@@ -79,12 +74,7 @@ class Latency:
 @section
 class Sample:
     count: int = setting("Architectures to score.", least=20)
-    shards: int | Literal["auto"] = setting(
-        "Independent jobs that they are cut into. auto: one for a hundred architectures, in large samples for four "
-        "hundred. More of them later move few architectures.",
-        "auto",
-        least=1,
-    )
+    shards: int | Literal["auto"] = setting("Jobs that score them; auto: one for 100 to 400 of them.", "auto", least=1)
 
 
 def option_keys(given: Mapping) -> dict[str, Key]:
@@ -103,13 +93,10 @@ class Score:
 @section
 class Layers:
     rule: Literal["spike", "valley", "all", "fixed"] = setting(
-        "Bins of depth that L-SWAG counts: the run around the highest or the lowest of the curve, all, or `fixed`.",
-        "spike",
+        "Bins of depth that count: the run around the highest or the lowest of the curve, all, or `fixed`.", "spike"
     )
     fixed: list[int] | None = setting("First and last bin, for the rule `fixed`.", None, length=(2, 2), least=0)
-    bins: int = setting(
-        "Bins of depth, for networks of different depth; at most the blocks of the shallowest.", 10, least=2
-    )
+    bins: int = setting("Bins of depth; at most the blocks of the shallowest network.", 10, least=2)
     exclude: list[Literal["first", "last"]] = setting("Layers left out of the curve.", ("first", "last"))
     psi: Literal["window", "from_first", "all"] = setting(
         "Layers whose patterns count: those of the window, from the first to its end, or all.", "window"
@@ -136,30 +123,22 @@ class Benchmark:
     count: int = setting("Architectures of the sample that get an accuracy.", 60, least=20)
     seeds: int = setting("Trainings of each (method `train`).", 1, least=1)
     repeated: Repeated = setting("Architectures that are trained more often, to know the noise (method `train`).")
-    inherited: int | None = setting(
-        "Architectures that inherit from the supernet (method `supernet`); null: benchmark.count.", None, least=1
-    )
+    inherited: int | None = setting("Architectures that inherit from the supernet; null: `count`.", None, least=1)
     recipe: ShortRecipe | None = setting("The short trainings.", None, partial=True)
     supernet: ShortRecipe | None = setting("Training of the supernet.", None, partial=True)
     table: str | None = setting("CSV of architectures and accuracies (method `table`).", None)
     columns: Columns = setting("Names of the table's columns.")
-    paper: str | None = setting(
-        "Column of the paper's Table 3 with these accuracies, such as NB201-C10; the report shows it.", None
-    )
+    paper: str | None = setting("Column of the paper's Table 3 to show in the report, such as NB201-C10.", None)
 
 
 @section
 class Libra:
     mode: Literal["corrected", "literal"] = setting("How LIBRA chooses its three proxies.", "corrected")
-    combiner: str = setting(
-        "What ranks the candidates of the search, fitted on the calibration architectures.", "blend", choices=COMBINERS
-    )
+    combiner: str = setting("What ranks the candidates of the search.", "blend", choices=COMBINERS)
     calibration: int = setting("Labelled architectures LIBRA may look at.", 30, least=10)
     splits: int = setting("Random splits that judge every method.", 20, least=2)
     window: float = setting("How far below the best proxy's Spearman the others may be.", 0.1, above=0)
-    duplicate: float = setting(
-        "Spearman of two proxies, either sign, from which one of them is passed over.", 0.98, above=0, most=1
-    )
+    duplicate: float = setting("|Spearman| of two proxies from which one is passed over.", 0.98, above=0, most=1)
 
 
 @section
@@ -168,9 +147,7 @@ class Published:
     scores: str | None = setting(
         "Folder of further scores, SPACE.csv with the column arch, in the working directory or the checkout.", None
     )
-    labels: list[int] = setting(
-        "Numbers of labelled architectures.", (0, 10, 25, 50, 100, 200), length=(1, inf), least=0
-    )
+    labels: list[int] = setting("Numbers of labels.", (0, 10, 25, 50, 100, 200), length=(1, inf), least=0)
     splits: int = setting("Random choices of the labelled architectures.", 20, least=2)
     methods: list[str] | None = setting("Combiners to judge; null: all.", None, choices=COMBINERS, length=(1, inf))
 
@@ -186,8 +163,8 @@ class Pruning:
 @section
 class Search:
     method: str = setting(
-        "What finds the winner. ageing: regularised evolution; nsga2: fronts of fitness against `objectives`; params: "
-        "the largest network; pruning shrinks a supernet of the space darts.",
+        "Strategy. ageing: regularised evolution; nsga2: fronts of fitness against `objectives`; params: the largest "
+        "network; pruning shrinks a supernet of the space darts.",
         "evolution",
         choices=STRATEGIES,
     )
@@ -200,16 +177,10 @@ class Search:
         "What nsga2 minimises while it maximises fitness.", ("params",), length=(1, 3), unique=True
     )
     winner: Literal["fittest", "balanced"] = setting(
-        "The fittest of all evaluated; or, with nsga2, of its front the network whose worst loss is least, in shares "
-        "of each objective's range.",
+        "The fittest of all; or, of the front of nsga2, the one whose worst loss (share of a range) is least.",
         "fittest",
     )
-    workers: int = setting(
-        "Processes that score a generation together, on a GPU each in turn or a CPU core each. Results do not depend "
-        "on it.",
-        1,
-        least=1,
-    )
+    workers: int = setting("Processes that score a generation; results do not depend on it.", 1, least=1)
     seeds: int = setting("Initialisations a candidate is scored with.", 1, least=1)
     pruning: Pruning = setting("The supernet of the method `pruning`. It is scored 780 times.")
 
@@ -225,11 +196,7 @@ class RecipeOnBase(TrainingRecipe):
 @section
 class Train:
     seeds: int = setting("Trainings of the winner and of each control.", 3, least=3)
-    reference: str | None = setting(
-        "File of `libranas networks` with one member of the space, such as a published network, that is trained beside "
-        "the winner.",
-        None,
-    )
+    reference: str | None = setting("File of `libranas networks` with one network to train beside the winner.", None)
     licence: str | None = setting("Licence of the trained weights, for the model card; null: not stated.", None)
     recipe: RecipeOnBase = setting("The training.", partial=True)
 

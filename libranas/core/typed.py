@@ -8,8 +8,9 @@ may be a float without a fraction, like ``1e2``.
 
 import difflib
 import math
+import operator
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Real
@@ -85,14 +86,12 @@ def check_fields(instance, prefix: str) -> None:
         object.__setattr__(instance, name, _nested(value, tuple))
 
 
-def meant(name: str, known: Collection[str], prefix: str = "") -> str:
-    """Ask for the known name that is like an unknown one, or list them all."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {prefix}{close[0]}?" if close else f"known keys: {', '.join(sorted(known))}"
-
-
 def _section(keys: Mapping[str, Key], given: Mapping, prefix: str, partial: bool, problems: list[str]) -> dict:
-    problems += [f"{prefix}{n}: unknown key; {meant(str(n), keys, prefix)}" for n in given if n not in keys]
+    for name in given:
+        if name not in keys:
+            close = [f"did you mean {prefix}{known}?" for known in _like(name, keys)]
+            hint = close[0] if close else f"known keys: {', '.join(sorted(keys))}"
+            problems.append(f"{prefix}{name}: unknown key; {hint}")
     values = {}
     for name, key in keys.items():
         if name in given:
@@ -108,24 +107,27 @@ def _section(keys: Mapping[str, Key], given: Mapping, prefix: str, partial: bool
 
 def _value(key: Key, value, where: str, problems: list[str]):
     """Return `value` with the type of the first alternative that takes it; note what is wrong."""
-    kind, taken = next(
-        ((k, t) for k in _alternatives(key.hint) if (t := _taken(k, value)) is not MISSING), (None, value)
-    )
+    limits, kinds = key.limits, _alternatives(key.hint)
+    kind, taken = next(((kind, t) for kind in kinds if (t := _taken(kind, value)) is not MISSING), (None, value))
+    if isinstance(taken, Mapping) and kind:
+        keys = limits["keys"](taken) if "keys" in limits else keys_of(kind)
+        return _section(keys, taken, f"{where}.", limits.get("partial", False), problems)
     if kind is None:
         wrong = key.words()
-    elif isinstance(taken, Mapping):
-        keys = key.limits["keys"](taken) if "keys" in key.limits else keys_of(kind)
-        return _section(keys, taken, f"{where}.", key.limits.get("partial", False), problems)
     elif isinstance(taken, list):
-        wrong, entry = _wrong_list(kind, taken, key.limits), _entry(kind, key.limits)
-        taken = [_value(entry, v, f"{where}.{i}", problems) for i, v in enumerate(taken)]
+        wrong = _wrong_list(kind, taken, limits)
+        taken = [_value(_entry(kind, limits), v, f"{where}.{i}", problems) for i, v in enumerate(taken)]
     else:
-        wrong = _wrong_scalar(taken, key.limits)
+        wrong = _wrong_scalar(taken, limits)
     if wrong:
-        names = [*key.limits.get("choices", ()), *(name for k in _alternatives(key.hint) for name in _named(k))]
-        close = difflib.get_close_matches(str(value), map(str, names), 1)
+        close = _like(value, [*limits.get("choices", ()), *(name for kind in kinds for name in _named(kind))])
         problems.append(f"{where}: expected {wrong}, got {value!r}" + "".join(f"; did you mean {c}?" for c in close))
     return taken
+
+
+def _like(name, known: Iterable) -> list[str]:
+    """The known name that may be meant, if one is similar."""
+    return difflib.get_close_matches(str(name), map(str, known), 1)
 
 
 def _alternatives(hint) -> list:
@@ -177,11 +179,11 @@ def _wrong_list(kind, value: list, limits: Mapping) -> str:
     return "a list without repetitions" if limits.get("unique") and len(set(map(repr, value))) < len(value) else ""
 
 
-_LIMITS = {
-    "least": ("at least", lambda value, limit: value >= limit),
-    "above": ("more than", lambda value, limit: value > limit),
-    "most": ("at most", lambda value, limit: value <= limit),
-    "below": ("less than", lambda value, limit: value < limit),
+_BOUNDS = {
+    "least": ("at least", operator.ge),
+    "above": ("more than", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("less than", operator.lt),
 }
 
 
@@ -190,11 +192,10 @@ def _wrong_scalar(value, limits: Mapping) -> str:
     if isinstance(value, str):
         known = value in limits.get("choices", (value,)) and re.fullmatch(limits.get("pattern", ["(?s).*"])[0], value)
         return "" if known else _words(str, limits)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        for name, (words, holds) in _LIMITS.items():
-            if name in limits and not holds(value, limits[name]):
-                return f"{words} {limits[name]}"
-    return ""
+    if value is None or isinstance(value, bool):
+        return ""
+    broken = [name for name, (_, holds) in _BOUNDS.items() if name in limits and not holds(value, limits[name])]
+    return f"{_BOUNDS[broken[0]][0]} {limits[broken[0]]}" if broken else ""
 
 
 _KINDS = {
@@ -217,7 +218,7 @@ def _words(kind, limits: Mapping, full: bool = False) -> str:
         many = f" of at least {least}" * (least > 0) if most == math.inf else f" of {least} to {most}"
         many = f" of {least}" if least == most else many
         return f"a list{many}, each {_entry(kind, limits).words(full)}" if full else "a list"
-    bounds = [f"{words} {limits[name]}" for name, (words, _) in _LIMITS.items() if name in limits]
+    bounds = [f"{words} {limits[name]}" for name, (words, _) in _BOUNDS.items() if name in limits]
     bounds = f" of {' and '.join(bounds)}" if full and bounds and kind in (int, float) else ""
     return "a section" if is_dataclass(kind) else _KINDS[kind] + bounds
 

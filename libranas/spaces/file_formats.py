@@ -79,6 +79,15 @@ def records(content) -> list[tuple[str, dict]]:
     ]
 
 
+def _some_records(content) -> list[tuple[str, dict]]:
+    if found := records(content):
+        return found
+    raise LibranasError(
+        "there is no network.",
+        "Expected YAML with a section RETRAIN (AutoFormer, TF-TAS, AZ-NAS), or JSON of PreNAS or ViT-Bench-101.",
+    )
+
+
 def space_settings(content) -> dict | None:
     """Return the config section ``space``: the choices of the section ``SEARCH_SPACE`` of a file, and what our own
     section says of the networks; None without the former.
@@ -149,12 +158,12 @@ def network_space(
     try:
         return _network_space(content, settings, {k: v for k, v in own.items() if k not in _TASK}, task)
     except (TypeError, ValueError) as error:  # an unknown key, or choices that are no numbers
-        raise LibranasError(f"no space: {error}.", "See `space` in config/schema.yaml.") from None
+        raise LibranasError(f"no space: {error}", "See `space` in config/schema.yaml.") from None
 
 
 def _network_space(content, settings: dict, own: dict, task: list[int]) -> Space:
-    networks = [_genes(record) for _, record in records(content)]
-    declared = (space_settings(content) if networks else None) or {}
+    networks = [_genes(record) for _, record in _some_records(content)]
+    declared = space_settings(content) or {}
     family = settings.get("family") or ("pit" if any("base_dim" in genes for genes in networks) else "autoformer")
     if family == PiTSpace.family:
         settings = declared | own | settings
@@ -195,17 +204,12 @@ def networks_table(content, space: Space) -> "pd.DataFrame":
     import pandas as pd  # not at the top: who reads the registry of spaces imports this module
 
     rows = []
-    for name, record in records(content):
+    for name, record in _some_records(content):
         arch = space.parse(json.dumps(_genes(record)))
         row = {"architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
         facts = {k: v for k, v in record.items() if isinstance(v, int | float | str) and k.lower() not in _NAMES}
         row |= {(f"stated_{k}" if k in row else k): v for k, v in facts.items()}
         rows.append(row | ({"name": name} if name else {}))
-    if not rows:
-        raise LibranasError(
-            "there is no network.",
-            "Expected YAML with a section RETRAIN (AutoFormer, TF-TAS, AZ-NAS), or JSON of PreNAS or ViT-Bench-101.",
-        )
     return pd.DataFrame(rows)
 
 

@@ -413,13 +413,21 @@ def test_a_network_of_this_project_is_read_with_its_task(converted, tmp_path):
     [
         ({"a": 1}, [], "nets.yaml: there is no network"),
         ({1: 2, "RETRAIN": ENTRY}, [], "nets.yaml: the key 1 beside a network is no text"),
-        ({"RETRAIN": ENTRY | {"num_heads": [-3, 4]}}, [], "nets.yaml: no space: num_heads is [-3, 4]"),
-        ({"RETRAIN": ENTRY, "LIBRANAS": {"patch_size": 0}}, [], "the section LIBRANAS cannot be used (patch_size is 0"),
+        (
+            {"RETRAIN": ENTRY | {"num_heads": [-3, 4]}},
+            [],
+            "nets.yaml: no space: space.num_heads.0: expected more than 0, got -3",
+        ),
+        (
+            {"RETRAIN": ENTRY, "LIBRANAS": {"patch_size": 0}},
+            [],
+            "the section LIBRANAS cannot be used (patch_size: expected more",
+        ),
         ({"RETRAIN": ENTRY, "SEARCH_SPACE": 5}, ["--to", "config"], "SEARCH_SPACE is not the space"),
         (TWO, ["--to", "yaml"], "there are 2 networks, and AutoFormer's files hold one"),
         (TWO, ["--to", "config"], "there is no section SEARCH_SPACE"),
         (TWO, ["--space", "preset=small"], "is not a member of the space"),
-        (TWO, ["--space", "width=3"], "there is no key width"),
+        (TWO, ["--space", "width=3"], "no space: space.width: unknown key"),
         (TWO, ["--space", "width"], "is not of the form key=value"),
         (TWO, ["--space", "family=resnet"], "Known families"),
         (
@@ -490,7 +498,7 @@ def test_strings_that_are_no_member(refused):
     refused("is not a member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
     refused("DARTS space", model="darts:Genotype(normal=[])")
     refused(
-        "space.wide: unknown key; known keys: cells, width", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)"
+        "space.wide: unknown key; did you mean space.width?", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)"
     )
 
 
