@@ -136,7 +136,7 @@ class Libra:
     mode: Literal["corrected", "literal"] = setting("How LIBRA chooses its three proxies.", "corrected")
     combiner: str = setting("What ranks the candidates of the search.", "blend", choices=COMBINERS)
     calibration: int = setting("Labelled architectures LIBRA may look at.", 30, least=10)
-    splits: int = setting("Random splits that judge every method.", 20, least=20)
+    splits: int = setting("Random splits that judge every method.", 20, least=2)
     window: float = setting("How far below the best proxy's Spearman the others may be.", 0.1, above=0)
     duplicate: float = setting("|Spearman| of two proxies from which one is passed over.", 0.98, above=0, most=1)
 
