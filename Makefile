@@ -25,6 +25,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile rules
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/snakemake --lint
 
 help:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field
 from pkgutil import resolve_name
 
+from libranas.core.arch import frozen
 from libranas.core.errors import LibranasError
 from libranas.core.registry import Registry
 from libranas.core.typed import Key, keys_of, read
@@ -68,7 +69,7 @@ class SpaceFamily:
     def build(self, settings: Mapping, image_size, channels: int, classes: int) -> Space:
         """Make the space of a config section ``space`` for a task; a setting that is None has its default."""
         given = {key: value for key, value in settings.items() if key != "family" and value is not None}
-        given = read(self.all_keys, given, "space.", partial=True)
+        given = {key: frozen(value) for key, value in read(self.all_keys, given, "space.", partial=True).items()}
         return (self.make or self.space)(image_size=image_size, channels=channels, classes=classes, **given)
 
     def parts(self):

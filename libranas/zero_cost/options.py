@@ -29,7 +29,6 @@ class Options:
         "Mode of the network. auto: train if it has batch normalisation, else eval.", "auto"
     )
     precision: Literal["float32", "float64"] = setting("Precision of passes that do not fix their own.", "float32")
-    labels: Literal["true", "random"] = setting("Classes of the images, or uniform random ones (an ablation).", "true")
     window: tuple[float, float] | None = setting(
         "(low, high): relative depths low <= depth < high outside of which no layer or activation is looked at; the "
         "work there is not done and the entries of the components are NaN.",
@@ -65,12 +64,6 @@ class Options:
     psi_samples: int | None = setting(
         "Samples that make up an activation pattern; null: the whole batch.", None, least=2
     )
-    psi_units: Literal["all", "cls", "mean"] | int = setting(
-        "Positions that are units: all, the first token, one unit a channel (the sign of the mean), or that many "
-        "random ones.",
-        "all",
-        least=1,
-    )
     psi_merge: Literal["union", "sum", "log_sum"] = setting(
         "Distinct patterns over all layers; the sum of each layer's, or of its logarithm.", "union"
     )
@@ -92,9 +85,6 @@ class Options:
         "Feature maps of layers, norms and activations; or of every module, containers too, as released.", "leaves"
     )
     zen_repeats: int = setting("Draws of weights and noise.", 4, least=1)
-    zen_ln_compensation: bool = setting(
-        "Add the log of the standard deviation at each LayerNorm's input, as batch norms have it.", False
-    )
     synflow_ln: Literal["keep", "identity"] = setting(
         "What happens to LayerNorm in synflow (batch normalisation is always the identity there).", "keep"
     )

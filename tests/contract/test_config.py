@@ -317,14 +317,14 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     config["train"]["recipe"] |= {"lr": "1e-3", "hflip": "true"}
     config["data"]["channels"] = "1"
     config["space"]["head_dim"] = "16"
-    config["score"]["options"] = {"psi_units": "4"}
+    config["score"]["options"] = {"psi_samples": "4"}
     config["run"] = "2026"
     done = checked(config)
     assert done["search"]["evaluations"] == 1000
     assert done["budget"] == {"params": [60000, 120000], "macs": None, "latency": None}
     assert done["train"]["recipe"]["lr"] == 1e-3 and done["train"]["recipe"]["hflip"] is True
     assert done["data"]["channels"] == 1
-    assert done["space"]["head_dim"] == 16 and done["score"]["options"]["psi_units"] == 4
+    assert done["space"]["head_dim"] == 16 and done["score"]["options"]["psi_samples"] == 4
     assert done["run"] == "2026"
 
 

@@ -551,7 +551,7 @@ def test_options_are_checked(model, batch):
         {"unit": "image"},
         {"pieces": 3},
         {"precision": "bfloat16"},
-        {"psi_units": "pixel"},
+        {"psi_samples": "all"},
         {"window": (1, 0)},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):

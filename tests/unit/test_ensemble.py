@@ -8,12 +8,10 @@ import pytest
 
 from libranas.core.errors import LibranasError
 from libranas.core.stats import kendall, precision_at, spearman
-from libranas.predictors.base import Calibration, Combiner, Predictor, Sample
+from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import MEASURES, Evaluation, evaluate, parted, proxy_table
 from libranas.predictors.registry import COMBINERS
 from libranas.predictors.selection import choose_and_judge
-from libranas.report.drawing import figure
-from libranas.report.figures import methods_figure
 
 LABEL_FREE = {"params", "flops", "log_rank_all", "az_nas", "te_nas", "tcet", "consensus"}
 #: Methods that need no proxies or features that the table below does not have.
@@ -300,28 +298,6 @@ def test_errors():
             evaluate(scores, accuracy, params, calibration)
     with pytest.raises(LibranasError, match="do not match"):
         evaluate(scores, accuracy.iloc[1:], params, 15)
-
-
-def test_a_new_combiner_is_one_record():
-    """It is listed, judged, fitted for the search and shown in the report."""
-    COMBINERS.add(
-        Combiner("smallest", "the smallest", lambda known, seed: Predictor((), Smallest()), needs_labels=False)
-    )
-    try:
-        scores, accuracy, params = table()
-        settings = {**SETTINGS, "combiner": "smallest", "calibration": 40, "methods": ["smallest", "params"]}
-        verdict = choose_and_judge(scores, accuracy, params, settings, 0)
-        ours, largest = verdict.methods.set_index("method")["spearman"][["smallest", "params"]]
-        assert ours == pytest.approx(-largest) and verdict.choice["combiner"]["name"] == "smallest"
-        assert list(COMBINERS).index("smallest") < list(COMBINERS).index("blend")
-        assert "the smallest" in figure(lambda axes: methods_figure(axes, verdict.methods, "smallest"), 4, 2)
-    finally:
-        COMBINERS.remove("smallest")
-
-
-class Smallest:
-    def __call__(self, sample):
-        return -sample.params_A.to_numpy()
 
 
 def test_registry():

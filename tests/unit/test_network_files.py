@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from libranas.core.errors import LibranasError
-from libranas.labels.table import read_table
+from libranas.labels.table import read_accuracy_table
 from libranas.spaces import PiTSpace, make_space
 from libranas.spaces.file_formats import (
     network_space,
@@ -229,7 +229,7 @@ def test_vit_bench_101_becomes_a_table_of_the_workflow(shared_dir, tmp_path):
         table, space = read(content, **settings)
         assert len(table) == 100 and table["c100_kd_acc"].tolist() == [row["c100_kd_acc"] for row in content]
         table.to_csv(tmp_path / "table.csv", index=False)
-        accuracies = read_table(tmp_path / "table.csv", space, accuracy="chaoyang_base_acc")
+        accuracies = read_accuracy_table(tmp_path / "table.csv", space, accuracy="chaoyang_base_acc")
         assert accuracies["accuracy"].tolist() == table["chaoyang_base_acc"].tolist()
         assert [a.json for a in accuracies["arch"]] == table["architecture"].tolist()
 

@@ -107,13 +107,13 @@ def test_a_default_given_explicitly_changes_nothing(scorer, tmp_path, calls):
 
 
 def test_conditions_hold_every_option_and_survive_the_file(scorer, tmp_path):
-    scorer = replace(scorer, options={"window": (0.25, 1.0), "labels": "random"})
+    scorer = replace(scorer, options={"window": (0.25, 1.0), "psi_merge": "sum"})
     store.write(tmp_path / "s.h5", score_shard(scorer, ARCHS[:1], 1, ["snip"], tmp_path / "log"))
     stored = store.read(tmp_path / "s.h5").provenance
     assert stored["conditions"] == scorer.conditions
     options = stored["conditions"]["options"]
     assert options.keys() == {field.name for field in fields(proxies.Options)}
-    assert (options["window"], options["labels"], options["precision"]) == ([0.25, 1.0], "random", "float32")
+    assert (options["window"], options["psi_merge"], options["precision"]) == ([0.25, 1.0], "sum", "float32")
     assert {"torch", "timm"} <= stored["packages"].keys()
 
 

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ from enumeration import members
 from libranas.core import pareto
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.report.drawing import figure
-from libranas.report.figures import evaluated_figure, trajectories_figure
-from libranas.search.base import Evaluated, Searcher, Strategy, points
+from libranas.search.base import Evaluated, Searcher, points
 from libranas.search.base import fittest as search_fittest
 from libranas.search.history import history_table
 from libranas.search.registry import STRATEGIES
@@ -270,23 +267,6 @@ def test_every_strategy_but_pruning_is_a_searcher():
             searcher = strategy.searcher(SPACE, budget, 1, settings)
             assert searcher.name == name and isinstance(searcher, Searcher)
     assert STRATEGIES["nsga2"].searcher(SPACE, budget, 1, settings).costs == (SPACE.macs, budget.clock)
-
-
-def test_a_new_strategy_is_one_record(tmp_path):
-    """Its searches run, find a winner, and the report shows them."""
-    STRATEGIES.add(Strategy("brief", "A brief search", partial(Evolution, parents=1, name="brief"), ("population",)))
-    try:
-        settings, histories = {"population": 5, "parents": 2, "evaluations": 20}, {}
-        for name in ("brief", "random", "params"):
-            searcher = STRATEGIES[name].searcher(SPACE, BUDGET, 1, settings)
-            history = search_run(searcher, STRATEGIES[name].evaluation(SPACE, fitness), 20, tmp_path / name, "key")
-            histories[name] = history_table(history, SPACE)
-        selected = select(histories, SPACE, BUDGET, 1)
-        assert selected["winner"]["id"] == histories["brief"]["id"][histories["brief"]["fitness"].idxmax()]
-        assert "brief: best so far" in figure(lambda axes: trajectories_figure(axes, histories), 4, 3)
-        assert "brief" in figure(lambda axes: evaluated_figure(axes, histories, selected), 4, 3)
-    finally:
-        STRATEGIES.remove("brief")
 
 
 def test_the_fittest_with_ties_in_the_order_of_evaluation():

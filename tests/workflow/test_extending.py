@@ -80,7 +80,7 @@ def test_the_workflow_runs_with_all_five(site, extended):
         "budget": {"params": None},
         "score": {"proxies": ["params", "mean_gradient", "nwot", "lswag_lambda", "lswag_psi"]},
         "layers": {"exclude": []},
-        "benchmark": {"repeated": {"count": 0}},
+        "benchmark": {"repeated": {"count": 0}, "recipe": {"epochs": 10, "lr": 0.03}},
         "libra": {"combiner": "mean_rank"},
         "search": {"method": "climbing", "evaluations": 45},
         "train": None,

@@ -71,9 +71,6 @@ class Context:
                 "Choose a batch size that the option pieces divides.",
             )
         self.targets = targets
-        if options.labels == "random":
-            generator = self.generator("labels")
-            self.targets = torch.randint(0, int(targets.max()) + 1, targets.shape, generator=generator).to(targets)
         if options.window is not None:
             self._dry_run()
 
