@@ -98,7 +98,9 @@ class AutoFormerSpace(Space):
     classes: int = 1000
     relative_position: bool = setting("Relative positions on keys and values.", True)
     max_relative_position: int = setting("Largest offset that has a position of its own.", 14)
-    init_std: float = setting("Standard deviation of initial linear weights; narrow networks need more.", 0.02, below=3e38)
+    init_std: float = setting(
+        "Standard deviation of initial linear weights; narrow networks need more.", 0.02, below=3e38
+    )
 
     family = "autoformer"
     #: Probabilities of AutoFormer's evolution: a redrawn embedding width or depth, a redrawn block gene.
