@@ -1,5 +1,5 @@
 # make run    set up .venv if needed and run the default experiment
-# make test   set up .venv if needed and run all checks and tests
+# make test   set up .venv if needed and run all checks and tests, in ten minutes on two cores
 # make help   what else there is
 PYTHON ?= python3
 CORES ?= all
@@ -7,25 +7,31 @@ CONFIG ?=
 VENV := .venv
 READY := $(VENV)/.installed
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: run test lint help clean
+.PHONY: run test test-cluster lint help clean
 
 run: $(READY)
 	$(SNAKEMAKE)
 	@sed -n 's|^run: *\([^ #]*\).*|Report: results/\1/report.html|p' $(lastword config.yaml $(CONFIG))
 
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not cluster" --dist worksteal
+
+test-cluster: $(READY)
+	$(PYTEST) -m cluster --dist loadfile --no-loadscope-reorder -rs
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile rules
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/snakemake --lint
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
+	@echo "make test-cluster                             tests with SLURM, containers, torchrun; and many kills"
 	@echo "make clean                                    remove .venv (results stay)"
 
 clean:

@@ -126,7 +126,7 @@ def make_task(net: str, size: str, device: str, arch: str = ARCH) -> Task:
 def default_suite() -> tuple[list[str], dict]:
     """Proxies and engine options of the workflow's default configuration."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    score = checked(config, ROOT / "config" / "schema.yaml")["score"]
+    score = checked(config)["score"]
     return score["proxies"], score["options"]
 
 

@@ -47,7 +47,7 @@ def configuration(presets: list[Path]) -> dict:
     config: dict = {}
     for path in (ROOT / "config.yaml", *presets):
         update_config(config, yaml.safe_load(path.read_text()))
-    return checked(config, ROOT / "config" / "schema.yaml")
+    return checked(config)
 
 
 def one_seed(seed: int, run: RunFolder, state: Path) -> list[dict]:

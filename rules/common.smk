@@ -18,7 +18,7 @@ from libranas.runs.cluster import cancel_left_over
 from libranas.runs.files import FILES, run_path
 
 try:
-    config = checked(config, f"{workflow.basedir}/config/schema.yaml")
+    config = checked(config)
 except LibranasError as error:
     raise WorkflowError(str(error)) from None
 

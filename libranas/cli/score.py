@@ -8,7 +8,6 @@ Legend: B images, C channels, S image side, K logits.
 
 import argparse
 import dataclasses
-import difflib
 import functools
 import hashlib
 import itertools
@@ -30,6 +29,7 @@ from libranas.core.files import write_json
 from libranas.core.provenance import facts
 from libranas.core.scorecard import ScoreCard
 from libranas.core.text import key_value, text_table
+from libranas.core.typed import BadSetting, keys_of, read
 from libranas.data.calibration import calibration_indices
 from libranas.data.decode import decode
 from libranas.data.registry import DATA_SETS, open_data_set
@@ -151,26 +151,21 @@ def _names(text: str) -> list[str]:
 
 
 def _options(pairs: Sequence[str]) -> dict:
-    """Settings of the scoring call, each with a value that its type allows."""
-    from libranas.zero_cost.registry import Options
+    """Read the options of the scoring call."""
+    from libranas.zero_cost.options import Options
 
-    kinds, options = typing.get_type_hints(Options), {}
-    for pair in pairs:
-        key, value = key_value(pair, "--option")
-        if key not in kinds:
-            close = difflib.get_close_matches(key, kinds, 1)
-            raise LibranasError(
-                f"--option {pair}: there is no option {key}.",
-                f"Did you mean {close[0]}?" if close else f"Options: {', '.join(kinds)}.",
-            )
-        if typing.get_origin(kinds[key]) is tuple and isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]  # names need no brackets
-        options[key] = value
+    keys, options = keys_of(Options), dict(key_value(pair, "--option") for pair in pairs)
+    for name, value in options.items():
+        if isinstance(value, str) and name in keys and typing.get_origin(keys[name].hint) is tuple:
+            options[name] = [part.strip() for part in value.split(",")]  # names need no brackets
     try:
+        options = read(keys, options, "--option ", partial=True)
         Options(**options)
-    except ValueError as error:
-        todo = "Values are written as in YAML: true, 8, [0.2, 0.8], null. See libranas.zero_cost.registry.Options."
-        raise LibranasError(f"--option {' '.join(pairs)}: {error}.", todo) from None
+    except BadSetting as error:
+        todo = (
+            "Values are written as in YAML: true, 8, [0.2, 0.8], null. config/schema.yaml lists them (score.options)."
+        )
+        raise LibranasError(error.what, f"{error.todo} {todo}".strip()) from None
     return options
 
 

@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace, world) -> None:
 
     recipe, _ = read_recipe(arguments.recipe)
     changes = dict(key_value(pair, "--set") for pair in arguments.set)
-    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set")
+    recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set ")
     shares = arguments.val_share, arguments.test_share
     with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
         for warning in splits.warnings:

@@ -13,10 +13,10 @@ from functools import cached_property
 from libranas.core.errors import LibranasError
 
 
-def _frozen(value):
+def frozen(value):
     """A gene as an immutable value: tuples for lists."""
     if isinstance(value, (list, tuple)):
-        return tuple(_frozen(v) for v in value)
+        return tuple(frozen(v) for v in value)
     if isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a gene must be a number, a string or a list of them, got {type(value).__name__}")
@@ -44,7 +44,7 @@ class Arch:
     genes: Mapping
 
     def __post_init__(self):
-        items = sorted((str(k), _frozen(v)) for k, v in dict(self.genes).items())
+        items = sorted((str(k), frozen(v)) for k, v in dict(self.genes).items())
         object.__setattr__(self, "genes", dict(items))
 
     def __getitem__(self, gene: str):

@@ -1,9 +1,7 @@
 """Export a trained network in timm's own format; it is loaded back and compared before it appears."""
 
-import os
 import shutil
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import timm
@@ -40,7 +38,7 @@ def export_timm(
     mean, std : statistics the images were normalised with, by channel
     card : text of the model card
     extra : texts of further files, by name
-    crop_pct, interpolation : share of the resized image that was looked at in testing, and of resizing
+    crop_pct, interpolation : how test images were cropped (share of the resized image) and resized
     """
     folder = Path(folder)
     new = folder.with_name(f".{folder.name}.new")
@@ -62,7 +60,7 @@ def export_timm(
     for name, text in {"README.md": card, **(extra or {})}.items():
         (new / name).write_text(text, encoding="utf-8")
     loaded = timm.create_model(f"local-dir:{new}", pretrained=True).eval()
-    if not _equal(model.state_dict(), loaded.state_dict()):
+    if not equal_tensors(model.state_dict(), loaded.state_dict()):
         raise LibranasError(
             f"The network exported to {new} does not load back bit-equal.",
             "Do not use this export; please report it.",
@@ -71,23 +69,14 @@ def export_timm(
     new.rename(folder)
 
 
-def _equal(ours: Mapping, theirs: Mapping) -> bool:
+def equal_tensors(ours: Mapping, theirs: Mapping) -> bool:
+    """Return whether two state dicts are equal to the bit."""
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def load_folder(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
-    """The network of a timm ``local-dir``, in evaluation mode, and the size (C, H, W) of its images."""
+    """Load the network of a timm ``local-dir``, in evaluation mode; returns it and the size (C, H, W) of its images."""
     if not (Path(folder) / "config.json").is_file():
         raise LibranasError(f"{folder} is no exported network.", "Name a folder such as results/digits/export/winner.")
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return model, tuple(model.pretrained_cfg["input_size"])
-
-
-@contextmanager
-def _appears(path: Path):
-    new = path.with_name(f".{path.stem}.new{path.suffix}")  # exporters look at the suffix
-    try:
-        yield new
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)

@@ -20,10 +20,10 @@ def mean_accuracies(path: str | Path) -> pd.Series:
     return read_accuracies(path).groupby("id")["accuracy"].mean()
 
 
-def read_table(
+def read_accuracy_table(
     path: str | Path, space: Space, architecture: str = "architecture", accuracy: str = "accuracy"
 ) -> pd.DataFrame:
-    """Architectures and accuracies of a CSV file.
+    """Read architectures and accuracies from a CSV file, published or of the user.
 
     Parameters
     ----------

@@ -5,13 +5,11 @@ the resolution), the average over all pixels and a classifier. A cell brings its
 convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's, as in
 the authors' code. Registered with timm as ``libranas_darts``.
 
-Where this differs from the authors' code: the drop-path rate is the same in every epoch (theirs grows from 0), and the
-auxiliary classifier averages over 2 x 2 equal fields of any image (theirs over overlapping ones of 5 x 5 pixels of
-images of one size).
+Where this differs from the authors' code: the drop-path rate is the same in every epoch (theirs grows from 0), and
+there is no auxiliary classifier.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -176,17 +174,12 @@ class DARTSSupernet(nn.Module):
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
-    def outputs(self, x_BCHW: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The output of each cell in turn."""
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         before = self.stem(x_BCHW)
         now = self.reduction(before)
         for cell in self.cells:
             before, now = now, cell(before, now)
-            yield now
-
-    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        (last,) = deque(self.outputs(x_BCHW), maxlen=1)
-        return last
+        return now
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) of images (B, channels, H, W)."""
@@ -199,8 +192,6 @@ class DARTS(DARTSSupernet):
     Parameters
     ----------
     normal, reduce : list of eight pairs (operation, node that it reads), two for each node
-    auxiliary : bool
-        A second classifier after two thirds of the cells; in training the network then gives the logits of both.
     **kwargs
         As for :class:`DARTSSupernet`.
     """
@@ -211,35 +202,10 @@ class DARTS(DARTSSupernet):
         reduce: Sequence[tuple[str, int]],
         width: int = 36,
         layers: int = 20,
-        auxiliary: bool = False,
         **kwargs,
     ):
         mask = {"normal": cell_mask(normal), "reduce": cell_mask(reduce)}
         super().__init__(mask, width, layers, **kwargs)
-        self.auxiliary = None
-        if auxiliary:
-            self.auxiliary_after = reductions(layers)[1]
-            self.auxiliary = nn.Sequential(
-                nn.ReLU(),
-                nn.AdaptiveAvgPool2d(2),
-                nn.Conv2d(4 * len(NODES) * width, 128, 1, bias=False),
-                nn.BatchNorm2d(128),
-                nn.ReLU(),
-                nn.Conv2d(128, 768, 2, bias=False),
-                nn.BatchNorm2d(768),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.Linear(768, self.num_classes),
-            )
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, classes) of images (B, channels, H, W); in training also those of the auxiliary classifier."""
-        if self.auxiliary is None or not self.training:
-            return super().forward(x_BCHW)
-        for layer, last in enumerate(self.outputs(x_BCHW)):
-            if layer == self.auxiliary_after:
-                auxiliary = self.auxiliary(last)
-        return self.head(self.pool(last)), auxiliary
 
 
 #: The network class, and what timm is told of an untrained network.

@@ -109,8 +109,8 @@ def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, in
     try:
         space = make_space({"family": family, **settings}, *task)
     except (LibranasError, TypeError) as error:  # TypeError: choices that are no numbers
-        what, todo = (error.what, f"{error.todo} ") if isinstance(error, LibranasError) else (f"{error}.", "")
-        raise LibranasError(f"--model {text}: {what}", f"{todo}See `space` in config/schema.yaml.") from None
+        what, todo = (error.what, error.todo) if isinstance(error, LibranasError) else (f"{error}.", "")
+        raise LibranasError(f"--model {text}: {what}", f"{todo} See `space` in config/schema.yaml.".strip()) from None
     try:
         return build(space, space.parse(string), wanted.seed, wanted.drop_path or 0.0, wanted.fused, timm=wanted.fused)
     except ValueError:

@@ -83,6 +83,10 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         package = module.partition(".")[0]
         others = {combiner.fit.__module__.partition(".")[0] for combiner in COMBINERS.values()} - {"libranas"}
-        if (module, name) in FOREIGN or module.startswith("libranas.predictors.") or package in others:
+        if (module, name) in FOREIGN:
             return super().find_class(module, name)
+        if module.startswith("libranas.predictors.") or package in others:
+            found = super().find_class(module, name)
+            if isinstance(found, type):  # a function could do anything
+                return found
         raise LibranasError(f"A file of a fitted predictor names {module}.{name}, which predictors do not use.", AGAIN)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from libranas.config.checks import latency_needed
 from libranas.core.arch import Arch
 from libranas.core.files import read_json
 from libranas.core.provenance import digest, stage_version
@@ -73,7 +72,10 @@ class RunFolder:
     @cached_property
     def budget(self) -> Budget:
         """The budget, with the table of latencies where networks have one."""
-        timed = latency_needed(self.config) if self._timed is None else self._timed
+        if (timed := self._timed) is None:
+            from libranas.config.checks import latency_needed
+
+            timed = latency_needed(self.config)
         return Budget.from_settings(self.config["budget"], LatencyTable.read(self.path("latency")) if timed else None)
 
     @cached_property

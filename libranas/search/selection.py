@@ -154,6 +154,10 @@ def equal_size(
             raise
 
 
+#: Walks of 300 mutations each that look for a network of a rare size.
+WALKS = 100
+
+
 def _walk(
     space: Space, budget: Budget, window: Budget, size: int, rng: np.random.Generator, exclude: set[str]
 ) -> Arch | None:
@@ -172,7 +176,7 @@ def _walk(
         counts = [(limit.window, limit.count(arch)) for limit in limits]
         return sum(max(w[0] / count - 1, count / w[1] - 1, 0) for w, count in counts)
 
-    for _ in range(100):
+    for _ in range(WALKS):
         arch = space.sample(rng)
         for _ in range(300):
             child = space.mutate(arch, rng)

@@ -17,7 +17,8 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.base import Space, setting
+from libranas.core.typed import Key, setting
+from libranas.spaces.base import Space
 from libranas.spaces.published_genes import published_genes
 from libranas.spaces.registry import SpaceFamily
 
@@ -88,18 +89,18 @@ class AutoFormerSpace(Space):
 
     embed_dim: tuple[int, ...] = setting("Widths, one for the network; needed without a preset, as the next three.")
     depth: tuple[int, ...] = setting("Numbers of blocks.")
-    num_heads: tuple[int, ...] = setting("Attention heads, of each block (autoformer).")
-    mlp_ratio: tuple[float, ...] = setting("Width of the MLP over that of its block, of each block (autoformer).")
-    head_dim: int | Literal["auto"] = setting(
-        "Width of an attention head, default 64; auto: embed_dim / num_heads.", default=64
-    )
+    num_heads: tuple[int, ...] = setting("Attention heads of each block.")
+    mlp_ratio: tuple[float, ...] = setting("Width of the MLP over that of its block, for each block.")
+    head_dim: int | Literal["auto"] = setting("Width of an attention head; auto: embed_dim / num_heads.", 64)
     image_size: int = 224
-    patch_size: int = setting("Default 16.", default=16)
+    patch_size: int = setting("Pixels a side of a patch.", 16)
     channels: int = 3
     classes: int = 1000
-    relative_position: bool = setting("Default true.", default=True)
-    max_relative_position: int = setting("Default 14.", default=14)
-    init_std: float = setting("Of initial linear weights, default 0.02; narrow networks need more.", default=0.02)
+    relative_position: bool = setting("Relative positions on keys and values.", True)
+    max_relative_position: int = setting("Largest offset that has a position of its own.", 14)
+    init_std: float = setting(
+        "Standard deviation of initial linear weights; narrow networks need more.", 0.02, below=3e38
+    )
 
     family = "autoformer"
     #: Probabilities of AutoFormer's evolution: a redrawn embedding width or depth, a redrawn block gene.
@@ -290,10 +291,9 @@ FAMILY = SpaceFamily(
     network="libranas.networks.autoformer",
     make=make,
     settings={
-        "preset": {
-            "enum": [*PRESETS, None],
-            "description": "Choices by name (libranas.spaces.autoformer.PRESETS); keys below replace single ones.",
-        }
+        "preset": Key(
+            str, None, {"description": "Choices by name; keys below replace single ones.", "choices": PRESETS}
+        )
     },
     image_size=224,
     file_formats=True,

@@ -1,6 +1,5 @@
 """Base class of search spaces. Counting and editing architectures needs no model and no torch."""
 
-from dataclasses import MISSING, field
 from functools import lru_cache
 
 import numpy as np
@@ -9,19 +8,10 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 
 
-def setting(description: str, default=MISSING, **schema):
-    """Return a dataclass field that is also a key of the config section ``space``.
-
-    Parameters
-    ----------
-    schema : JSON schema of the key where the type of the field does not say enough, such as ``minimum=3``
-    """
-    return field(default=default, metadata={"description": description, "schema": schema})
-
-
 class Space:
     """A search space for one task. Subclasses are frozen dataclasses with the fields of the task (``image_size``,
-    ``channels``, ``classes``) and the choices, which :func:`setting` declares.
+    ``channels``, ``classes``) and the choices; those declared by :func:`libranas.core.typed.setting` are keys of the
+    config section ``space``.
 
     A subclass defines ``arch(**genes)``, which makes a member, and every method here that raises NotImplementedError.
     """

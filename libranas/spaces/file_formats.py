@@ -10,7 +10,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ import yaml
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces import AutoFormerSpace, PiTSpace, Space, make_space
+from libranas.core.typed import Key, read
+from libranas.spaces import FAMILIES, AutoFormerSpace, PiTSpace, Space, make_space
 from libranas.spaces.published_genes import published_genes
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ _NAMES = {"family", "base_dim"}.union(*_SPELLINGS.values())
 _OWN = "LIBRANAS"
 _TASK = ("image_size", "channels", "classes")
 _LISTS = {*_CHOICES.values(), *_PIT_CHOICES.values()}
-_KEYS = {field.name for space in (AutoFormerSpace, PiTSpace) for field in fields(space)}
 
 
 def read_file(path: str | Path):
@@ -79,6 +79,15 @@ def records(content) -> list[tuple[str, dict]]:
     ]
 
 
+def _some_records(content) -> list[tuple[str, dict]]:
+    if found := records(content):
+        return found
+    raise LibranasError(
+        "there is no network.",
+        "Expected YAML with a section RETRAIN (AutoFormer, TF-TAS, AZ-NAS), or JSON of PreNAS or ViT-Bench-101.",
+    )
+
+
 def space_settings(content) -> dict | None:
     """Return the config section ``space``: the choices of the section ``SEARCH_SPACE`` of a file, and what our own
     section says of the networks; None without the former.
@@ -98,13 +107,11 @@ def space_settings(content) -> dict | None:
         if pit:  # TF-TAS writes the depths of a stage as the text "1,2,3"
             stages = [d.split(",") if isinstance(d, str) else d for d in choices["stage_depth"]]
             choices["stage_depth"] = [[int(d) for d in depths] for depths in stages]
-        for name, value in choices.items():
-            if not isinstance(value, list) or not (pit or all(isinstance(n, int | float) for n in value)):
-                raise TypeError(f"{name} is no list of numbers")
         if isinstance(section.get("PATCH_SIZE"), list) and len(section["PATCH_SIZE"]) == 1:
             choices["patch_size"] = section["PATCH_SIZE"][0]
+        family = FAMILIES["pit" if pit else "autoformer"]
         own = {key: value for key, value in _own_section(content).items() if key not in _TASK}
-        return {"family": PiTSpace.family if pit else AutoFormerSpace.family, **_checked(choices), **own}
+        return {"family": family.name, **read(family.keys, choices, partial=True), **own}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LibranasError(
             f"SEARCH_SPACE is not the space of an AutoFormer or PiT ({error}).",
@@ -115,42 +122,15 @@ def space_settings(content) -> dict | None:
 def _own_section(content) -> dict:
     """Return our own section of a file, checked; empty without one."""
     section = content.get(_OWN, {}) if isinstance(content, dict) else {}
-    known = sorted(_KEYS - _LISTS)
+    size = Key(int | None, None, {"above": 0, "below": 10**9})
+    keys = {**FAMILIES["pit"].keys, **FAMILIES["autoformer"].keys, **dict.fromkeys(_TASK, size)}
+    keys = {name: key for name, key in keys.items() if name not in {*_LISTS, "preset"}}
     try:
-        if odd := [key for key in section if key not in known]:
-            raise ValueError(f"there is no key {odd[0]!r}")
-        return {key: value for key, value in _checked(dict(section)).items() if value is not None}
+        return {key: value for key, value in read(keys, dict(section), partial=True).items() if value is not None}
     except (TypeError, ValueError) as error:
         raise LibranasError(
-            f"the section {_OWN} cannot be used ({error}).", f"Expected a mapping of {', '.join(known)}."
+            f"the section {_OWN} cannot be used ({error}).", f"Expected a mapping of {', '.join(sorted(keys))}."
         ) from None
-
-
-def _checked(settings: dict) -> dict:
-    """Return `settings` unchanged; ValueError if no network can have such numbers."""
-    for name, value in settings.items():
-        if name not in _KEYS or value is None or (name, value) == ("head_dim", "auto"):
-            continue
-        if name == "relative_position":
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}, expected true or false")
-            continue
-        fractions, choices = name in ("mlp_ratio", "init_std"), name in _LISTS
-        for number in _flat(value) if choices else [value]:
-            usable = isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < 1e9
-            whole = usable and (isinstance(number, int) or (choices and number == int(number)))
-            if not (whole or (usable and fractions)):
-                expected = "numbers" if fractions else "whole numbers"
-                raise ValueError(f"{name} is {value!r}, expected {expected} above 0 and below 1e9")
-    return settings
-
-
-def _flat(value) -> Iterator:
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from _flat(part)
-    else:
-        yield value
 
 
 def network_space(
@@ -178,12 +158,12 @@ def network_space(
     try:
         return _network_space(content, settings, {k: v for k, v in own.items() if k not in _TASK}, task)
     except (TypeError, ValueError) as error:  # an unknown key, or choices that are no numbers
-        raise LibranasError(f"no space: {error}.", "See `space` in config/schema.yaml.") from None
+        raise LibranasError(f"no space: {error}", "See `space` in config/schema.yaml.") from None
 
 
 def _network_space(content, settings: dict, own: dict, task: list[int]) -> Space:
-    networks = [_genes(record) for _, record in records(content)]
-    declared = (space_settings(content) if networks else None) or {}
+    networks = [_genes(record) for _, record in _some_records(content)]
+    declared = space_settings(content) or {}
     family = settings.get("family") or ("pit" if any("base_dim" in genes for genes in networks) else "autoformer")
     if family == PiTSpace.family:
         settings = declared | own | settings
@@ -193,8 +173,6 @@ def _network_space(content, settings: dict, own: dict, task: list[int]) -> Space
             values = [genes[name] for genes in networks for name in names if name in genes]
             flat = [number for value in values for number in (value if isinstance(value, list) else [value])]
             settings = {gene: sorted({*flat, *declared.get(gene, ())})} | settings
-    if family in (PiTSpace.family, AutoFormerSpace.family):
-        _checked(settings)
     return make_space({"family": family} | settings, *task)
 
 
@@ -226,17 +204,12 @@ def networks_table(content, space: Space) -> "pd.DataFrame":
     import pandas as pd  # not at the top: who reads the registry of spaces imports this module
 
     rows = []
-    for name, record in records(content):
+    for name, record in _some_records(content):
         arch = space.parse(json.dumps(_genes(record)))
         row = {"architecture": arch.json, "params": space.params(arch), "macs": space.macs(arch)}
         facts = {k: v for k, v in record.items() if isinstance(v, int | float | str) and k.lower() not in _NAMES}
         row |= {(f"stated_{k}" if k in row else k): v for k, v in facts.items()}
         rows.append(row | ({"name": name} if name else {}))
-    if not rows:
-        raise LibranasError(
-            "there is no network.",
-            "Expected YAML with a section RETRAIN (AutoFormer, TF-TAS, AZ-NAS), or JSON of PreNAS or ViT-Bench-101.",
-        )
     return pd.DataFrame(rows)
 
 
@@ -269,7 +242,7 @@ def search_space(space: AutoFormerSpace | PiTSpace) -> dict:
 
 def _differing(space: AutoFormerSpace | PiTSpace) -> dict:
     """Return our own section for a space and its task: where they are not those of the published networks."""
-    published = type(space)(**{name: getattr(space, name) for name in _KEYS & _LISTS if hasattr(space, name)})
+    published = type(space)(**{name: getattr(space, name) for name in _LISTS if hasattr(space, name)})
     names = [field.name for field in fields(space) if getattr(space, field.name) != getattr(published, field.name)]
     if isinstance(space, PiTSpace) and "patch_size" in names:  # in SEARCH_SPACE
         names.remove("patch_size")

@@ -16,7 +16,8 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.base import Space, setting
+from libranas.core.typed import setting
+from libranas.spaces.base import Space
 from libranas.spaces.published_genes import published_genes
 from libranas.spaces.registry import SpaceFamily
 
@@ -47,21 +48,14 @@ class PiTSpace(Space):
         "Widths of an attention head, one for the network; the default is published.", default=(16, 24, 32, 40)
     )
     mlp_ratio: tuple[float, ...] = setting(
-        "MLP ratios, one for the network (pit); the default is published.", default=(2.0, 4.0, 6.0, 8.0)
+        "MLP ratios, one for the network; the default is published.", default=(2.0, 4.0, 6.0, 8.0)
     )
-    stage_depth: tuple[tuple[int, ...], ...] = setting(
-        "Blocks of each of the three stages; the default is published.",
-        default=((1, 2, 3), (4, 6, 8), (2, 4, 6)),
-        type="array",
-        minItems=STAGES,
-        maxItems=STAGES,
-        items={"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1}},
+    stage_depth: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = setting(
+        "Blocks of each of the three stages; the default is published.", default=((1, 2, 3), (4, 6, 8), (2, 4, 6))
     )
-    num_heads: tuple[int, ...] = setting(
-        "Attention heads, of each stage (pit); the default is published.", default=(2, 4, 8)
-    )
+    num_heads: tuple[int, ...] = setting("Attention heads of each stage; the default is published.", default=(2, 4, 8))
     image_size: int = 224
-    patch_size: int = setting("Default 16.", default=16)
+    patch_size: int = setting("Pixels a side of a patch.", 16)
     stride: int | None = setting("Pixels between two patches; default half a patch.", default=None)
     channels: int = 3
     classes: int = 1000
@@ -73,10 +67,6 @@ class PiTSpace(Space):
     def __post_init__(self):
         for gene in ("base_dim", "mlp_ratio", "num_heads"):
             object.__setattr__(self, gene, tuple(sorted(set(getattr(self, gene)))))
-        if len(self.stage_depth) != STAGES:
-            raise LibranasError(
-                f"space.stage_depth has choices for {len(self.stage_depth)} stages.", f"Give {STAGES} lists of depths."
-            )
         object.__setattr__(self, "stage_depth", tuple(tuple(sorted(set(depths))) for depths in self.stage_depth))
         if self.stride is None:
             object.__setattr__(self, "stride", max(1, self.patch_size // 2))

@@ -70,13 +70,11 @@ class Signal:
 class Activation:
     """Signs at one place: ``bits_SV[s, v]`` is 1.0 where unit v fires (value > 0) on sample s, else 0.0.
 
-    A unit is one position (token, pixel) of one channel. ``chosen_SV`` are those units that patterns are
-    made of (option ``psi_units``).
+    A unit is one position (token, pixel) of one channel.
     """
 
     name: str
     bits_SV: torch.Tensor
-    chosen_SV: torch.Tensor
 
     @cached_property
     def agreement_SS(self) -> torch.Tensor:
@@ -89,15 +87,15 @@ class Activation:
         return self.bits_SV.shape[1] - fires_S[:, None] - fires_S + 2 * both_SS
 
     def patterns(self, samples: int | None = None) -> torch.Tensor:
-        """The distinct sample-wise patterns of the chosen units, 64 samples packed in an integer; exact.
+        """The distinct sample-wise patterns of the units, 64 samples packed in an integer; exact.
 
         Returns
         -------
         int64 tensor, shape (patterns,) for up to 64 samples, else (patterns, ceil(S / 64))
         """
-        samples = samples or len(self.chosen_SV)
+        samples = samples or len(self.bits_SV)
         if samples not in self._patterns:
-            words_VW = pack_bits(self.chosen_SV[:samples])
+            words_VW = pack_bits(self.bits_SV[:samples])
             one = words_VW.shape[1] == 1
             self._patterns[samples] = torch.unique(words_VW[:, 0]) if one else torch.unique(words_VW, dim=0)
         return self._patterns[samples]
@@ -176,13 +174,11 @@ class Maps:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One draw of Zen: E_x ||f(x) - f(x + 0.01 eps)||_1 before the pooling, the running variances of the
-    batch norms after the two forwards (each the mean over channels), and the standard deviations that enter
-    the layer norms (each the mean over tokens)."""
+    """One draw of Zen: E_x ||f(x) - f(x + 0.01 eps)||_1 before the pooling, and the running variances of the
+    batch norms after the two forwards (each the mean over channels)."""
 
     difference: float
     batch_norm_variances: tuple[float, ...]
-    layer_norm_stds: tuple[float, ...]
 
 
 @dataclass(frozen=True)

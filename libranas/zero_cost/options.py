@@ -1,147 +1,103 @@
 """Options of the scoring engine."""
 
 from dataclasses import dataclass
-from types import UnionType
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
+
+from libranas.core.typed import BadSetting, check_fields, setting
 
 
 @dataclass(frozen=True)
 class Options:
     """Settings of a scoring call; recorded with the scores.
 
-    Attributes
-    ----------
-    unit : ``auto``, ``sample`` or ``microbatch``
-        What statistics of a gradient run over. ``auto``: samples, but micro-batches where batch
-        normalisation in training mode couples the samples.
-    pieces : int
-        Number of micro-batches.
-    few_units : bool
-        Allow fewer than 4 units; with 2 the standard deviation of a layer's Lambda over draws is 0.6.
-    mode : ``auto``, ``train`` or ``eval``
-        Mode of the network. ``auto``: ``train`` if it has batch normalisation, else ``eval``.
-    precision : ``float32`` or ``float64``
-        Of passes that do not fix their own.
-    labels : ``true`` or ``random``
-        Classes of the images, or uniform random ones (an ablation).
-    window : (low, high) or None
-        Relative depths low <= depth < high outside of which no layer or activation is looked at; the work
-        there is not done and the entries of the components are NaN.
-    features : tuple of module names
-        Outputs that count as primary blocks, for networks that the engine does not know.
-    lambda_variance : ``abs`` or ``signed``
-        Var|g| as Eq. 1 of L-SWAG prints it, or Var g as ZiCo's code and Theorem 1 have it.
-    lambda_ddof : 0 or 1
-        Delta degrees of freedom of that variance.
-    lambda_exclude : tuple of ``first``, ``last`` and layer names
-        Layers that do not count in Lambda (their components stay).
-    lambda_pool : ``layer`` or ``block``
-        Sum over layers of the log, or over blocks of the log of the sum over all weights of the block.
-    zico_variance : ``signed`` or ``abs``
-        ZiCo's released code, or its paper.
-    gsnr_accumulate : bool
-        Let gradients accumulate over the units, as the released code does by mistake.
-    gradsign : ``sum`` or ``mean``
-        Over the weights. The paper sums; one of the released scripts takes the mean.
-    fisher_axis : ``channel`` or ``token``
-        Of outputs (images, tokens, channels): sum over tokens and keep channels, or the released code's
-        axes, which are the other way round.
-    fisher_fan_in : bool
-        Weight each channel by its fan-in, as NASLib does.
-    psi_samples : int or None
-        Samples that make up an activation pattern; None: the whole batch.
-    psi_units : ``all``, ``cls``, ``mean`` or int
-        Which positions are units: all, the first token, one unit a channel (the sign of the mean), or that
-        many random ones.
-    psi_merge : ``union``, ``sum`` or ``log_sum``
-        Distinct patterns over all layers; the sum of each layer's, or of its logarithm.
-    lswag_form : ``product``, ``log`` or ``per_layer``
-        Lambda x Psi; Lambda + log Psi; Lambda / number of layers x Psi.
-    reg_swap : (mu, sigma) or None
-        Target and width of reg-SWAP in thousands of parameters; sigma is not squared (as published).
-    tcet_saliency : ``snip`` or ``synflow``
-    ntk_images : int or None
-        The first that many images make the tangent kernel of ntk_cond; None: the whole batch. Through batch
-        normalisation in training mode the kernel costs a backward an image.
-    meco_modules : ``leaves`` or ``all``
-        Feature maps of layers, norms and activations; or of every module, containers too, as released.
-    zen_repeats : int
-        Draws of weights and noise.
-    zen_ln_compensation : bool
-        Add the log of the standard deviation at each LayerNorm's input, as batch norms have it.
-    synflow_ln : ``keep`` or ``identity``
-        What happens to LayerNorm in synflow (batch normalisation is always the identity there).
-    noise_batch : int or None
-        Images of noise for the AZ-NAS proxies and zen; None: as many as in the batch.
+    Raises
+    ------
+    BadSetting
+        A LibranasError and ValueError, if an option has a value that it does not take.
     """
 
-    unit: Literal["auto", "sample", "microbatch"] = "auto"
-    pieces: int = 8
-    few_units: bool = False
-    mode: Literal["auto", "train", "eval"] = "auto"
-    precision: Literal["float32", "float64"] = "float32"
-    labels: Literal["true", "random"] = "true"
-    window: tuple[float, float] | None = None
-    features: tuple[str, ...] = ()
-    lambda_variance: Literal["abs", "signed"] = "abs"
-    lambda_ddof: Literal[0, 1] = 0
-    lambda_exclude: tuple[str, ...] = ()
-    lambda_pool: Literal["layer", "block"] = "layer"
-    zico_variance: Literal["signed", "abs"] = "signed"
-    gsnr_accumulate: bool = False
-    gradsign: Literal["sum", "mean"] = "sum"
-    fisher_axis: Literal["channel", "token"] = "channel"
-    fisher_fan_in: bool = True
-    psi_samples: int | None = None
-    psi_units: Literal["all", "cls", "mean"] | int = "all"
-    psi_merge: Literal["union", "sum", "log_sum"] = "union"
-    lswag_form: Literal["product", "log", "per_layer"] = "product"
-    reg_swap: tuple[float, float] | None = None
-    tcet_saliency: Literal["snip", "synflow"] = "snip"
-    ntk_images: int | None = None
-    meco_modules: Literal["leaves", "all"] = "leaves"
-    zen_repeats: int = 4
-    zen_ln_compensation: bool = False
-    synflow_ln: Literal["keep", "identity"] = "keep"
-    noise_batch: int | None = None
+    unit: Literal["auto", "sample", "microbatch"] = setting(
+        "What statistics of a gradient run over. auto: samples, but micro-batches where batch normalisation in "
+        "training mode couples the samples.",
+        "auto",
+    )
+    pieces: int = setting("Number of micro-batches, at least 4 without `few_units`.", 8, least=2)
+    few_units: bool = setting(
+        "Allow fewer than 4 units; with 2 the standard deviation of a layer's Lambda over draws is 0.6.", False
+    )
+    mode: Literal["auto", "train", "eval"] = setting(
+        "Mode of the network. auto: train if it has batch normalisation, else eval.", "auto"
+    )
+    precision: Literal["float32", "float64"] = setting("Precision of passes that do not fix their own.", "float32")
+    window: tuple[float, float] | None = setting(
+        "(low, high): relative depths low <= depth < high outside of which no layer or activation is looked at; the "
+        "work there is not done and the entries of the components are NaN.",
+        None,
+        least=0,
+    )
+    features: tuple[str, ...] = setting(
+        "Names of modules whose outputs count as primary blocks, for networks that the engine does not know.", ()
+    )
+    lambda_variance: Literal["abs", "signed"] = setting(
+        "Var|g| as Eq. 1 of L-SWAG prints it, or Var g as ZiCo's code and Theorem 1 have it.", "abs"
+    )
+    lambda_ddof: Literal[0, 1] = setting("Delta degrees of freedom of that variance (`lambda_variance`).", 0)
+    lambda_exclude: tuple[str, ...] = setting(
+        "Layers that do not count in Lambda, first, last or names; their components stay.", ()
+    )
+    lambda_pool: Literal["layer", "block"] = setting(
+        "Sum over layers of the log, or over blocks of the log of the sum over all weights of the block.", "layer"
+    )
+    zico_variance: Literal["signed", "abs"] = setting("ZiCo's released code, or its paper.", "signed")
+    gsnr_accumulate: bool = setting(
+        "Let gradients accumulate over the units, as the released code does by mistake.", False
+    )
+    gradsign: Literal["sum", "mean"] = setting(
+        "Sum or mean over the weights. The paper sums; one of the released scripts takes the mean.", "sum"
+    )
+    fisher_axis: Literal["channel", "token"] = setting(
+        "Of outputs (images, tokens, channels): sum over tokens and keep channels, or the released code's axes, which "
+        "are the other way round.",
+        "channel",
+    )
+    fisher_fan_in: bool = setting("Weight each channel by its fan-in, as NASLib does.", True)
+    psi_samples: int | None = setting(
+        "Samples that make up an activation pattern; null: the whole batch.", None, least=2
+    )
+    psi_merge: Literal["union", "sum", "log_sum"] = setting(
+        "Distinct patterns over all layers; the sum of each layer's, or of its logarithm.", "union"
+    )
+    lswag_form: Literal["product", "log", "per_layer"] = setting(
+        "Lambda x Psi; Lambda + log Psi; Lambda / number of layers x Psi.", "product"
+    )
+    reg_swap: tuple[float, float] | None = setting(
+        "(mu, sigma): target and width of reg-SWAP in thousands of parameters; sigma is not squared (as published).",
+        None,
+    )
+    tcet_saliency: Literal["snip", "synflow"] = setting("Saliency of T-CET.", "snip")
+    ntk_images: int | None = setting(
+        "The first that many images make the tangent kernel of ntk_cond; null: the whole batch. Through batch "
+        "normalisation in training mode the kernel costs a backward an image.",
+        None,
+        least=1,
+    )
+    meco_modules: Literal["leaves", "all"] = setting(
+        "Feature maps of layers, norms and activations; or of every module, containers too, as released.", "leaves"
+    )
+    zen_repeats: int = setting("Draws of weights and noise.", 4, least=1)
+    synflow_ln: Literal["keep", "identity"] = setting(
+        "What happens to LayerNorm in synflow (batch normalisation is always the identity there).", "keep"
+    )
+    noise_batch: int | None = setting(
+        "Images of noise for the AZ-NAS proxies and zen; null: as many as in the batch.", None, least=1
+    )
 
     def __post_init__(self):
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if isinstance(value, list):  # as JSON and YAML have it
-                value = tuple(value)
-                object.__setattr__(self, name, value)
-            if get_origin(kind) is Literal and value not in get_args(kind):
-                raise ValueError(f"option {name} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
-            if not _fits(value, kind):
-                kind = getattr(kind, "__name__", kind) if kind in (bool, int) else str(kind).replace("typing.", "")
-                raise ValueError(f"option {name} must be of type {kind}, got {value!r}")
-        least = 2 if self.few_units else 4
-        if self.pieces < least:
-            raise ValueError(
-                f"option pieces must be at least {least}, got {self.pieces}"
-                + ("" if self.few_units else ": with fewer the estimate is heavy-tailed (few_units=True allows it)")
+        check_fields(self, "option ")
+        if self.pieces < 4 and not self.few_units:
+            raise BadSetting(
+                f"option pieces: expected at least 4, got {self.pieces}",
+                "With fewer the estimate is heavy-tailed; few_units allows it.",
             )
-        if self.window is not None and not 0 <= self.window[0] < self.window[1]:
-            raise ValueError(f"option window must be (low, high) with 0 <= low < high, got {self.window!r}")
-        for name in ("psi_samples", "psi_units", "ntk_images", "zen_repeats", "noise_batch"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"option {name} must be at least 1, got {value}")
-
-
-def _fits(value, kind) -> bool:
-    """Whether `value` is of the annotated type `kind`; an int is a float too, but never a bool."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in inner
-    if origin in (Union, UnionType):
-        return any(_fits(value, k) for k in inner)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return len(inner) == len(value) and all(map(_fits, value, inner))
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if kind is float else kind)
+        if self.window and self.window[0] >= self.window[1]:
+            raise BadSetting(f"option window: expected low < high, got {self.window}")

@@ -28,6 +28,7 @@ def score(
     targets: torch.Tensor,
     proxies: Iterable[str] | None = None,
     seed: int = 0,
+    macs: int | None = None,
     **options,
 ) -> ScoreCard:
     """Score any network by zero-cost proxies, on the device that it is on.
@@ -44,6 +45,8 @@ def score(
         Default: all (:func:`libranas.list_proxies`).
     seed : int
         Of everything random: noise images, random signs, redrawn weights, chosen units.
+    macs : int, optional
+        Multiply-accumulates of one image, where they are known; else they are counted.
     **options
         See :class:`libranas.zero_cost.options.Options`.
 
@@ -76,7 +79,7 @@ def score(
         # Tensors made in inference mode cannot be watched for changes: copies of them can.
         inputs, targets = inputs.detach().to(device), targets.to(device)
         inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
-        context = Context(model, inputs, targets, seed, settings, collected)
+        context = Context(model, inputs, targets, seed, settings, collected, macs)
         needs = [need for proxy in captured for need in collected.captures[proxy.name]]
         for pass_ in dict.fromkeys(context.actual(NEEDS[need][0]) for need in needs):
             with Meter(device) as meter:

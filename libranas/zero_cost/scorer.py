@@ -81,6 +81,7 @@ class Scorer:
                 self.targets,
                 names,
                 stream_seed(self.seed, "score", seed_index),
+                self.space.macs(arch),
                 **self.options,
             )
         except Exception as error:

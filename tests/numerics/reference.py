@@ -2,8 +2,7 @@
 
 Nothing here is taken from the engine but its random numbers (noise images, signs, weights that are drawn anew):
 no hooks for gradients, no moments, no packed words. Every unit's gradient is held in memory, every activation
-pattern is a tuple. Options that draw at random within a formula (``psi_units`` as a number,
-``labels='random'``) and ``window`` are not covered: what depends on the first is left out of the values.
+pattern is a tuple. The option ``window`` is not covered.
 """
 
 import copy
@@ -74,7 +73,7 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values, parts = values | found, parts | more
     if "lswag_psi" in values:
         values["lswag"] = lswag(values["lswag_lambda"], values["lswag_psi"], len(layers), options.lswag_form)
-    found, more = lswag_sample(prepared(model, False), x, y, options)
+    found, more = lswag_sample(prepared(model, False), x, y)
     values, parts = values | found, parts | more
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
     values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
@@ -302,26 +301,16 @@ def of_activations(net, x, params: int, options: Options) -> tuple[dict, dict]:
     codes = [tuple(code) for code in (torch.cat(layers, 1) > 0).tolist()]
     values["linear_regions"] = float(len(set(codes)))
     parts = {("swap", "words"): [len(w) for w in words]}
-    if not isinstance(options.psi_units, int):
-        chosen = [units_of(z, options.psi_units) for z in before]
-        found = [patterns(z[: options.psi_samples]) for z in chosen]
-        counts = [len(f) for f in found]
-        values["lswag_psi"] = {
-            "union": float(len(set().union(*found))),
-            "sum": float(sum(counts)),
-            "log_sum": sum(map(math.log, counts)),
-        }[options.psi_merge]
-        parts["lswag_psi", "words"], parts["lswag_psi", "union"] = counts, unions(found)
-        parts["lswag_psi", "units"] = [z.shape[1] for z in chosen]
+    found = [patterns(z[: options.psi_samples]) for z in layers]
+    counts = [len(f) for f in found]
+    values["lswag_psi"] = {
+        "union": float(len(set().union(*found))),
+        "sum": float(sum(counts)),
+        "log_sum": sum(map(math.log, counts)),
+    }[options.psi_merge]
+    parts["lswag_psi", "words"], parts["lswag_psi", "union"] = counts, unions(found)
+    parts["lswag_psi", "units"] = [z.shape[1] for z in layers]
     return values, parts
-
-
-def units_of(z: torch.Tensor, units: str) -> torch.Tensor:
-    """Samples x units. Positions are pixels (images, channels, height, width) or tokens (images, tokens, channels)."""
-    if units == "all" or z.dim() == 2:
-        return z.flatten(1)
-    positions = z.flatten(2).transpose(1, 2) if z.dim() == 4 else z
-    return positions[:, 0] if units == "cls" else positions.mean(1)
 
 
 def patterns(z_SV: torch.Tensor) -> set[tuple[bool, ...]]:
@@ -357,7 +346,7 @@ def lswag(slope: float, psi: float, layers: int, form: str) -> float:
     return slope * psi / (layers if form == "per_layer" else 1)
 
 
-def lswag_sample(net, x, y, options: Options) -> tuple[dict, dict]:
+def lswag_sample(net, x, y) -> tuple[dict, dict]:
     """Evaluation mode, a sample at a time; patterns of log2(units) + 2 samples."""
     layers = layers_in_order(net, x)
     each = [gradients(net, x[i : i + 1], y[i : i + 1], layers) for i in range(len(x))]
@@ -371,9 +360,9 @@ def lswag_sample(net, x, y, options: Options) -> tuple[dict, dict]:
     values = {"lswag_sample_lambda": sum(logs) if any(logs) else NAN, "lswag_sample_psi": NAN, "lswag_sample": NAN}
     parts = {("lswag_sample_lambda", "lambda"): logs}
     before = before_activations(net, x)
-    if before and not isinstance(options.psi_units, int):
-        chosen = [units_of(z, options.psi_units) for z in before]
-        words = [len(patterns(z[: math.ceil(math.log2(z.shape[1])) + 2])) for z in chosen]
+    if before:
+        layers = [z.flatten(1) for z in before]
+        words = [len(patterns(z[: math.ceil(math.log2(z.shape[1])) + 2])) for z in layers]
         values["lswag_sample_psi"], parts["lswag_sample_psi", "words"] = float(sum(words)), words
         values["lswag_sample"] = sum(logs) * sum(words) if sum(logs) > 0 else NAN
     return values, parts
@@ -580,18 +569,16 @@ def zen(net, draws, options: Options) -> float:
         before, after = (last_map(net, images, options.features) for images in (x, x + 0.01 * epsilon))
         if before is None:
             return NAN
-        value = log(sum((a - b).abs().sum().item() for a, b in zip(before[0], after[0], strict=True)) / len(x))
+        value = log(sum((a - b).abs().sum().item() for a, b in zip(before, after, strict=True)) / len(x))
         for m in net.modules():  # after both runs: their running variances are a blend of the initial ones and theirs
             if isinstance(m, BATCH_NORMS) and m.running_var is not None:
                 value += 0.5 * log(m.running_var.mean().item())
-        if options.zen_ln_compensation:
-            value += sum(log(deviations.mean().item()) for deviations in before[1])
         values.append(value)
     return sum(values) / len(values)
 
 
-def last_map(net, x, features) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
-    """The feature map before the pooling, and the standard deviations over channels that enter the layer norms."""
+def last_map(net, x, features) -> torch.Tensor | None:
+    """The feature map before the pooling."""
     names = [name for name, m in net.named_modules() if isinstance(m, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d))]
     if features:
         wanted, side = features[-1], "output"
@@ -601,14 +588,12 @@ def last_map(net, x, features) -> tuple[torch.Tensor, list[torch.Tensor]] | None
         wanted, side = names[-1], "input"
     else:
         return None
-    maps, deviations = [], []
+    maps = []
 
     def keep(name, module, before, output):
         if name == wanted:
             maps.append(before if side == "input" else output)
-        if isinstance(module, nn.LayerNorm):
-            deviations.append(before.std(-1, correction=0))
 
     with torch.no_grad():
         watch(net, x, keep)
-    return maps[-1], deviations
+    return maps[-1]

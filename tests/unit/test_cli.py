@@ -413,13 +413,21 @@ def test_a_network_of_this_project_is_read_with_its_task(converted, tmp_path):
     [
         ({"a": 1}, [], "nets.yaml: there is no network"),
         ({1: 2, "RETRAIN": ENTRY}, [], "nets.yaml: the key 1 beside a network is no text"),
-        ({"RETRAIN": ENTRY | {"num_heads": [-3, 4]}}, [], "nets.yaml: no space: num_heads is [-3, 4]"),
-        ({"RETRAIN": ENTRY, "LIBRANAS": {"patch_size": 0}}, [], "the section LIBRANAS cannot be used (patch_size is 0"),
+        (
+            {"RETRAIN": ENTRY | {"num_heads": [-3, 4]}},
+            [],
+            "nets.yaml: no space: space.num_heads.0: expected more than 0, got -3",
+        ),
+        (
+            {"RETRAIN": ENTRY, "LIBRANAS": {"patch_size": 0}},
+            [],
+            "the section LIBRANAS cannot be used (patch_size: expected more",
+        ),
         ({"RETRAIN": ENTRY, "SEARCH_SPACE": 5}, ["--to", "config"], "SEARCH_SPACE is not the space"),
         (TWO, ["--to", "yaml"], "there are 2 networks, and AutoFormer's files hold one"),
         (TWO, ["--to", "config"], "there is no section SEARCH_SPACE"),
         (TWO, ["--space", "preset=small"], "is not a member of the space"),
-        (TWO, ["--space", "width=3"], "there is no key width"),
+        (TWO, ["--space", "width=3"], "no space: space.width: unknown key"),
         (TWO, ["--space", "width"], "is not of the form key=value"),
         (TWO, ["--space", "family=resnet"], "Known families"),
         (
@@ -489,7 +497,9 @@ def test_members_of_spaces_by_their_strings(run, tmp_path, model):
 def test_strings_that_are_no_member(refused):
     refused("is not a member of NAS-Bench-201", model="nasbench201:|nor_conv_5x5~0|")
     refused("DARTS space", model="darts:Genotype(normal=[])")
-    refused("there is no key wide", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)")
+    refused(
+        "space.wide: unknown key; did you mean space.width?", "`space`", model="nasbench201,wide=4:(4, 0, 3, 1, 4, 3)"
+    )
 
 
 def test_the_installed_command_and_the_module_are_the_same_function(images, networks):
@@ -591,13 +601,17 @@ def test_broken_images_are_named(refused, tmp_path):
     [
         ("precision", "not of the form key=value"),
         ("=3", "not of the form key=value"),
-        ("precission=float64", "Did you mean precision?"),
-        ("zzz=1", "Options: unit, pieces"),
-        ("precision=float16", "must be one of float32, float64"),
-        ("pieces=many", "--option pieces=many: "),
-        ("pieces=8.5", "must be of type int, got 8.5"),
-        ("noise_batch=all", "must be of type int | None, got 'all'"),
-        ("noise_batch=true", "must be of type int | None, got True"),
+        ("precission=float64", "--option precission: unknown key; did you mean --option precision?"),
+        ("zzz=1", "--option zzz: unknown key; known keys: features, few_units"),
+        (
+            "precision=float16",
+            "--option precision: expected one of float32, float64, got 'float16'; did you mean float64?",
+        ),
+        ("pieces=many", "--option pieces: expected a whole number, got 'many'"),
+        ("pieces=8.5", "--option pieces: expected a whole number, got 8.5"),
+        ("pieces=3", "option pieces: expected at least 4, got 3"),
+        ("noise_batch=all", "--option noise_batch: expected a whole number or null, got 'all'"),
+        ("noise_batch=true", "--option noise_batch: expected a whole number or null, got True"),
     ],
 )
 def test_a_wrong_option(refused, option, said):

@@ -197,27 +197,24 @@ def test_gaussian_process_is_the_textbook_one():
     x = rng.normal(size=(50, 3))
     target = x[:, 0] + np.cos(2 * x[:, 1]) + 0.2 * rng.normal(size=50)
     process = gaussian_process.fit([x[:30]], target[:30])
-    linear, matern, length, noise = np.exp(process.theta)
-    kernel = (
-        ConstantKernel(linear / 3) * DotProduct(1e-6)
-        + ConstantKernel(matern) * Matern(length * np.sqrt(3), nu=1.5)
-        + WhiteKernel(noise + gaussian_process.JITTER)
-    )
-    textbook = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12).fit(x[:30], target[:30])
-    np.testing.assert_allclose(process.predict([x[30:]]), textbook.predict(x[30:]), rtol=1e-6)
-    prior, spread = np.array(
-        [gaussian_process.LINEAR, gaussian_process.MATERN, gaussian_process.LENGTH, gaussian_process.NOISE]
-    ).T
 
-    def posterior(theta):
+    def textbook(theta):
         linear, matern, length, noise = np.exp(theta)
         kernel = (
             ConstantKernel(linear / 3) * DotProduct(1e-6)
             + ConstantKernel(matern) * Matern(length * np.sqrt(3), nu=1.5)
             + WhiteKernel(noise + gaussian_process.JITTER)
         )
-        model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12).fit(x[:30], target[:30])
-        return model.log_marginal_likelihood_value_ - 0.5 * (((theta - prior) / spread) ** 2).sum()
+        model = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True, alpha=1e-12)
+        return model.fit(x[:30], target[:30])
+
+    np.testing.assert_allclose(process.predict([x[30:]]), textbook(process.theta).predict(x[30:]), rtol=1e-6)
+    prior, spread = np.array(
+        [gaussian_process.LINEAR, gaussian_process.MATERN, gaussian_process.LENGTH, gaussian_process.NOISE]
+    ).T
+
+    def posterior(theta):
+        return textbook(theta).log_marginal_likelihood_value_ - 0.5 * (((theta - prior) / spread) ** 2).sum()
 
     best = posterior(process.theta)
     for i in range(4):

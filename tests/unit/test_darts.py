@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
-from libranas.networks.darts import DARTS, DARTSSupernet, model_args
+from libranas.networks.darts import DARTSSupernet, model_args
 from libranas.spaces import Budget, DARTSSpace, Sampler, make_space
 from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
 from libranas.zero_cost.anatomy import examine
@@ -260,16 +260,6 @@ def test_drop_path_spares_identities_and_acts_in_training_only():
         cell = net.train().cells[0]
         inputs = (torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8))
         assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
-
-
-def test_the_auxiliary_classifier_is_for_training():
-    net = DARTS(**model_args(TINY, TINY.parse(TEXT)), auxiliary=True)
-    x = torch.randn(2, 1, 8, 8)
-    logits, auxiliary = net.train()(x)
-    assert logits.shape == auxiliary.shape == (2, 3)
-    (logits.sum() + auxiliary.sum()).backward()
-    assert all(p.grad is not None for p in net.parameters())
-    assert net.eval()(x).shape == (2, 3)
 
 
 def test_timm_round_trip(tmp_path):

@@ -108,7 +108,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=4))
 def test_records_round_trip_with_every_bit(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("log") / "log"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libranas import scores as store
@@ -164,7 +164,6 @@ def brute_force_run(mean, sign):
     return max(runs, key=lambda run: run[1] - run[0])
 
 
-@settings(max_examples=200)
 @given(
     mean=st.lists(st.one_of(st.just(NAN), st.integers(-8, 2).map(float)), min_size=1, max_size=12),
     rule=st.sampled_from(["spike", "valley"]),
@@ -211,7 +210,6 @@ def test_a_choice_survives_json(rule):
 # ------------------------------------------------------------------------------------ L-SWAG in the window
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     window=st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(lambda w: LayerWindow(*w, 10)),
     psi_range=st.sampled_from(lswag.PSI_RANGES),

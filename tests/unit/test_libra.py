@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libranas.core.errors import LibranasError
@@ -178,7 +178,6 @@ def test_a_constant_or_failing_proxy_is_left_out_aloud():
     assert any("constant, failed" in r for r in choice.reasons)
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(["literal", "corrected"]))
 def test_order_of_rows_and_columns_does_not_matter(seed, mode):
     scores, accuracy, params = table(n=40, seed=seed)
@@ -190,7 +189,6 @@ def test_order_of_rows_and_columns_does_not_matter(seed, mode):
     assert dataclasses.asdict(shuffled) == dataclasses.asdict(plain)
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
 def test_corrected_mode_sees_only_ranks(seed):
     scores, accuracy, params = table(n=40, seed=seed)

@@ -29,7 +29,6 @@ OTHER = {
     "few_units": True,
     "mode": "train",
     "precision": "float64",
-    "labels": "random",
     "window": (0.2, 0.9),
     "features": ("blocks.0", "blocks.1"),
     "lambda_variance": "signed",
@@ -42,7 +41,6 @@ OTHER = {
     "fisher_axis": "token",
     "fisher_fan_in": False,
     "psi_samples": 3,
-    "psi_units": "cls",
     "psi_merge": "sum",
     "lswag_form": "log",
     "reg_swap": (5.0, 2.0),
@@ -50,7 +48,6 @@ OTHER = {
     "ntk_images": 2,
     "meco_modules": "all",
     "zen_repeats": 1,
-    "zen_ln_compensation": True,
     "synflow_ln": "identity",
     "noise_batch": 2,
 }

@@ -107,13 +107,13 @@ def test_a_default_given_explicitly_changes_nothing(scorer, tmp_path, calls):
 
 
 def test_conditions_hold_every_option_and_survive_the_file(scorer, tmp_path):
-    scorer = replace(scorer, options={"window": (0.25, 1.0), "labels": "random"})
+    scorer = replace(scorer, options={"window": (0.25, 1.0), "psi_merge": "sum"})
     store.write(tmp_path / "s.h5", score_shard(scorer, ARCHS[:1], 1, ["snip"], tmp_path / "log"))
     stored = store.read(tmp_path / "s.h5").provenance
     assert stored["conditions"] == scorer.conditions
     options = stored["conditions"]["options"]
     assert options.keys() == {field.name for field in fields(proxies.Options)}
-    assert (options["window"], options["labels"], options["precision"]) == ([0.25, 1.0], "random", "float32")
+    assert (options["window"], options["psi_merge"], options["precision"]) == ([0.25, 1.0], "sum", "float32")
     assert {"torch", "timm"} <= stored["packages"].keys()
 
 
@@ -202,16 +202,23 @@ def test_an_error_names_the_architecture(scorer, monkeypatch):
     assert f"architecture {ARCHS[0].id}, seed 1" in caught.value.__notes__[0]
 
 
-def test_workers_change_no_score(scorer):
-    window = LayerWindow(1, 2, 4)
+def test_workers_change_no_score_and_their_end_is_explained(scorer):
     predictor = Predictor(("snip", "lswag"), lambda sample: sample.score_AP["snip"] + sample.params_A.to_numpy())
-    fitness = Fitness(scorer, predictor, 2, window, "window")
+    fitness = Fitness(scorer, predictor, 2, WINDOW, "window")
     torch.set_num_threads(1)
     expected = [fitness(arch) for arch in ARCHS]
     with shared_out(fitness, 2) as each:
         assert each is not map
         assert list(each(fitness, ARCHS)) == expected and list(each(fitness, ARCHS[:1])) == expected[:1]
-    blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, window, "window")
+        with pytest.raises(ValueError, match="not a member"):  # its own fault
+            list(each(fitness, [ARCHS[1], ARCHS[0].replace(embed_dim=99)]))
+        results = each(fitness, ARCHS * 20)
+        next(results)
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises(LibranasError, match=r"want of memory.*\n.*search\.workers"):
+            list(results)
+    blind = Fitness(scorer, Predictor((), lambda sample: sample.params_A.to_numpy()), 1, WINDOW, "window")
     with shared_out(blind, 2) as each:
         assert each is map  # nothing to score
 
@@ -242,21 +249,3 @@ def test_scores_that_a_search_of_the_run_has_are_not_computed_again(scorer, tmp_
     upgraded = Fitness(replace(scorer), predictor, 1, WINDOW, "window")
     upgraded.recall([path])
     assert upgraded.known == {}
-
-
-def test_a_worker_that_is_killed_is_no_fault_of_the_software(scorer):
-    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
-    with shared_out(fitness, 2) as each:
-        results = each(fitness, ARCHS * 20)
-        next(results)
-        for child in multiprocessing.active_children():
-            child.kill()
-        with pytest.raises(LibranasError, match=r"want of memory.*\n.*search\.workers"):
-            list(results)
-
-
-def test_an_error_in_a_worker_is_the_error_of_the_search(scorer):
-    fitness = Fitness(scorer, Predictor(("snip",), lambda sample: sample.score_AP["snip"]), 1, WINDOW, "window")
-    wrong = ARCHS[0].replace(embed_dim=99)
-    with shared_out(fitness, 2) as each, pytest.raises(ValueError, match="not a member"):
-        list(each(fitness, [ARCHS[1], wrong]))

@@ -142,9 +142,17 @@ class SearcherContract:
             self.run(tmp_path / "log", 500, budget=Budget(params=(smallest, smallest + 600)))
 
 
+def at_random(seed=1, budget=BUDGET):
+    return RandomSearch(SPACE, budget, seed)
+
+
+def best_of_five(make, path, worth=lambda history: max(e.fitness for e in history), evaluations=100) -> float:
+    """Mean worth of the histories of five searches."""
+    return np.mean([worth(search_run(make(s), fitness, evaluations, path / str(s), "key")) for s in range(5)])
+
+
 class TestRandomSearch(SearcherContract):
-    def make(self, seed=1, budget=BUDGET):
-        return RandomSearch(SPACE, budget, seed)
+    make = staticmethod(at_random)
 
     def test_the_fitness_changes_no_proposal(self, tmp_path):
         a, b = self.run(tmp_path / "a", 20), self.run(tmp_path / "b", 20, lambda arch: (0.0, {}))
@@ -156,14 +164,7 @@ class TestEvolution(SearcherContract):
         return Evolution(SPACE, budget, seed, population=10, parents=4)
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("e", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs) + 0.1
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs") + 0.1
 
     def test_children_come_from_the_fittest(self, tmp_path):
         history = self.run(tmp_path / "log", 20)
@@ -204,14 +205,7 @@ class TestAgeingEvolution(SearcherContract):
         assert near < np.mean([distance(c, p.arch) for c in ours for p in parents[:-1]]) - 0.2
 
     def test_it_finds_more_than_random_search(self, tmp_path):
-        ours, theirs = (
-            [
-                max(e.fitness for e in search_run(kind(s), fitness, 100, tmp_path / f"{name}{s}", "key"))
-                for s in range(5)
-            ]
-            for name, kind in (("a", self.make), ("r", lambda s: RandomSearch(SPACE, BUDGET, s)))
-        )
-        assert np.mean(ours) > np.mean(theirs)
+        assert best_of_five(self.make, tmp_path / "ours") > best_of_five(at_random, tmp_path / "theirs")
 
 
 class TestNSGA2(SearcherContract):
@@ -219,19 +213,15 @@ class TestNSGA2(SearcherContract):
         return NSGA2(SPACE, budget, seed, population=12, costs=(SPACE.params, SPACE.macs))
 
     def test_its_front_is_nearer_to_the_true_one_than_that_of_random_search(self, tmp_path):
-        def covered(searcher, path):
-            history = search_run(searcher, fitness, 120, path, "key")
+        def covered(history):
             point_PM = points([e.fitness for e in history], [SPACE.params(e.arch) for e in history])
             return pareto.hypervolume(point_PM, [0, BUDGET.params[1]])
 
-        ours, theirs = (
-            np.mean([covered(kind(s), tmp_path / f"{name}{s}") for s in range(5)])
-            for name, kind in (
-                ("n", lambda s: NSGA2(SPACE, BUDGET, s, population=20, costs=(SPACE.params,))),
-                ("r", lambda s: RandomSearch(SPACE, BUDGET, s)),
-            )
-        )
-        assert ours > 1.05 * theirs
+        def make(seed):
+            return NSGA2(SPACE, BUDGET, seed, population=20, costs=(SPACE.params,))
+
+        theirs = best_of_five(at_random, tmp_path / "theirs", covered, 120)
+        assert best_of_five(make, tmp_path / "ours", covered, 120) > 1.05 * theirs
 
     def test_the_better_of_two_has_the_child(self):
         class Draws:
@@ -323,6 +313,7 @@ def test_a_rare_size_is_reached_by_mutations(monkeypatch):
 
 def test_a_size_that_no_other_network_has_is_taken_as_nearly_as_there_is_one(monkeypatch):
     monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 30)
+    monkeypatch.setattr("libranas.search.selection.WALKS", 10)
     size = SPACE.params(largest := SPACE.extremes()[1])
     near = next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
     assert near != largest and near == next(equal_size(SPACE, Budget(), largest, 1e-9, 1))
@@ -432,7 +423,9 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
         select({"evolution": table, "params": table}, SPACE, budget, 1, measured=lambda a: fast)
 
 
-def test_controls_of_equal_size_come_one_after_the_other_and_end():
+def test_controls_of_equal_size_come_one_after_the_other_and_end(monkeypatch):
+    monkeypatch.setattr("libranas.spaces.Sampler.PATIENCE", 1000)
+    monkeypatch.setattr("libranas.search.selection.WALKS", 2)
     like = SPACE.sample(np.random.default_rng(0))
     found = equal_size(SPACE, Budget(), like, 0.02, 1)
     many = [next(found) for _ in range(50)]

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libranas import scores as store
@@ -95,7 +95,6 @@ FLOATS = st.floats(width=64)  # NaN, infinities, signed zeros and subnormal numb
 # ------------------------------------------------------------------------------------------- round trip
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     blocks=st.lists(st.integers(0, 3), min_size=1, max_size=4),
     seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
@@ -446,7 +445,6 @@ def merged(parts, wanted=None) -> store.Scores:
     return store.read(merged_file(parts, wanted))
 
 
-@settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 4), min_size=2, max_size=2).map(sorted), order=st.permutations(range(4)))
 def test_shards_merged_in_any_cut_and_order_equal_one_run(cuts, order):
     values = {(0, 1): NAN, (3, 0): INF}

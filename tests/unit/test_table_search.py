@@ -1,18 +1,22 @@
 """Searches on a table: what is looked up, what counts as regret, and the fronts, on tables small enough to check."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from enumeration import members
 
 from libranas.core.errors import LibranasError
-from libranas.published.fronts import fronts, read_latencies
-from libranas.published.simulate import ACCURACY, Listed, Table, combined, proposals, regret, regrets, single
 from libranas.published.tables import read_table
-from libranas.report.search_figures import draw_fronts, draw_regrets
 from libranas.search.strategies.evolution import Evolution
 from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import AutoFormerSpace
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from simulate import ACCURACY, Listed, Table, combined, fronts, proposals, read_latencies, regret, regrets, single
+from table_search import draw_fronts, draw_regrets
 
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)
 MEMBERS = list(members(SPACE))

@@ -366,8 +366,8 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
         assert train(folder, tmp_path / "x", *more) == 2
         return capsys.readouterr().err
 
-    assert "there is no field 'epoch'" in said("--set", "epoch=3")
-    assert "--set: lr is 'high'" in said("--set", "lr=high")
+    assert "--set epoch: unknown key; did you mean --set epochs?" in said("--set", "epoch=3")
+    assert "--set lr: expected a number, got 'high'" in said("--set", "lr=high")
     assert "no recipe 'smok'" in said("--recipe", "smok")
     assert "is no data set of the form KIND:PATH" in said("--data", str(folder))
     assert "folder:PATH '/nowhere' does not exist" in said("--data", "folder:/nowhere")
@@ -378,6 +378,7 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "autoformer500: 500 epochs, batch 1024" in capsys.readouterr().out
 
 
+@pytest.mark.cluster
 def test_under_torchrun_a_signal_ends_it_and_the_same_command_goes_on(folder, tmp_path):
     """torchrun passes SIGTERM on to its processes; both write one checkpoint together and end."""
     command = [

@@ -1,5 +1,6 @@
 """Final training goes on after any kind of end, to the same losses and weights; and with any number of processes."""
 
+import functools
 import json
 import logging
 import os
@@ -69,9 +70,41 @@ def undisturbed(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder, history and weights of a run in this process that nothing interrupted, by number of epochs."""
+
+    @functools.cache
+    def run(epochs=6):
+        folder = tmp_path_factory.mktemp("whole")
+        trained = training(folder, replace(RECIPE, epochs=epochs))
+        return folder, trained.fit(), weights(trained)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Puts a run that ended after two epochs of its recipe into a folder, as a kill would have left it."""
+
+    @functools.cache
+    def original(**how):
+        def stop(record):
+            if record["epoch"] + 1 == 2:
+                raise KeyboardInterrupt
+
+        folder = tmp_path_factory.mktemp("interrupted")
+        with pytest.raises(KeyboardInterrupt):
+            training(folder, RECIPE, **how).fit(stop)
+        return folder
+
+    return lambda folder, **how: shutil.copytree(original(**how), folder, dirs_exist_ok=True)
+
+
 # -- kills ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("size", [1, 2])
 def test_killed_at_random_moments(undisturbed, tmp_path, size):
     expected, seconds = undisturbed(size)
@@ -90,7 +123,14 @@ def test_killed_at_random_moments(undisturbed, tmp_path, size):
         assert_same(outcome(folder), expected)
 
 
-@pytest.mark.parametrize(("number", "size"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGUSR1, 2)])
+@pytest.mark.parametrize(
+    ("number", "size"),
+    [
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.cluster),
+        pytest.param(signal.SIGUSR1, 2, marks=pytest.mark.cluster),
+    ],
+)
 def test_told_to_stop_it_writes_a_checkpoint_of_this_moment(undisturbed, tmp_path, number, size):
     expected, seconds = undisturbed(size)
     codes, stops, delay, folder = [], 0, seconds / 2 / size, tmp_path / "0"
@@ -112,11 +152,11 @@ def test_told_to_stop_it_writes_a_checkpoint_of_this_moment(undisturbed, tmp_pat
     assert_same(outcome(folder), expected)
 
 
-def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(tmp_path):
+def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(whole, tmp_path):
     """The signal arrives while the third update is at work."""
 
-    def run(folder, stop_at=None):
-        trained = training(folder, RECIPE)
+    def run(stop_at=None):
+        trained = training(tmp_path, RECIPE)
         update = trained._update
 
         def counted(batches):
@@ -129,23 +169,19 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_no_update(tmp_path):
         return trained
 
     done = []
-    whole = run(tmp_path / "whole")
-    history = whole.fit()
-    done.clear()
     with pytest.raises(Stopped, match="Stopped by SIGTERM, after update 3 of 30"):
-        run(tmp_path / "stopped", 3).fit()
-    continued = run(tmp_path / "stopped")
-    assert continued.fit() == history and equal(weights(continued), weights(whole))
+        run(3).fit()
+    continued, (_, history, expected) = run(), whole()
+    assert continued.fit() == history and equal(weights(continued), expected)
     assert done == list(range(1, 31))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("save", range(1, 13))
-def test_killed_right_before_or_after_any_checkpoint(tmp_path, monkeypatch, save):
+def test_killed_right_before_or_after_any_checkpoint(whole, tmp_path, monkeypatch, save):
     """Also between the line of an epoch, its two checkpoints, and the evaluation between those."""
-    recipe = make_recipe({**RANDOM, "epochs": 3})
-    whole = training(tmp_path / "whole", recipe)
-    history = whole.fit()
+    folder, history, expected = whole(3)
+    recipe = replace(RECIPE, epochs=3)
     real, calls = Checkpoints.save, [0]
 
     def killed(self, step, state):
@@ -158,34 +194,21 @@ def test_killed_right_before_or_after_any_checkpoint(tmp_path, monkeypatch, save
 
     monkeypatch.setattr(Checkpoints, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        training(tmp_path / "killed", recipe).fit()
+        training(tmp_path, recipe).fit()
     monkeypatch.setattr(Checkpoints, "save", real)
-    again = training(tmp_path / "killed", recipe)
-    assert again.fit() == history and equal(weights(again), weights(whole))
-    assert steady(tmp_path / "killed" / "metrics.jsonl") == steady(tmp_path / "whole" / "metrics.jsonl")
+    again = training(tmp_path, recipe)
+    assert again.fit() == history and equal(weights(again), expected)
+    assert steady(tmp_path / "metrics.jsonl") == steady(folder / "metrics.jsonl")
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------
 
 
-def interrupted(folder, epochs=2, **how):
-    """A run that ended after some epochs of its recipe, as a kill would have left it."""
-
-    def stop(record):
-        if record["epoch"] + 1 == epochs:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training(folder, RECIPE, **how).fit(stop)
-
-
 @pytest.mark.parametrize("damage", ["cut", "byte", "empty"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, damage, caplog):
-    whole = training(tmp_path / "whole", RECIPE)
-    history = whole.fit()
-    folder = tmp_path / "damaged"
-    interrupted(folder)
-    checkpoints = Checkpoints(folder / "checkpoints")
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(whole, interrupted, tmp_path, damage, caplog):
+    folder, history, expected = whole()
+    interrupted(tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
     path = checkpoints.paths()[0]
     _, before = steps(checkpoints)
     content = path.read_bytes()
@@ -193,15 +216,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, dama
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.write_bytes({"cut": content[:middle], "byte": flipped, "empty": b""}[damage])
     with caplog.at_level(logging.INFO):
-        continued = training(folder, RECIPE)
+        continued = training(tmp_path, RECIPE)
         assert continued.fit() == history
     assert f"{path} cannot be read" in caplog.text and "Falling back to the one before" in caplog.text
     assert f"Going on after update {before} of 30" in caplog.text
-    assert equal(weights(continued), weights(whole))
-    assert steady(folder / "metrics.jsonl") == steady(tmp_path / "whole" / "metrics.jsonl")
+    assert equal(weights(continued), expected)
+    assert steady(tmp_path / "metrics.jsonl") == steady(folder / "metrics.jsonl")
 
 
-def test_without_any_good_checkpoint_it_is_an_error(tmp_path):
+def test_without_any_good_checkpoint_it_is_an_error(interrupted, tmp_path):
     interrupted(tmp_path)
     for path in (tmp_path / "checkpoints").glob("*.pt"):
         path.write_bytes(b"no checkpoint")
@@ -267,7 +290,7 @@ def test_a_finished_run_is_not_done_again(tmp_path):
 # -- changes -------------------------------------------------------------------------------------------------
 
 
-def test_a_changed_number_of_epochs_is_an_error_unless_accepted(tmp_path):
+def test_a_changed_number_of_epochs_is_an_error_unless_accepted(interrupted, tmp_path):
     interrupted(tmp_path)
     longer = make_recipe({**RANDOM, "epochs": 8})
     with pytest.raises(LibranasError, match="of another run: epochs was 6, is 8"):
@@ -275,7 +298,7 @@ def test_a_changed_number_of_epochs_is_an_error_unless_accepted(tmp_path):
     assert len(training(tmp_path, longer, accept=["epochs"]).fit()) == 8
 
 
-def test_every_other_change_is_named(tmp_path):
+def test_every_other_change_is_named(interrupted, tmp_path):
     interrupted(tmp_path)
     changed = make_recipe({**RANDOM, "epochs": 6, "lr": 1e-3})
     with pytest.raises(LibranasError) as error:
@@ -294,21 +317,15 @@ def test_every_other_change_is_named(tmp_path):
     assert anew.fit() == whole.fit() and equal(weights(anew), weights(whole))
 
 
-def test_what_is_accepted_takes_effect(tmp_path):
+def test_what_is_accepted_takes_effect(whole, interrupted, tmp_path):
     changes = {"lr": 1e-3, "weight_decay": 0.5, "betas": (0.5, 0.9), "eps": 1e-3, "precision": "bfloat16"}
+    _, history, unchanged = whole()
     for name, value in changes.items():
-        folder = tmp_path / name
-        interrupted(folder)
-        shutil.copytree(folder, tmp_path / "same")
-        unchanged, run = (
-            training(tmp_path / "same", RECIPE),
-            training(folder, replace(RECIPE, **{name: value}), accept=[name]),
-        )
+        run = training(interrupted(tmp_path / name), replace(RECIPE, **{name: value}), accept=[name])
         if name == "precision":
             assert run.fit()
         else:
-            assert run.fit()[:2] == unchanged.fit()[:2] and not equal(weights(run), weights(unchanged))
-        shutil.rmtree(tmp_path / "same")
+            assert run.fit()[:2] == history[:2] and not equal(weights(run), unchanged)
     groups = run.updater.optimizer.param_groups
     interrupted(tmp_path / "none")
     with pytest.raises(LibranasError, match="has other groups of parameters"):
@@ -322,7 +339,7 @@ def test_what_no_checkpoint_is_of_use_with_cannot_be_accepted(tmp_path, name):
         training(tmp_path, RECIPE, accept=[name])
 
 
-def test_the_bar_does_not_count_what_was_done_before(tmp_path, monkeypatch):
+def test_the_bar_does_not_count_what_was_done_before(interrupted, tmp_path, monkeypatch):
     interrupted(tmp_path)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     run, seen = training(tmp_path, RECIPE), []
@@ -365,7 +382,7 @@ def test_the_earliest_bad_update_of_all_processes_is_told(tmp_path, monkeypatch,
     assert "not finite at update 6 of 30" in capfd.readouterr().err
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+def test_a_run_goes_on_with_another_number_of_processes(interrupted, tmp_path):
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     assert Processes(whole, 1, RECIPE, micro_batch=8).wait() == [0]
     interrupted(moved, micro_batch=8, checkpoint_steps=3)

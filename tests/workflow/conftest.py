@@ -2,18 +2,24 @@
 
 Snakemake is started as a user would start it, from the checkout, with ``--directory`` pointing to a temporary
 folder; results and Snakemake's own records (``.snakemake``) then lie there. One finished run of ``tiny.yaml`` is
-shared by all tests; a test that changes anything works on a copy of it, with the times of files preserved, because
-Snakemake decides by them what to rerun.
+shared by all tests, and it alone consists of new processes from the beginning; the others are forks (`fork_server`),
+which need not import anything. A test that changes anything works on a copy of the finished run, with the times of
+files preserved, because Snakemake decides by them what to rerun.
 """
 
+import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import fork_server
 import pytest
 import yaml
 from filelock import FileLock
@@ -21,6 +27,16 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+PATIENCE = 1800  # seconds; a guard against hanging, not a measure: machines are busy
+
+
+@functools.cache
+def server() -> bytes:
+    """The address of this test process's server of forks."""
+    listener = fork_server.listen()
+    command = [sys.executable, fork_server.__file__, str(listener.fileno())]
+    subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, pass_fds=[listener.fileno()])
+    return listener.getsockname()
 
 
 @dataclass(frozen=True)
@@ -40,49 +56,52 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results" / "tiny"
 
-    def command(self, *targets: str, changes: dict | None = None, options: tuple = ()) -> list[str]:
-        """The command line; `changes` to the configuration are merged over ``tiny.yaml``, section by section."""
-        files = [str(TINY)]
+    @property
+    def output(self) -> str:
+        """Both streams of the Snakemake that was started last, as a terminal shows them."""
+        return (self.folder / "output.txt").read_text()
+
+    def start(self, *targets: str, changes: dict | None = None, configfiles: tuple = (TINY,), forked: bool = True):
+        """Start Snakemake; `changes` to the configuration are merged over ``tiny.yaml``, section by section."""
+        files = [str(file) for file in configfiles]
         if changes:
             overlay = self.folder / "changes.yaml"
             overlay.write_text(yaml.safe_dump(changes))
             files.append(str(overlay))
-        return [
-            *(sys.executable, "-m", "snakemake", "--cores", "2", *targets, "--directory", str(self.folder)),
-            *("--configfile", *files, *options),
-        ]
+        arguments = ["--cores", "2", *targets, "--directory", str(self.folder), "--configfile", *files]
+        path = self.folder / "output.txt"
+        path.unlink(missing_ok=True)  # one that is still at work keeps its own
+        with open(path, "wb") as out, open(os.devnull) as null:
+            if forked:
+                streams = [null.fileno(), out.fileno(), out.fileno()]
+                return fork_server.Fork(server(), ["snakemake", *arguments], str(self.product), ENVIRONMENT, streams)
+            command, streams = [sys.executable, "-m", "snakemake"], {"stdin": null, "stdout": out, "stderr": out}
+            return subprocess.Popen(
+                [*command, *arguments], cwd=self.product, env=ENVIRONMENT, start_new_session=True, **streams
+            )
 
-    def snakemake(self, *targets: str, changes: dict | None = None, options: tuple = ()) -> subprocess.CompletedProcess:
-        """Run Snakemake to its end; ``stdout`` holds both streams, as a terminal shows them."""
-        return subprocess.run(
-            self.command(*targets, changes=changes, options=options),
-            cwd=self.product,
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=1800,  # a guard against hanging, not a measure: machines are busy
-        )
+    def snakemake(self, *targets: str, **options) -> int:
+        """Run Snakemake to its end and return its exit code."""
+        process = self.start(*targets, **options)
+        try:
+            return process.wait(PATIENCE)
+        finally:
+            kill(process)
 
-    def succeed(self, *targets: str, changes: dict | None = None) -> str:
-        done = self.snakemake(*targets, changes=changes)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+    def succeed(self, *targets: str, **options) -> str:
+        assert self.snakemake(*targets, **options) == 0, self.output
+        return self.output
 
     def fail(self, *targets: str, changes: dict | None = None) -> str:
         """Output of a run that must fail the way a user can bear: no traceback, nothing half-written."""
-        done = self.snakemake(*targets, changes=changes)
-        assert done.returncode == 1, done.stdout
-        assert "Traceback" not in done.stdout, done.stdout
+        assert self.snakemake(*targets, changes=changes) == 1, self.output
+        assert "Traceback" not in self.output, self.output
         assert half_written(self.folder) == []
-        return done.stdout
+        return self.output
 
-    def planned(self, *targets: str, changes: dict | None = None) -> dict[str, int]:
+    def planned(self, *targets: str, **options) -> dict[str, int]:
         """Rule to number of jobs that a dry run lists, without the target rule ``all``."""
-        done = self.snakemake(*targets, changes=changes, options=("--dry-run", "--quiet", "rules"))
-        assert done.returncode == 0, done.stdout
-        return job_counts(done.stdout)
+        return job_counts(self.succeed(*targets, "--dry-run", "--quiet", "rules", **options))
 
     def copy(self, folder: Path) -> "Run":
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
@@ -105,6 +124,31 @@ def half_written(folder: Path) -> list[str]:
     return [str(p) for pattern in (".*.tmp*", ".*.new") for p in folder.glob(f"results/**/{pattern}")]
 
 
+def session(leader: int) -> list[int]:
+    """Living processes of the session that `leader` leads, itself first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            state, _, _, sid = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(sid) == leader and state != "Z":
+                found.append(int(entry.name))
+    return sorted(found, key=lambda pid: pid != leader)
+
+
+def signal_all(leader: int, number: int) -> None:
+    for pid in session(leader):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def kill(process) -> None:
+    """``kill -9`` of the whole tree; returns when all of it is gone."""
+    while session(process.pid):
+        signal_all(process.pid, signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
     """The finished run that all tests share, in all processes; do not change anything in it."""
@@ -115,7 +159,7 @@ def finished(tmp_path_factory) -> Run:
     with FileLock(folder / "finished.lock"):
         if not done.exists():
             run.folder.mkdir(exist_ok=True)
-            run.succeed()
+            run.succeed(forked=False)
             done.touch()
     return run
 

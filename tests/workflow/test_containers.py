@@ -17,6 +17,7 @@ import slurm_on_loopback
 from conftest import ENVIRONMENT, ROOT, TINY
 from test_kill_and_resume import same_bytes, same_scores
 
+pytestmark = pytest.mark.cluster
 BASE = ["mmdebstrap", "--variant=minbase", "--include=python3-venv,libgomp1", "bookworm"]
 PINS = [sys.executable, str(ROOT / "envs/pins.py"), "cuda"]
 
@@ -129,9 +130,8 @@ def with_sif(sif, fresh) -> list[str]:
 
 def test_apptainer_runs_the_workflow_with_the_same_scores(with_sif, fresh, finished):
     target = "results/tiny/libra/proxies.csv"
-    done = fresh.snakemake(target, options=tuple(with_sif))
-    assert done.returncode == 0, done.stdout
-    assert "Activating singularity image" in done.stdout or "Activating apptainer image" in done.stdout
+    output = fresh.succeed(target, *with_sif, forked=False)
+    assert "Activating singularity image" in output or "Activating apptainer image" in output
     assert same_scores(fresh.results / "scores/scores.h5", finished.results / "scores/scores.h5")
     assert same_bytes(fresh.folder / target, finished.folder / target)
 

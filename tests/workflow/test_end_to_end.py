@@ -1,16 +1,11 @@
 """The whole workflow, from images to the report, and each way of getting accuracies."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
-import pytest
 import timm
 import torch
-from conftest import ENVIRONMENT, ROOT
 from safetensors.torch import load_file
 
 import libranas.nets  # noqa: F401 - registers the architecture with timm
@@ -59,7 +54,7 @@ def test_stages_agree_about_what_they_worked_on(finished):
     assert set(labelled["id"]) == set(sampled["id"][:22])
     for strategy in ("evolution", "random", "params"):
         history = pd.read_csv(finished.results / f"search/{strategy}.csv")
-        assert len(history) == 60 and history["id"].is_unique
+        assert len(history) == 40 and history["id"].is_unique
         assert history["params"].between(5000, 13000).all()
     selected = read_json(finished.results / "search/selected.json")
     assert abs(selected["random"]["params"] / selected["winner"]["params"] - 1) <= 0.02
@@ -166,16 +161,3 @@ def test_accuracies_from_a_table(copied):
 def test_one_stage_can_be_asked_for_alone(fresh):
     planned = fresh.planned("layers")
     assert planned == {"prepare": 1, "sample": 1, "score": 2, "merge": 1, "layers": 1}
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        [sys.executable, "-m", "snakemake", "--lint"],
-        [str(Path(sys.executable).with_name("snakefmt")), "--check", "Snakefile", "rules"],
-    ],
-    ids=["lint", "format"],
-)
-def test_the_rules_are_clean(command):
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pandas as pd
-import pytest
 import timm
 import torch
 
@@ -17,14 +16,8 @@ PIT = {"family": "pit", "base_dim": [3, 4, 5, 6, 7, 8], "mlp_ratio": [1.0, 1.25,
 PIT |= {"stage_depth": [[1, 2], [1, 2], [1, 2]], "num_heads": [1, 2], "patch_size": 2}
 
 
-@pytest.fixture
-def published(fresh):
-    """Changes to the configuration: a table with the benchmark's own strings, as it is published, and no search."""
-    return table_of(SPACE, fresh)
-
-
 def table_of(settings: dict, fresh) -> dict:
-    """The same for the space of these settings."""
+    """Changes to the configuration: a table with the benchmark's own strings, as it is published, and no search."""
     space = make_space(settings, 8, 1, 10)
     rng = np.random.default_rng(1)
     archs = {a.id: a for a in (space.sample(rng) for _ in range(40))}.values()
@@ -45,7 +38,8 @@ def table_of(settings: dict, fresh) -> dict:
     }
 
 
-def test_a_published_table_ends_with_the_proxies(fresh, published):
+def test_a_published_table_ends_with_the_proxies_unless_a_search_is_asked_for(fresh):
+    published = table_of(SPACE, fresh)
     planned = fresh.planned(changes=published)
     assert not {"search", "select", "train", "compare", "export"} & set(planned) and planned["report"] == 1
     fresh.succeed(changes=published)
@@ -55,11 +49,8 @@ def test_a_published_table_ends_with_the_proxies(fresh, published):
     assert "Nothing was searched or trained." in page
     assert 'id="search"' not in page and 'id="training"' not in page and 'href="#search"' not in page
 
-
-def test_a_convolutional_winner_is_searched_trained_and_exported(fresh, published):
     recipe = {"epochs": 1, "batch_size": 32, "lr": 0.01, "warmup_epochs": 0}
-    changes = {**published, "search": {"evaluations": 12}, "train": {"recipe": recipe}}
-    fresh.succeed(changes=changes)
+    fresh.succeed(changes={**published, "search": {"evaluations": 12}, "train": {"recipe": recipe}})
     loaded = timm.create_model(f"local-dir:{fresh.results / 'export/winner'}", pretrained=True).eval()
     assert loaded(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     page = (fresh.results / "report.html").read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ EVERYTHING = {"prepare": 1, **SAMPLED}
         ({"benchmark": {"supernet": {"lr": 0.02}}}, REPORT),  # not used; the report shows the configuration
         ({"benchmark": {"method": "supernet"}}, {"benchmark_supernet": 1, **CHOSEN}),
         ({"libra": {"mode": "literal"}}, CHOSEN),
-        ({"search": {"evaluations": 61}}, SEARCHED),
+        ({"search": {"evaluations": 41}}, SEARCHED),
         ({"search": {"parents": 3}}, SEARCHED),
         ({"train": {"recipe": {"epochs": 11}}}, TRAINED),
         ({"train": {"seeds": 4}}, {**TRAINED, "train": 3}),
@@ -93,16 +93,16 @@ def product(tmp_path_factory):
 
 @pytest.mark.parametrize("stage", [None, *STAGE_VERSIONS])
 def test_a_raised_stage_version_reruns_the_stage_and_what_follows(finished, product, stage):
-    source = (ROOT / "libranas/provenance.py").read_text()
+    source = (ROOT / "libranas/core/provenance.py").read_text()
     entry = f'"{stage}": {STAGE_VERSIONS.get(stage)},'
     raised = source.replace(entry, f'"{stage}": {STAGE_VERSIONS.get(stage, 0) + 1},')
     assert (raised != source) == (stage is not None)
-    (product / "libranas/provenance.py").write_text(raised)
+    (product / "libranas/core/provenance.py").write_text(raised)
     assert Run(finished.folder, product).planned() == ({} if stage is None else DOWNSTREAM[stage])
 
 
 def test_a_changed_script_reruns_its_stage(finished, product):
-    (product / "libranas/provenance.py").write_text((ROOT / "libranas/provenance.py").read_text())
+    (product / "libranas/core/provenance.py").write_text((ROOT / "libranas/core/provenance.py").read_text())
     script = product / "scripts/compare.py"
     original = script.read_text()
     script.write_text(original + "# a change\n")

@@ -26,6 +26,7 @@ from test_kill_and_resume import STAGES, Stage, same_bytes, same_scores, same_tr
 
 from libranas.core.files import read_json
 
+pytestmark = pytest.mark.cluster
 SCORE = replace(STAGES["score"], target="scores/shards/1.h5")
 TRAIN = STAGES["train"]
 

@@ -12,7 +12,7 @@ from libranas.core.progress import progress
 from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
 from libranas.core.shards import shard_of
-from libranas.labels.table import read_table
+from libranas.labels.table import read_accuracy_table
 from libranas.latency.conditions import Conditions
 from libranas.runs.folder import RunFolder
 from libranas.spaces import Sampler
@@ -61,7 +61,7 @@ def sample(run: RunFolder, listed: str | Path | None = None) -> None:
     space, settings = run.space, run.config["sample"]
     rng = np.random.default_rng(stream_seed(run.config["seed"], "sample"))
     if listed:
-        known = list(read_table(listed, space, **run.config["benchmark"]["columns"])["arch"])
+        known = list(read_accuracy_table(listed, space, **run.config["benchmark"]["columns"])["arch"])
         archs = [known[i] for i in rng.permutation(len(known))[: settings["count"]]]
     else:
         archs = Sampler(space, run.budget, rng).take(settings["count"])

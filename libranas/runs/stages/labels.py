@@ -9,7 +9,7 @@ from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
 from libranas.core.shards import shard_of
-from libranas.labels.table import read_accuracies, read_table
+from libranas.labels.table import read_accuracies, read_accuracy_table
 from libranas.runs.folder import RunFolder
 from libranas.training.recipe import ShortRecipe
 
@@ -66,7 +66,7 @@ def supernet(run: RunFolder, count: int) -> None:
 
 def look_up(run: RunFolder, listed: str | Path) -> None:
     """Take the accuracies of the sampled architectures from a table (CSV)."""
-    table = read_table(listed, run.space, **run.config["benchmark"]["columns"])
+    table = read_accuracy_table(listed, run.space, **run.config["benchmark"]["columns"])
     sampled = set(run.ids)
     table = table[table["id"].isin(sampled)]
     write_text(run.path("accuracy", method="table"), table[["id", "seed", "accuracy"]].to_csv(index=False))

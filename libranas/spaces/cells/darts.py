@@ -20,7 +20,7 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.base import setting
+from libranas.core.typed import setting
 from libranas.spaces.cells.base import ConvolutionalSpace
 from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
 from libranas.spaces.registry import SpaceFamily
@@ -84,10 +84,9 @@ class DARTSSpace(ConvolutionalSpace):
     """
 
     width: int = setting("Channels of the first cells; the default is published.", default=36)
-    layers: int = setting("Cells of the network; the default is published.", default=20, minimum=3)
+    layers: int = setting("Cells of the network; the default is published.", default=20, least=3)
     affine: bool = setting(
-        "Scale and shift in the normalisation of operations, default true; the networks of NAS-Bench-Suite-Zero have "
-        "none.",
+        "Scale and shift in the normalisation of operations; the networks of NAS-Bench-Suite-Zero have none.",
         default=True,
     )
     large_stem: bool | None = None
@@ -206,7 +205,6 @@ class DARTSSpace(ConvolutionalSpace):
     # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
-        """Return parameters and MACs of a member, without the auxiliary classifier."""
         skeleton, operation = _sizes(self)
         return sum((operation[kind, op, source < 2] for kind in KINDS for op, source in arch[kind]), skeleton)
 

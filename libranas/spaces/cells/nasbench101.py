@@ -16,7 +16,7 @@ import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.base import setting
+from libranas.core.typed import setting
 from libranas.spaces.cells.base import ConvolutionalSpace
 from libranas.spaces.cells.counting import Size, conv_norm, linear
 from libranas.spaces.registry import SpaceFamily

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from libranas.core.arch import Arch
-from libranas.spaces.base import setting
+from libranas.core.typed import setting
 from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace
 from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
 from libranas.spaces.registry import SpaceFamily

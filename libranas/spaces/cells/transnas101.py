@@ -15,12 +15,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
+from typing import Literal
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.spaces.base import setting
+from libranas.core.typed import Key, setting
 from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace
 from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
 from libranas.spaces.registry import SpaceFamily
@@ -101,9 +102,9 @@ class _TransNAS(ConvolutionalSpace):
     channels: int = 3
     classes: int = 100
     task: str = setting(
-        "Head or decoder of the network, default class_object; networks are scored and trained as classifiers.",
+        "Head or decoder of the network; networks are scored and trained as classifiers.",
         default="class_object",
-        enum=[*TASKS],
+        choices=TASKS,
     )
     width: int = setting("Channels of the first cells; the default is published.", default=64)
     published_init: bool = False
@@ -111,11 +112,6 @@ class _TransNAS(ConvolutionalSpace):
     family = "transnas101"
     #: How often the networks may halve the resolution behind the stem.
     most_halvings = 0
-
-    def __post_init__(self):
-        if self.task not in TASKS:
-            raise LibranasError(f"space.task is {self.task!r}.", f"Known tasks: {', '.join(TASKS)}.")
-        super().__post_init__()
 
     @property
     def divisor(self) -> int:
@@ -199,7 +195,7 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
     (:func:`libranas.spaces.cells.base.representatives`): 1,376 different networks.
     """
 
-    variant: str = setting("Skeleton of the micro networks, default published.", default="published", enum=[*VARIANTS])
+    variant: str = setting("Skeleton of the micro networks.", default="published", choices=VARIANTS)
 
     title = "the micro space of TransNAS-Bench-101"
     OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
@@ -210,8 +206,6 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.variant not in VARIANTS:
-            raise LibranasError(f"space.variant is {self.variant!r}.", f"Known variants: {', '.join(VARIANTS)}.")
         if VARIANTS[self.variant].naslib and self.task not in ("class_object", "class_scene"):
             raise LibranasError(
                 f"space.variant {self.variant} with space.task {self.task}.", "That variant classifies only."
@@ -390,8 +384,6 @@ def make(level: str = "micro", variant: str = "published", **settings) -> TransN
     """Make the space of a level; `variant` is for micro alone."""
     if level == "macro":
         return TransNASMacroSpace(**settings)
-    if level != "micro":
-        raise LibranasError(f"space.level is {level!r}.", "Known levels: micro, macro.")
     return TransNASMicroSpace(**settings, variant=variant)
 
 
@@ -399,8 +391,6 @@ FAMILY = SpaceFamily(
     TransNASMicroSpace,
     network="libranas.networks.transnas101",
     make=make,
-    settings={
-        "level": {"enum": ["micro", "macro"], "description": "Cells, or the sequence of modules; default micro."}
-    },
+    settings={"level": Key(Literal["micro", "macro"], "micro", {"description": "Cells, or the sequence of modules."})},
     image_size=256,
 )

@@ -14,14 +14,25 @@ class Analytic(PassRun):
     pass_ = ANALYTIC
 
     def run(self) -> None:
-        from torch.utils.flop_counter import FlopCounterMode  # loads triton, where that is installed
-
         context, tensors = self.context, self.context.tensors(ANALYTIC)
+        image = context.inputs[:1].to(next(iter(tensors.values())).dtype)
         # One image through train-mode batch norm would be refused.
-        with context.mode(train=False, fused=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            context.logits(tensors, context.inputs[:1].to(next(iter(tensors.values())).dtype))
+        with context.mode(train=False, fused=False), torch.no_grad():
+            if context.macs is None:
+                macs = self._counted(tensors, image)
+            else:
+                context.logits(tensors, image)
+                macs = context.macs
         trainable = sum(p.numel() for p in context.model.parameters() if p.requires_grad)
-        self.collected.give("", Network(trainable, counter.get_total_flops() // 2), "network")
+        self.collected.give("", Network(trainable, macs), "network")
         if self.collected.wants("weight"):
             for name in context.watched()["layer"]:
                 self.collected.give(name, Weight(as_matrix(tensors[key_of(name)])), "weight")
+
+    def _counted(self, tensors: dict[str, torch.Tensor], image: torch.Tensor) -> int:
+        """Count the multiply-accumulates of an image."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads torch._dynamo
+
+        with FlopCounterMode(display=False) as counter:
+            self.context.logits(tensors, image)
+        return counter.get_total_flops() // 2

@@ -28,7 +28,7 @@ class Context:
 
     Parameters
     ----------
-    model, inputs, targets, seed, options
+    model, inputs, targets, seed, options, macs
         As for :func:`libranas.zero_cost.score.score`.
     collected : Collected
         Takes what the passes capture.
@@ -51,9 +51,18 @@ class Context:
         See :class:`~libranas.zero_cost.hooks.Recorder`.
     """
 
-    def __init__(self, model: nn.Module, inputs, targets, seed: int, options: Options, collected: Collected):
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs,
+        targets,
+        seed: int,
+        options: Options,
+        collected: Collected,
+        macs: int | None = None,
+    ):
         self.model, self.inputs, self.seed, self.options = model, inputs, seed, options
-        self.collected = collected
+        self.collected, self.macs = collected, macs
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
@@ -71,9 +80,6 @@ class Context:
                 "Choose a batch size that the option pieces divides.",
             )
         self.targets = targets
-        if options.labels == "random":
-            generator = self.generator("labels")
-            self.targets = torch.randint(0, int(targets.max()) + 1, targets.shape, generator=generator).to(targets)
         if options.window is not None:
             self._dry_run()
 

@@ -1,7 +1,5 @@
 """The gaussian pass: a network whose weights are drawn anew from N(0, 1), on noise that is perturbed a little."""
 
-from collections import defaultdict
-
 import torch
 from torch import nn
 
@@ -52,31 +50,22 @@ class Gaussian(PassRun):
     def _perturbed(self, modules: list[nn.Module], side: str, tensors, x, epsilon) -> Perturbation:
         """Run one draw and its perturbation through the network."""
         context = self.context
-        difference, stds = 0.0, defaultdict(float)
+        difference = 0.0
         seen: list[torch.Tensor] = []
-        inner: list[torch.Tensor] = []
-        layer_norms = [m for m in context.anatomy.norms.values() if isinstance(m, nn.LayerNorm)]
 
         def keep(module, args, output):
             seen.append((args[0] if side == "input" else output).clone())
 
-        def keep_input(module, args, output):
-            inner.append(args[0].detach())
-
         with torch.no_grad(), hooked((module, keep) for module in modules):
             for part in context.slices(len(x)):
-                with hooked((m, keep_input) for m in layer_norms):
-                    context.logits(tensors, x[part])
+                context.logits(tensors, x[part])
                 before = seen[-1]  # of several poolings the one that runs last
                 context.logits(tensors, x[part] + ZEN_ALPHA * epsilon[part])
                 difference += (seen[-1] - before).abs().sum(dtype=torch.float64).item()
-                for i, v in enumerate(inner):
-                    stds[i] += v.std(-1, unbiased=False).mean(dtype=torch.float64).item() * len(v)
                 seen.clear()
-                inner.clear()
         variances = tuple(
             tensors[key_of(name, "running_var")].double().mean().item()
             for name, m in context.anatomy.batch_norms.items()
             if m.running_var is not None
         )
-        return Perturbation(difference / len(x), variances, tuple(total / len(x) for total in stds.values()))
+        return Perturbation(difference / len(x), variances)

@@ -1,6 +1,6 @@
 """Signs of activations and of layers' outputs.
 
-Legend: S samples, V units of an activation layer, P positions, D channels.
+Legend: S samples, V units of an activation layer.
 """
 
 from collections import defaultdict
@@ -8,7 +8,7 @@ from collections import defaultdict
 import torch
 
 from libranas.zero_cost.captures import Activation
-from libranas.zero_cost.passes.context import Context, positions_last_channels
+from libranas.zero_cost.passes.context import Context
 
 
 class Signs:
@@ -16,30 +16,25 @@ class Signs:
 
     def __init__(self, context: Context, *needs: str):
         self.context, self.needs = context, needs
-        self._parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
+        self._parts: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def see(self, place: str, values: torch.Tensor) -> None:
         """Take the values at a place; a callback of the recorder."""
-        units = self.context.options.psi_units
         bits_SV = _fires(values)
-        chosen_SV = bits_SV
-        if units != "all":
-            chosen_SV = _fires(_choose_units(values, units, self.context.generator("psi_units", place)))
         if self.context.parts == 1:
-            self._give(place, bits_SV, chosen_SV)
+            self._give(place, bits_SV)
         else:  # kept as single bytes
-            self._parts[place].append((bits_SV.bool().cpu(), chosen_SV.bool().cpu()))
+            self._parts[place].append(bits_SV.bool().cpu())
 
     def give(self) -> None:
         """Give what the parts have shown to the proxies."""
-        device = self.context.inputs.device
         for place, parts in self._parts.items():
-            self._give(place, *(torch.cat(bits).to(device).float() for bits in zip(*parts, strict=True)))
+            self._give(place, torch.cat(parts).to(self.context.inputs.device).float())
 
-    def _give(self, place: str, bits_SV: torch.Tensor, chosen_SV: torch.Tensor) -> None:
+    def _give(self, place: str, bits_SV: torch.Tensor) -> None:
         collected, rows, images = self.context.collected, len(bits_SV), len(self.context.inputs)
         if rows == images:
-            collected.give(place, Activation(place, bits_SV, chosen_SV), *self.needs)
+            collected.give(place, Activation(place, bits_SV), *self.needs)
             return
         for need in self.needs:
             collected.refuse(f"{need} {place} has {rows} rows for {images} images: they are not samples", need)
@@ -54,20 +49,3 @@ def _fires(values: torch.Tensor) -> torch.Tensor:
         values = values.movedim(1, -1)
     bits = torch.empty(values.shape, dtype=torch.float32, device=values.device)
     return torch.gt(values, 0, out=bits).flatten(1)
-
-
-def _choose_units(values: torch.Tensor, units: str | int, generator: torch.Generator) -> torch.Tensor:
-    """Return the units that activation patterns are made of (option ``psi_units``), as (samples, units).
-
-    Positions are tokens (images, tokens, channels) or pixels (images, channels, height, width); without positions
-    all channels are chosen.
-    """
-    if values.dim() < 3:
-        return values.flatten(1)
-    x_SPD = positions_last_channels(values)
-    if units == "cls":
-        return x_SPD[:, 0]
-    if units == "mean":
-        return x_SPD.mean(1)
-    chosen = torch.randperm(x_SPD.shape[1], generator=generator)[:units]
-    return x_SPD[:, chosen.to(x_SPD.device)].flatten(1)

@@ -61,7 +61,7 @@ LSWAG_LAMBDA = Proxy(
 
 
 def _psi(activation: Activation, options: Options):
-    return {"patterns": activation.patterns(options.psi_samples), "units": activation.chosen_SV.shape[1]}
+    return {"patterns": activation.patterns(options.psi_samples), "units": activation.bits_SV.shape[1]}
 
 
 def _combine_psi(places, options: Options):

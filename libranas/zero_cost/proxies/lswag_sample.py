@@ -33,7 +33,7 @@ def _combine_lambda(places, _):
 
 
 def _psi(activation: Activation, _):
-    samples, units = activation.chosen_SV.shape
+    samples, units = activation.bits_SV.shape
     bits = min(samples, math.ceil(math.log2(units)) + SPARE_BITS)
     return {"words": len(activation.patterns(bits)), "units": units}
 

@@ -10,8 +10,6 @@ from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
 
 def _swap(activation: Activation, _):
-    if activation.chosen_SV is not activation.bits_SV:  # the options of Psi do not concern SWAP
-        activation = Activation(activation.name, activation.bits_SV, activation.bits_SV)
     return {"patterns": activation.patterns()}
 
 

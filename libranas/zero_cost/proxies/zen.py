@@ -2,16 +2,13 @@
 
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Perturbation
-from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import GAUSSIAN, Proxy
 
 
-def _zen(perturbation: Perturbation, options: Options):
+def _zen(perturbation: Perturbation, _):
     terms = torch.tensor([perturbation.difference], dtype=torch.float64).log().sum()
     terms += torch.tensor(perturbation.batch_norm_variances, dtype=torch.float64).log().sum() / 2
-    if options.zen_ln_compensation:
-        terms += torch.tensor(perturbation.layer_norm_stds, dtype=torch.float64).log().sum()
     return {"score": terms.item()}
 
 
