@@ -156,12 +156,9 @@ import pandas
 step("pandas")
 import torch
 step("torch")
-import torchvision, timm
-step("torchvision and timm")
-from libranas import scores as store
-from libranas.data import load_calibration
-from libranas.scoring import Scorer
-from libranas.train import pick_device
+import libranas.runs.stages.scores
+from libranas.networks.device import pick_device
+from libranas.zero_cost.scorer import Scorer
 step("libranas")
 pick_device("auto")
 step("device")
