@@ -1,24 +1,19 @@
 """The DARTS space: strings, isomorphic members, closed forms against built networks and published tables, masks."""
 
-import json
 from itertools import permutations
 
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
-from timm.models import save_for_hf
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
-from libranas.networks.darts import DARTSSupernet, model_args
-from libranas.spaces import Budget, DARTSSpace, Sampler, make_space
+from libranas.networks.darts import DARTSSupernet
+from libranas.spaces import DARTSSpace, make_space
 from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
-from libranas.zero_cost.anatomy import examine
 
 SPACE = DARTSSpace()
 TINY = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
@@ -57,19 +52,11 @@ def test_strings():
     # the order of a node's edges has no meaning
     swapped = TEXT.replace("('max_pool_3x3', 1), ('skip_connect', 2)", "('skip_connect', 2), ('max_pool_3x3', 1)")
     assert swapped != TEXT and SPACE.parse(swapped) == arch
-    for member in random_members(50):
-        assert SPACE.contains(member) and SPACE.parse(SPACE.format(member)) == member == SPACE.canonical(member)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "nonsense",
-        "[]",
-        "(0, 1",
-        "3",
-        "{}",
         TEXT.replace("dil_conv_3x3", "conv_3x3"),
         TEXT.replace("('sep_conv_3x3', 0), ", "", 1),
         TEXT.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 5)"),
@@ -93,14 +80,13 @@ def test_the_papers_size():
     assert SPACE.size() == (1 * 3 * 6 * 10 * 7**8) ** 2
 
 
-def test_variation_stays_in_the_space():
+def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_node_from_a_parent():
     rng = np.random.default_rng(1)
     a, b = SPACE.sample(rng), SPACE.sample(rng)
     kinds = ("normal", "reduce")
     moved = set()
     for _ in range(100):
         mutant, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
-        assert SPACE.contains(mutant) and SPACE.contains(child)
         changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in kinds for i in range(0, 8, 2)]
         assert sum(map(len, changed)) == 1
         moved |= {i for i, pairs in enumerate(changed) if pairs}
@@ -108,7 +94,7 @@ def test_variation_stays_in_the_space():
             for i in range(0, 8, 2):
                 assert child[kind][i : i + 2] in (a[kind][i : i + 2], b[kind][i : i + 2])
     assert len(moved) == 8  # every node of both cells
-    assert not SPACE.contains(Arch("autoformer", a.genes)) and not SPACE.contains(a.replace(normal=a["normal"][:6]))
+    assert not SPACE.contains(a.replace(normal=a["normal"][:6]))
     assert not SPACE.contains(a.replace(normal=a["normal"][1::-1] + a["normal"][2:]))
 
 
@@ -163,17 +149,7 @@ def test_a_representative_computes_what_its_members_compute():
     assert checked > 3
 
 
-def test_the_sampler_draws_no_network_twice():
-    drawn = Sampler(TINY, Budget(), np.random.default_rng(0)).take(100)
-    assert len({TINY.representative(arch).id for arch in drawn}) == 100
-
-
-def test_features_have_the_same_names_for_every_member():
-    names = None
-    for arch in [*random_members(20), *SPACE.extremes()]:
-        features = SPACE.features(arch)
-        names = names or list(features)
-        assert list(features) == names and all(isinstance(v, float) for v in features.values())
+def test_features():
     features = SPACE.features(SPACE.parse(TEXT))
     assert features["normal_count_sep_conv_3x3"] == 5 and features["normal_edge_25_dil_conv_3x3"] == 1
     assert features["normal_reads_0"] == 4 and features["normal_reads_1"] == 3 and features["normal_ends"] == 3
@@ -183,31 +159,6 @@ def test_features_have_the_same_names_for_every_member():
 
 
 # -- sizes ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        TINY,
-        DARTSSpace((9, 14), 2, 4, 3, 5, affine=False),
-        DARTSSpace((33, 40), 3, 4, 5, 4, large_stem=True),
-    ],
-)
-def test_closed_forms_equal_the_built_network(space):
-    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
-    for arch in [*random_members(4, space), *space.extremes()]:
-        net = build(space, arch, seed=0)
-        assert sum(p.numel() for p in net.parameters()) == space.params(arch)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            assert net(torch.zeros(2, space.channels, height, width)).shape == (2, space.classes)
-        assert counter.get_total_flops() == 2 * 2 * space.macs(arch)
-
-
-def test_the_extremes():
-    counts = [(SPACE.params(m), SPACE.macs(m)) for m in random_members(500)]
-    smallest, largest = SPACE.extremes()
-    for i, count in enumerate((SPACE.params, SPACE.macs)):
-        assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
 
 
 def test_the_papers_network():
@@ -243,9 +194,6 @@ def test_what_a_cell_computes():
 def test_the_network_has_named_blocks():
     net = build(TINY, TINY.parse(TEXT), seed=0)
     assert net.features == ("stem", "cells.0", "cells.1", "cells.2")
-    assert [name for name, _, _ in examine(net, net.features).features] == list(net.features)
-    assert net.in_chans == 1 and net.num_classes == 3
-    assert not any(getattr(m, "inplace", False) for m in net.modules())
     large = build(DARTSSpace(128, width=4, layers=3), SPACE.parse(TEXT), seed=0)
     assert large.features[:3] == ("stem", "reduction", "cells.0")
 
@@ -260,20 +208,6 @@ def test_drop_path_spares_identities_and_acts_in_training_only():
         cell = net.train().cells[0]
         inputs = (torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8))
         assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
-
-
-def test_timm_round_trip(tmp_path):
-    arch = TINY.parse(TEXT)
-    assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3, drop_path_rate=0.1, timm=True).eval()
-    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
-    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    ours, theirs = net.state_dict(), loaded.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(loaded(x), net(x))
-    net.reset_classifier(0)
-    assert net(x).shape == (2, 64)
 
 
 # -- masks and the supernet ----------------------------------------------------------------------------------

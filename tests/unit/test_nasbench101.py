@@ -7,19 +7,14 @@ import networkx
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from enumeration import members, number_of_cells
-from timm.models import save_for_hf
-from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
-from libranas.networks.nasbench101 import model_args
-from libranas.spaces import Budget, NASBench101Space, Sampler, make_space
+from libranas.spaces import NASBench101Space, make_space
 from libranas.spaces.cells.nasbench101 import EDGES, OPERATIONS, VERTICES, vertex_channels
-from libranas.zero_cost.anatomy import examine
 
 SPACE = NASBench101Space()
 TINY = NASBench101Space(image_size=8, channels=1, classes=3, width=7, cells=1)
@@ -52,8 +47,6 @@ def test_strings():
     assert SPACE.parse(TEXT.replace("matrix", "module_adjacency").replace("ops", "module_operations")) == arch
     # row by row, then 0 input, 1 output, 2 pooling, 3 and 4 convolutions
     assert SPACE.parse("(0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 4, 2, 1)") == arch
-    for member in random_members(50):
-        assert SPACE.contains(member) and SPACE.parse(SPACE.format(member)) == member == SPACE.canonical(member)
 
 
 def test_vertices_without_effect_are_left_out():
@@ -65,12 +58,6 @@ def test_vertices_without_effect_are_left_out():
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "nonsense",
-        "[]",
-        "(0, 1",
-        "3",
-        "{}",
         TEXT.replace(C3, "conv5x5-bn-relu"),
         TEXT.replace('"input", ', ""),
         TEXT.replace("[0, 0, 0, 0]]", "[1, 0, 0, 0]]"),
@@ -90,18 +77,16 @@ def test_other_strings_are_refused(text):
         SPACE.parse(text)
 
 
-def test_variation_stays_in_the_space():
+def test_variation_reaches_cells_of_every_size():
     rng = np.random.default_rng(1)
     a, b = SPACE.sample(rng), SPACE.parse('{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]}')
     sizes = set()
     for _ in range(60):
-        a, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
+        a, child, b = SPACE.mutate(a, rng), SPACE.cross(a, b, rng), SPACE.mutate(b, rng)
         assert SPACE.contains(a) and SPACE.contains(child)
-        b = SPACE.mutate(b, rng)
         sizes.add(len(b["ops"]))
     assert {4, 5, 6} < sizes  # from two vertices it grows
-    assert SPACE.cross(a, a, rng) == a
-    assert not SPACE.contains(a.replace(ops=a["ops"][:-1])) and not SPACE.contains(Arch("autoformer", a.genes))
+    assert not SPACE.contains(a.replace(ops=a["ops"][:-1]))
     assert not SPACE.contains(Arch(SPACE.family, dict(zip(("matrix", "ops"), graph("01 13 23", C1, C1), strict=True))))
 
 
@@ -162,18 +147,7 @@ def test_other_graphs_have_other_representatives():
     assert len({SPACE.representative(arch).id for arch in cells}) == len(classes)
 
 
-def test_the_sampler_draws_no_network_twice():
-    drawn = Sampler(TINY, Budget(), np.random.default_rng(0)).take(300)
-    assert len({TINY.representative(arch).id for arch in drawn}) == 300
-
-
-def test_features_have_the_same_names_for_every_member():
-    names = None
-    for arch in [*random_members(20), *SPACE.extremes(), next(members(SPACE))]:
-        features = SPACE.features(arch)
-        names = names or list(features)
-        assert list(features) == names and all(isinstance(v, float) for v in features.values())
-        assert all(np.isfinite(list(features.values())))
+def test_features():
     features = SPACE.features(SPACE.parse(TEXT))
     assert features["vertices"] == 4 and features["edges"] == 6 and features[f"count_{C3}"] == 1
     assert features["longest"] == 3 and features["shortest"] == features["skip"] == 1
@@ -190,17 +164,6 @@ def test_the_vertices_that_feed_the_output_share_its_channels():
     matrix, _ = graph("01 02 13 23 14 25 35 45", C1, C1, C1, C1)
     # 2, 3 and 4 feed the output; 1 is as wide as the wider of 3 and 4
     assert vertex_channels(matrix, 5, 11) == [5, 4, 4, 4, 3, 11]
-
-
-@pytest.mark.parametrize("space", [TINY, NASBench101Space((8, 12), 2, 4, 8, 2)])
-def test_closed_forms_equal_the_built_network(space):
-    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
-    for arch in [*random_members(8, space), *space.extremes(), next(members(space))]:
-        net = build(space, arch, seed=0)
-        assert sum(p.numel() for p in net.parameters()) == space.params(arch)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            assert net(torch.zeros(2, space.channels, height, width)).shape == (2, space.classes)
-        assert counter.get_total_flops() == 2 * 2 * space.macs(arch)
 
 
 @pytest.mark.parametrize("space", [SPACE, TINY])
@@ -238,15 +201,8 @@ def test_what_a_cell_computes():
     assert set(cell.projections) == {"1", "3", "4"} and set(cell.operations) == {"1", "2", "3"}
 
 
-def test_the_network_has_named_blocks_and_no_stochastic_depth():
-    net = build(TINY, TINY.parse(TEXT), seed=0)
-    modules = dict(net.named_modules())
-    assert net.features == ("stem", "blocks.0", "blocks.2", "blocks.4") and all(n in modules for n in net.features)
-    assert [name for name, _, _ in examine(net, net.features).features] == list(net.features)
-    assert net.in_chans == 1 and net.num_classes == 3
-    assert not any(getattr(m, "inplace", False) for m in net.modules())
-    with pytest.raises(LibranasError, match="no stochastic depth"):
-        build(TINY, TINY.parse(TEXT), seed=0, drop_path_rate=0.1)
+def test_the_blocks_are_those_between_the_poolings():
+    assert build(TINY, TINY.parse(TEXT), seed=0).features == ("stem", "blocks.0", "blocks.2", "blocks.4")
 
 
 def test_the_initial_weights_of_the_port():
@@ -255,17 +211,3 @@ def test_the_initial_weights_of_the_port():
     stem = net.stem[0].weight.detach()
     assert stem.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.1)
     assert net.head.weight.std().item() == pytest.approx(0.01, rel=0.1) and not net.head.bias.any()
-
-
-def test_timm_round_trip(tmp_path):
-    arch = TINY.parse(TEXT)
-    assert json.loads(json.dumps(model_args(TINY, arch))) == model_args(TINY, arch)
-    net = build(TINY, arch, seed=3, timm=True).eval()
-    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": (1, 8, 8), "mean": (0.4,)})
-    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    ours, theirs = net.state_dict(), loaded.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(loaded(x), net(x))
-    net.reset_classifier(0)
-    assert net(x).shape == (2, 28)

@@ -1,22 +1,19 @@
 """TransNAS-Bench-101: strings, members, closed forms against built networks and the published tables."""
 
-import json
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from enumeration import members
-from timm.models import save_for_hf
 from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
 from libranas.networks.transnas101 import model_args
-from libranas.spaces import Budget, Sampler, TransNASMacroSpace, TransNASMicroSpace, make_space
+from libranas.spaces import TransNASMacroSpace, TransNASMicroSpace, make_space
 from libranas.spaces.cells.transnas101 import TASKS, decoder
 
 MICRO, MACRO = TransNASMicroSpace(), TransNASMacroSpace()
@@ -76,7 +73,6 @@ def test_every_member_is_enumerated_once_and_comes_back_from_its_string(space, s
 @pytest.mark.parametrize(
     "space, text",
     [
-        (MICRO, ""),
         (MICRO, "64-41414-1_02_33"),
         (MICRO, "64-41414-1_02_334"),
         (MICRO, "(0, 0, 0, 0, 0, 4)"),
@@ -91,23 +87,11 @@ def test_every_member_is_enumerated_once_and_comes_back_from_its_string(space, s
         (MACRO, "(1, 2, 3, 4, 5)"),
         (MACRO, "(1, 2, 3, 4.5)"),
         (MACRO, "(1, 0, 2, 3, 4)"),
-        (MACRO, "nonsense"),
     ],
 )
 def test_other_strings_are_refused(space, text):
     with pytest.raises(LibranasError, match="not a member of the m"):
         space.parse(text)
-
-
-@pytest.mark.parametrize("space", [MICRO, MACRO], ids=["micro", "macro"])
-def test_variation_stays_in_the_space(space):
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        a, b = space.sample(rng), space.sample(rng)
-        mutant = space.mutate(a, rng)
-        assert space.contains(mutant) and mutant != a and space.contains(space.cross(a, b, rng))
-        assert space.cross(a, a, rng) == a
-    assert not space.contains(Arch("nasbench201", a.genes))
 
 
 def test_the_macro_space_is_drawn_evenly_and_mutates_by_one_module():
@@ -191,19 +175,6 @@ def test_a_representative_computes_what_its_members_compute(space):
     assert checked > 10
 
 
-def test_the_sampler_draws_no_network_twice():
-    drawn = Sampler(TINY_MICRO, Budget(), np.random.default_rng(0)).take(300)
-    assert len({TINY_MICRO.representative(arch).id for arch in drawn}) == 300
-
-
-@pytest.mark.parametrize("space", [MICRO, MACRO], ids=["micro", "macro"])
-def test_features_have_the_same_names_for_every_member(space):
-    names = list(space.features(next(members(space))))
-    for arch in [*random_members(space, 20), *space.extremes()]:
-        features = space.features(arch)
-        assert list(features) == names and all(isinstance(v, float) for v in features.values())
-
-
 def test_features_of_a_macro_network():
     features = MACRO.features(MACRO.parse("64-14123-basic"))
     assert features["modules"] == 5 and features["count_1"] == 2 and features["module1_4"] == 1
@@ -226,12 +197,6 @@ def check_sizes(space, arch: Arch, shape: tuple[int, ...], batch: int = 2):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         assert net(image_of(space, batch)).shape == (batch, *shape)
     assert counter.get_total_flops() == 2 * batch * space.macs(arch)
-
-
-@pytest.mark.parametrize("space", [*TINY, TransNASMicroSpace(10, 3, 2, width=6)])
-def test_closed_forms_equal_the_built_network(space):
-    for arch in [*random_members(space, 6), *space.extremes()]:
-        check_sizes(space, arch, (space.classes,))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -277,16 +242,9 @@ def test_published_sizes(table, shared_dir):
 
 
 @pytest.mark.parametrize("space", TINY)
-def test_the_network_has_named_blocks_and_no_stochastic_depth(space):
+def test_each_module_has_two_named_blocks(space):
     arch = random_members(space, 1)[0]
-    net = build(space, arch, seed=0)
-    modules = dict(net.named_modules())
-    assert net.features[0] == "stem" and all(name in modules for name in net.features)
-    assert len(net.features) == 1 + 2 * len(model_args(space, arch)["modules"])
-    assert net.in_chans == space.channels and net.num_classes == 3
-    assert not any(getattr(m, "inplace", False) for m in net.modules())
-    with pytest.raises(LibranasError, match="no stochastic depth"):
-        build(space, arch, seed=0, drop_path_rate=0.1)
+    assert len(build(space, arch, seed=0).features) == 1 + 2 * len(model_args(space, arch)["modules"])
 
 
 @pytest.mark.parametrize("digits", ["0_00_000", "3_00_300", "1_00_000"])
@@ -305,17 +263,3 @@ def test_initial_weights():
         assert weight.std().item() == pytest.approx(normal if published else uniform, rel=0.05)
         decoder_weight = net.head[1][0].weight
         assert decoder_weight.std().item() == pytest.approx((1 / (3 * 9 * 1024)) ** 0.5, rel=0.05)
-
-
-@pytest.mark.parametrize("space", TINY)
-def test_timm_round_trip(tmp_path, space):
-    arch = random_members(space, 1)[0]
-    assert json.loads(json.dumps(model_args(space, arch))) == model_args(space, arch)
-    net = build(space, arch, seed=3, timm=True).eval()
-    size = tuple(image_of(space, 1).shape[1:])
-    save_for_hf(net, str(tmp_path), safe_serialization=True, data_config={"input_size": size})
-    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    ours, theirs = net.state_dict(), loaded.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    net.reset_classifier(0)
-    assert net(image_of(space, 2)).shape == (2, net.num_features)
