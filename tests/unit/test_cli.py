@@ -700,7 +700,7 @@ def test_libra_ranks_any_table(table, tmp_path, capsys):
     [
         ([], "is no table of scores and accuracies ('accuracy')"),
         (["--accuracy", "top1", "--params", "size", "--labels", "55"], "both parts need 10 or more"),
-        (["--accuracy", "top1", "--params", "size", "--methods", "best"], "unknown combiners ['best']"),
+        (["--accuracy", "top1", "--params", "size", "--methods", "best"], "Unknown combiner 'best'"),
     ],
 )
 def test_libra_refuses_what_it_cannot_use(table, capsys, more, said):
