@@ -92,6 +92,11 @@ def test_the_workflow_runs_with_all_five(site, extended):
     assert (extended.results / "search/climbing.csv").exists()
 
 
+def test_a_new_proxy_leaves_stored_scores_valid(site, copied, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", environment(site)["PYTHONPATH"])
+    assert copied.planned(forked=False) == {}
+
+
 def test_a_wrong_key_of_a_space_of_another_package_is_refused(extended):
     changes = {"space": {"family": "plain_cnn", "widhts": [4]}}
     assert extended.snakemake("-n", changes=changes, forked=False) == 1
