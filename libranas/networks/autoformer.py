@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import DropPath
+from libranas.networks.operations import DropPath, transformer_cfg
 from libranas.spaces import AutoFormerSpace
 
 __all__ = ["AutoFormerViT", "model_args"]
@@ -385,19 +385,7 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
 
 #: The network class, what timm is told of an untrained network, and how timm takes features out of it.
 NETWORK = AutoFormerViT
-TIMM_CFG = {
-    "url": "",
-    "num_classes": 1000,
-    "input_size": (3, 224, 224),
-    "pool_size": None,
-    "crop_pct": 0.875,
-    "interpolation": "bicubic",
-    "fixed_input_size": True,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "first_conv": "patch_embed.proj",
-    "classifier": "head",
-}
+TIMM_CFG = transformer_cfg("patch_embed.proj", crop_pct=0.875)
 TIMM_FEATURES = {"out_indices": 3, "feature_cls": "getter"}
 
 

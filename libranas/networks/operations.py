@@ -119,3 +119,9 @@ def convolution_cfg(first_conv: str, classifier: str) -> dict:
         "first_conv": first_conv,
         "classifier": classifier,
     }
+
+
+def transformer_cfg(first_conv: str, crop_pct: float) -> dict:
+    """timm's description of an untrained vision transformer, for images of one size."""
+    size = {"num_classes": 1000, "input_size": (3, 224, 224), "fixed_input_size": True}
+    return {**convolution_cfg(first_conv, "head"), **size, "crop_pct": crop_pct}

@@ -15,6 +15,7 @@ from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.operations import transformer_cfg
 from libranas.spaces.pit import STAGES, PiTSpace
 
 __all__ = ["PiT", "model_args"]
@@ -63,19 +64,7 @@ class PiT(PoolingVisionTransformer):
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = PiT
-TIMM_CFG = {
-    "url": "",
-    "num_classes": 1000,
-    "input_size": (3, 224, 224),
-    "pool_size": None,
-    "crop_pct": 0.9,
-    "interpolation": "bicubic",
-    "fixed_input_size": True,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "first_conv": "patch_embed.conv",
-    "classifier": "head",
-}
+TIMM_CFG = transformer_cfg("patch_embed.conv", crop_pct=0.9)
 TIMM_FEATURES = {"out_indices": 3, "feature_cls": "getter"}
 
 
