@@ -7,8 +7,21 @@ an undisturbed one.
 
 import hashlib
 
+import numpy as np
+
 
 def stream_seed(master: int, *names: str | int) -> int:
     """Seed (63 bits) of the random stream called `names` under the master seed."""
     text = "/".join([str(master), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def random_words(count: int, master: int, *names: str | int) -> np.ndarray:
+    """Return `count` random 64-bit words, uint64, of a stream.
+
+    They come from a counter-based generator (Philox 4x64-10; Salmon et al., 2011): word i is a function of the
+    stream and of i alone, so that any device can make any part of them.
+    """
+    text = "/".join([str(master), *map(str, names)])
+    key = hashlib.sha256(text.encode()).digest()[:16]
+    return np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)

@@ -66,13 +66,16 @@ def build(
             no_drop_path(drop_path_rate, space.family)
             model = made_by(space, arch)
         else:
-            arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
-            if timm:
-                from libranas.networks.timm_models import create
+            from libranas.networks.initial_weights import drawing
 
-                model = create(space.family, **arguments)
-            else:
-                model = made_by.NETWORK(**arguments)
+            arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
+            with drawing(seed):
+                if timm:
+                    from libranas.networks.timm_models import create
+
+                    model = create(space.family, **arguments)
+                else:
+                    model = made_by.NETWORK(**arguments)
     for part in model.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = fused

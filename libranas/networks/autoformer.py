@@ -12,7 +12,6 @@ rates run over the network's own depth.
 Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.initial_weights import Draw, initialise, usual
 from libranas.networks.operations import DropPath, transformer_cfg
 from libranas.spaces import AutoFormerSpace
 
@@ -45,8 +45,6 @@ class RelativePosition(nn.Module):
         rows = 2 * max_offset + 2
         self.vertical_Td = nn.Parameter(torch.empty(rows, head_dim))
         self.horizontal_Td = nn.Parameter(torch.empty(rows, head_dim))
-        for table in (self.vertical_Td, self.horizontal_Td):
-            nn.init.trunc_normal_(table, std=0.02)
 
     def key_logits(self, q_BHNd: torch.Tensor, index_2NN: torch.Tensor) -> torch.Tensor:
         """q . (table[offset]) for all pairs: product with the T rows first, then a gather; shape BHNN."""
@@ -261,24 +259,15 @@ class AutoFormerViT(nn.Module):
         ]
         self.norm = nn.LayerNorm(embed_dim)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        self.init_weights()
+        initialise(self, self._initial)
 
-    @torch.no_grad()
-    def init_weights(self) -> None:
-        """Draw initial weights as timm does, those of linear layers with `init_std`.
-
-        Biases of linear layers are 0. A network without storage has nothing to initialise.
-        """
-        if self.pos_embed.is_meta:
-            return  # it would take five times as long as the rest, in every step of a supernet
-        cut_normal_(self.pos_embed)
-        nn.init.normal_(self.cls_token, std=1e-6)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                cut_normal_(module.weight)
-                nn.init.zeros_(module.bias)
-                if self.init_std != USUAL_STD:
-                    module.weight.mul_(self.init_std / USUAL_STD)
+    def _initial(self, module: nn.Module, key: str) -> Draw | None:
+        """Return the distribution that timm uses, for the weights of linear layers with `init_std`."""
+        if isinstance(module, nn.Linear):
+            return Draw("normal", self.init_std) if key == "weight" else Draw("constant", 0)
+        if key in ("pos_embed", "vertical_Td", "horizontal_Td"):
+            return Draw("normal", USUAL_STD)
+        return Draw("normal", 1e-6) if key == "cls_token" else usual(module, key)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) of images (B, channels, height, width)."""
@@ -368,14 +357,6 @@ class AutoFormerViT(nn.Module):
             if block.attn.rel_pos_keys is not None:
                 block.attn.index_2NN = offset_index(new, block.attn.max_offset).to(block.attn.index_2NN.device)
         update_model_input_size(self, self.patch_embed.img_size)
-
-
-def cut_normal_(tensor: torch.Tensor) -> torch.Tensor:
-    """Fill `tensor` from N(0, USUAL_STD**2), cut at -2 and 2.
-
-    By the inverse of the distribution function, as timm does it: PyTorch's own function draws other numbers.
-    """
-    return tensor.uniform_(-1, 1).erfinv_().mul_(USUAL_STD * math.sqrt(2.0)).clamp_(-2, 2)
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:

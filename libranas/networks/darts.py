@@ -16,6 +16,7 @@ from torch import nn
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
+from libranas.networks.initial_weights import initialise
 from libranas.networks.operations import DropPath, FactorizedReduce, Zero, average_pool, convolution_cfg, relu_conv_bn
 from libranas.spaces.cells.darts import EDGES, NODES, DARTSSpace, cell_mask, reductions
 
@@ -165,6 +166,7 @@ class DARTSSupernet(nn.Module):
         self.reset_classifier(num_classes)
         stems = ("stem", "reduction") if large_stem else ("stem",)
         self.features = (*stems, *(f"cells.{i}" for i in range(layers)))
+        initialise(self)
 
     def get_classifier(self) -> nn.Module:
         return self.head

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.initial_weights import Draw, initialise, kaiming_normal, usual
 from libranas.networks.operations import convolution_cfg, no_drop_path
 from libranas.spaces.cells.nasbench101 import NASBench101Space, vertex_channels
 
@@ -112,10 +113,13 @@ class NASBench101(nn.Module):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.reset_classifier(num_classes)
         self.features = ("stem", *(f"blocks.{i}" for i, block in enumerate(blocks) if isinstance(block, Cell)))
-        if port_init:
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self, self._initial if port_init else usual)
+
+    @staticmethod
+    def _initial(module: nn.Module, key: str) -> Draw | None:
+        if isinstance(module, nn.Linear):
+            return Draw("normal", 0.01) if key == "weight" else Draw("constant", 0)
+        return kaiming_normal(module, key)
 
     def get_classifier(self) -> nn.Module:
         return self.head
@@ -124,9 +128,6 @@ class NASBench101(nn.Module):
         """A new last layer; 0 classes: none."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        if num_classes and self.port_init:
-            nn.init.normal_(self.head.weight, std=0.01)
-            nn.init.zeros_(self.head.bias)
 
     def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.blocks(self.stem(x_BCHW))

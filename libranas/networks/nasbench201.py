@@ -1,14 +1,15 @@
 """Networks of the search space NAS-Bench-201 (Dong and Yang, ICLR 2020).
 
 A stem, three stages of equal cells with C, 2C and 4C channels, a residual block that halves the resolution between two
-stages, and a classifier. Initial weights are PyTorch's, as in the benchmark's own training. Registered with timm as
-``libranas_nasbench201``.
+stages, and a classifier. Initial weights have PyTorch's distribution, as in the benchmark's own training. Registered
+with timm as ``libranas_nasbench201``.
 """
 
 import torch
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.initial_weights import initialise
 from libranas.networks.operations import Cell, Zero, average_pool, convolution_cfg, no_drop_path, relu_conv_bn
 from libranas.spaces.cells.nasbench201 import NASBench201Space
 
@@ -78,6 +79,7 @@ class NASBench201(nn.Module):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.reset_classifier(num_classes)
         self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
+        initialise(self)
 
     def get_classifier(self) -> nn.Module:
         return self.head

@@ -1,8 +1,8 @@
 """Pooling-based vision transformers (PiT) as timm has them, for the space of ViT-Bench-101.
 
-timm's PoolingVisionTransformer is the network (Heo et al., ICCV 2021; Auto-Prox trained the same one) and keeps its
-initial weights. Added here: another input size, and gradient checkpointing a stage. Registered with timm as
-``libranas_pit``.
+timm's PoolingVisionTransformer is the network (Heo et al., ICCV 2021; Auto-Prox trained the same one), with the same
+distribution of initial weights. Added here: another input size, and gradient checkpointing per stage. Registered with
+timm as ``libranas_pit``.
 
 Where timm differs from Auto-Prox's code: drop-path rates reach their maximum in the last block instead of one step
 below.
@@ -15,6 +15,7 @@ from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.initial_weights import Draw, initialise, usual
 from libranas.networks.operations import transformer_cfg
 from libranas.spaces.pit import STAGES, PiTSpace
 
@@ -37,6 +38,11 @@ class PiT(PoolingVisionTransformer):
     def __init__(self, base_dim: int, depth: list[int], heads: list[int], mlp_ratio: float, **kwargs):
         self.grad_checkpointing = False
         super().__init__(base_dims=[base_dim] * STAGES, depth=depth, heads=heads, mlp_ratio=mlp_ratio, **kwargs)
+        initialise(self, self._initial)
+
+    @staticmethod
+    def _initial(module: nn.Module, key: str) -> Draw | None:
+        return Draw("normal", 0.02) if key in ("pos_embed", "cls_token") else usual(module, key)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from libranas.core.arch import Arch
+from libranas.networks.initial_weights import initialise, kaiming_normal, usual
 from libranas.networks.operations import Cell, FactorizedReduce, Zero, convolution_cfg, no_drop_path, relu_conv_bn
 from libranas.spaces.cells.base import EDGES
 from libranas.spaces.cells.transnas101 import (
@@ -131,10 +132,6 @@ class TransNAS101(nn.Module):
                 blocks.append(Cell(operation(op, *shape, not naslib) for op, shape in zip(edges, shapes, strict=True)))
         self.blocks = nn.Sequential(*blocks)
         self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
-        if published_init:  # normalisations start at one and zero anyway
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.pieces = PIECES if task == "jigsaw" else 1
         self.num_features = channels * self.pieces
         if task in IMAGE_TASKS:
@@ -144,6 +141,8 @@ class TransNAS101(nn.Module):
         else:
             self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.reset_classifier(num_classes)
+        published = set(self.modules()).difference(self.head.modules()) if published_init else ()
+        initialise(self, lambda module, key: (kaiming_normal if module in published else usual)(module, key))
 
     def get_classifier(self) -> nn.Module:
         return self.head

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -126,8 +127,7 @@ class Context:
     def noise_images(self, *stream: str) -> torch.Tensor:
         """Return images from N(0, 1)."""
         size = (self.options.noise_batch or len(self.inputs), *self.inputs.shape[1:])
-        noise = torch.randn(size, generator=self.generator(*stream))
-        return noise.to(self.inputs.device, _DTYPES[self.options.precision])
+        return _noise(size, stream_seed(self.seed, *stream), self.inputs.device, _DTYPES[self.options.precision])
 
     def _dtype(self, pass_: Pass) -> torch.dtype:
         return _DTYPES[pass_.precision or self.options.precision]
@@ -237,6 +237,11 @@ class PassRun(ABC):
 
     @abstractmethod
     def run(self) -> None: ...
+
+
+@lru_cache(maxsize=4)  # equal for all networks
+def _noise(size: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
 
 
 def key_of(module: str, parameter: str = "weight") -> str:

@@ -5,11 +5,14 @@ Legend: D channels, R images x positions.
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from libranas.core.errors import LibranasError
+from libranas.core.random import random_words
 from libranas.zero_cost.anatomy import ACTIVATIONS, NORMS
 from libranas.zero_cost.captures import Feature, Maps, Vjp
 from libranas.zero_cost.gradient_moments import Scatter
@@ -59,9 +62,11 @@ class Noise(PassRun):
             self.collected.give(name, Vjp(step.product_DD / step.rows, step.same), "vjp")
 
     def random_signs(self, name: str, like: torch.Tensor, images: int | None = None) -> torch.Tensor:
-        """Return random signs for a batch of `images` outputs like those at a primary block."""
-        size = (images or len(like), *like.shape[1:])
-        return torch.randint(0, 2, size, generator=self.context.generator("signs", name)) * 2 - 1
+        """Return random signs, int8, for a batch of `images` outputs like those at a primary block."""
+        size = torch.Size((images or len(like), *like.shape[1:]))
+        packed = _random_bytes(-(-size.numel() // 64), self.context.seed, name, like.device)
+        bits = (packed[:, None] >> torch.arange(8, device=like.device, dtype=torch.uint8)) & 1
+        return bits.view(torch.int8).flatten()[: size.numel()].view(size) * 2 - 1
 
     def _add_covariances(self, covariances: dict[str, Scatter], features: dict[str, torch.Tensor]) -> None:
         """Add one part of the batch to the covariance of the channels at each block."""
@@ -122,6 +127,11 @@ class Noise(PassRun):
             return
         if maps:
             self.collected.give("", Maps(maps), "maps")
+
+
+@lru_cache(maxsize=128)  # equal for all networks: places of one network, eight signs a byte
+def _random_bytes(words: int, seed: int, name: str, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(random_words(words, seed, "signs", name).view(np.uint8)).to(device)
 
 
 def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

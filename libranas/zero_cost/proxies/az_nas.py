@@ -84,7 +84,7 @@ AZ_PROGRESSIVITY = Proxy(
 
 AZ_TRAINABILITY = Proxy(
     name="az_trainability",
-    version=2,
+    version=3,
     title="mean over the primary blocks of 2 - s - 1/s, s the spectral norm of the block's mean Jacobian",
     source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 8; blocks that are the identity or pool tokens do not count",
     run=NOISE,
