@@ -16,6 +16,7 @@ COMMANDS = {
     "score": ("score", "score one network on your images"),
     "proxies": ("score", "list the proxies"),
     "libra": ("tables", "rank architectures of a table"),
+    "simulate": ("simulate", "search a table with few labels, many times"),
     "networks": ("tables", "read files of other projects"),
     "train": ("train", "train a network, resumably"),
     "export": ("export", "an exported network in other formats"),

@@ -20,7 +20,7 @@ LINEAR, MATERN, LENGTH, NOISE = (np.log(0.3), 1.5), (np.log(0.3), 1.5), (0.0, 0.
 JITTER = 1e-5
 
 
-def _squared_distance(a_MD: np.ndarray, b_ND: np.ndarray) -> np.ndarray:
+def squared_distance(a_MD: np.ndarray, b_ND: np.ndarray) -> np.ndarray:
     square = (a_MD**2).sum(1)[:, None] + (b_ND**2).sum(1) - 2 * a_MD @ b_ND.T
     return np.maximum(square, 0)
 
@@ -28,7 +28,7 @@ def _squared_distance(a_MD: np.ndarray, b_ND: np.ndarray) -> np.ndarray:
 def _parts(group: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inner products and distances, per column: all that a kernel needs of the columns."""
     columns = train.shape[1]
-    return group @ train.T / columns, np.sqrt(_squared_distance(group, train) / columns)
+    return group @ train.T / columns, np.sqrt(squared_distance(group, train) / columns)
 
 
 def _kernels(theta: np.ndarray, part: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,11 +51,27 @@ class GaussianProcess:
 
     def predict(self, groups: Sequence[np.ndarray]) -> np.ndarray:
         """Posterior mean, shape (M,), for one (M, D) array a group."""
+        return self.mean + self.scale * (self._kernel(groups) @ self.weight_N)
+
+    def posterior(self, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation, without the noise of a target, each of shape (M,)."""
+        kernel_MN = self._kernel(groups)
+        prior_M = sum(
+            np.exp(self.theta[3 * i]) * (group**2).mean(axis=1) + np.exp(self.theta[3 * i + 1])
+            for i, group in enumerate(groups)
+        )
+        noise = (np.exp(self.theta[-1]) + JITTER) * np.eye(len(self.weight_N))
+        factor = scipy.linalg.cholesky(self._kernel(self.train) + noise, lower=True)
+        known_NM = scipy.linalg.solve_triangular(factor, kernel_MN.T, lower=True)
+        variance_M = np.maximum(prior_M - (known_NM**2).sum(axis=0), 0)
+        return self.mean + self.scale * (kernel_MN @ self.weight_N), self.scale * np.sqrt(variance_M)
+
+    def _kernel(self, groups: Sequence[np.ndarray]) -> np.ndarray:
         kernel_MN = 0.0
         for i, (group, train) in enumerate(zip(groups, self.train, strict=True)):
             linear, matern, _ = _kernels(self.theta[3 * i : 3 * i + 3], _parts(group, train))
             kernel_MN = kernel_MN + linear + matern
-        return self.mean + self.scale * (kernel_MN @ self.weight_N)
+        return kernel_MN
 
 
 def fit(groups: Sequence[np.ndarray], target_N: np.ndarray) -> GaussianProcess:
