@@ -16,6 +16,8 @@ from libranas.core.files import disk_error, lock, read_json, write_json, write_t
 from libranas.core.provenance import stage_version
 from libranas.runs.cluster import cancel_left_over
 from libranas.runs.files import FILES, run_path
+from libranas.search.registry import STRATEGIES
+from libranas.search.strategies.guided import sizes
 
 try:
     config = checked(config)
@@ -27,13 +29,24 @@ SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
 # What finds the winner, and what it is compared with.
-SEARCHES = list(dict.fromkeys([config["search"]["method"], "random", "params"])) if config["search"] else []
+METHOD = STRATEGIES[config["search"]["method"]] if config["search"] else None
+SEARCHES = list(dict.fromkeys([METHOD.name, *["random"] * (not METHOD.trains), "params"])) if METHOD else []
+# Networks that each round of a guided search trains, and the jobs that train them.
+ROUNDS = sizes(config["search"]["labels"], config["search"]["round"]) if METHOD and METHOD.trains else []
+ROUND_SHARDS = [min(len(SHARDS), count) for count in ROUNDS]
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
-ROLES = ["winner", "random", "params_max"] + ["reference"] * bool(REFERENCE)
+LABELLED = bool(ROUNDS) and config["benchmark"]["method"] == "train"
+ROLES = ["winner", "random", "params_max"] + ["random_best"] * LABELLED + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
-WILDCARDS = {"shard": SHARDS, "strategy": SEARCHES, "role": ROLES, "seed": TRAIN_SEEDS}
+WILDCARDS = {
+    "shard": SHARDS,
+    "round": [str(k) for k in range(len(ROUNDS))],
+    "strategy": SEARCHES,
+    "role": ROLES,
+    "seed": TRAIN_SEEDS,
+}
 
 
 def out(name, **which):

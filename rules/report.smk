@@ -2,7 +2,7 @@
 FOUND = {}
 if config["search"]:
     FOUND |= {
-        "histories": expand(rules.search.output.history, strategy=SEARCHES),
+        "histories": rules.select.input.histories,
         "selected": rules.select.output.selected,
     }
 if LATENCY:

@@ -1,7 +1,6 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
-from libranas.search.registry import STRATEGIES
-
-SETTINGS = {k: v for k, v in config["search"].items() if k not in ("method", "pruning", "workers", "winner")}
+GUIDED = "method pruning workers winner labels round".split()
+SETTINGS = {k: v for k, v in config["search"].items() if k not in GUIDED}
 SCORED = {"score": "options", "layers": "psi"}
 
 
@@ -30,6 +29,91 @@ rule search:
         config=part("space budget seed device", **SCORED) | {"search": SETTINGS},
     script:
         "../scripts/search.py"
+
+
+def trained_before(wildcards):
+    """What the rounds before have scored and trained."""
+    number = int(wildcards.round)
+    candidates = expand(out("candidates"), round=range(1, number))
+    return candidates + [out("round_labels", round=n, shard=k) for n in range(number) for k in range(ROUND_SHARDS[n])]
+
+
+rule guided_propose:
+    input:
+        manifest=rules.prepare.output.manifest,
+        calibration=rules.prepare.output.calibration,
+        archs=rules.sample.output.archs,
+        table=rules.layers.output.table,
+        window=rules.layers.output.window,
+        latency=LATENCY,
+        before=trained_before,
+    output:
+        candidates=out("candidates"),
+        proposals=out("proposals"),
+    log:
+        log_of("search/guided/propose-{round}"),
+    benchmark:
+        times_of("search/guided/propose-{round}")
+    threads: config["search"]["workers"]
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(240),
+    params:
+        version=stage_version("search"),
+        score_version=stage_version("score"),
+        trainings=lambda wildcards: ROUNDS[int(wildcards.round)],
+        shards=lambda wildcards: ROUND_SHARDS[: int(wildcards.round)],
+        config=part(
+            "space budget seed device", score="options proxies", layers="psi", search="population parents seeds"
+        ),
+    script:
+        "../scripts/guided_propose.py"
+
+
+rule guided_train:
+    input:
+        images=rules.prepare.output.images,
+        manifest=rules.prepare.output.manifest,
+        proposals=rules.guided_propose.output.proposals,
+    output:
+        labels=out("round_labels"),
+    log:
+        log_of("search/guided/train-{round}-{shard}"),
+    benchmark:
+        times_of("search/guided/train-{round}-{shard}")
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(720),
+    params:
+        version=stage_version("benchmark"),
+        config=part("space seed device", benchmark="seeds recipe"),
+        shards=lambda wildcards: ROUND_SHARDS[int(wildcards.round)],
+    script:
+        "../scripts/guided_train.py"
+
+
+rule guided:
+    input:
+        manifest=rules.prepare.output.manifest,
+        archs=rules.sample.output.archs,
+        table=rules.layers.output.table,
+        latency=LATENCY,
+        proposals=expand(rules.guided_propose.output.proposals, round=range(len(ROUNDS))),
+        candidates=expand(rules.guided_propose.output.candidates, round=range(len(ROUNDS))),
+        labels=[out("round_labels", round=n, shard=k) for n, count in enumerate(ROUND_SHARDS) for k in range(count)],
+    output:
+        history=out("history", strategy="guided"),
+    log:
+        log_of("search/guided"),
+    benchmark:
+        times_of("search/guided")
+    localrule: True
+    params:
+        version=stage_version("search"),
+        config=part("space budget seed", score="proxies"),
+        shards=ROUND_SHARDS,
+    script:
+        "../scripts/guided.py"
 
 
 rule prune:
@@ -62,6 +146,7 @@ rule select:
         histories=expand(rules.search.output.history, strategy=SEARCHES),
         latency=LATENCY,
         reference=REFERENCE or [],
+        labelled=out("accuracy", method="train") if LABELLED else [],
     output:
         selected=out("selected"),
     log:

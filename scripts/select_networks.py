@@ -5,4 +5,5 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.search import select
 
-    select(run, snakemake.params.strategies, snakemake.input.get("reference"))
+    given = (snakemake.input.get(name) for name in ("reference", "labelled"))
+    select(run, snakemake.params.strategies, *given)

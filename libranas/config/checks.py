@@ -121,6 +121,8 @@ def _search(config: dict) -> Iterator[str]:
         return
     if search["parents"] > search["population"]:
         yield "search.parents: more than search.population"
+    if STRATEGIES[search["method"]].trains and config["benchmark"]["recipe"] is None:
+        yield f"benchmark.recipe: search.method {search['method']} trains networks by it; state it"
     if search["winner"] == "balanced" and not _objectives(search):
         having = " or ".join(name for name, strategy in STRATEGIES.items() if strategy.needs_objectives)
         yield f"search.winner: balanced is a choice from the front of search.method {having}"

@@ -163,15 +163,19 @@ class Pruning:
 @section
 class Search:
     method: str = setting(
-        "Strategy. ageing: regularised evolution; nsga2: fronts of fitness against `objectives`; params: the largest "
-        "network; pruning shrinks a supernet of the space darts.",
+        "Strategy. guided: trains what it proposes; ageing: regularised evolution; nsga2: fronts of fitness against "
+        "`objectives`; params: the largest network; pruning: shrinks a supernet of the space darts.",
         "evolution",
         choices=STRATEGIES,
     )
     evaluations: int = setting("Architectures each strategy but pruning may score.", least=1)
-    population: int = setting("Architectures of a generation.", 50, least=2)
+    labels: int = setting("Networks that guided search trains, as `benchmark.recipe` says.", 40, least=5)
+    round: int = setting("Trainings between two looks at the accuracies, in guided search.", 5, least=1)
+    population: int = setting("Architectures of a generation; new candidates of a round.", 50, least=2)
     parents: int = setting(
-        "Of evolution: the fittest so far. Of ageing: random ones, of which the fittest has a child.", 10, least=1
+        "Of evolution and guided: the fittest so far. Of ageing: random ones, of which the fittest has a child.",
+        10,
+        least=1,
     )
     objectives: list[Literal["params", "macs", "latency"]] = setting(
         "What nsga2 minimises while it maximises fitness.", ("params",), length=(1, 3), unique=True

@@ -1,12 +1,13 @@
 """Accuracies of many networks, each trained from scratch for a short time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
 from libranas.core.arch import Arch
-from libranas.core.files import AppendLog
+from libranas.core.files import AppendLog, read_log
 from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.networks import build
@@ -27,6 +28,7 @@ def train_each(
     seed: int,
     log_path: Path,
     key: str,
+    others: Iterable[Path] = (),
     device: str = "cpu",
     progress: Callable = silent,
 ) -> pd.DataFrame:
@@ -36,15 +38,19 @@ def train_each(
     kill. Initial weights and order of images come from streams of their own and are independent of those that were
     scored.
 
+    Parameters
+    ----------
+    others : logs of other jobs, whose trainings are not done again
+
     Returns
     -------
     DataFrame with columns ``id``, ``seed``, ``accuracy`` (in [0, 1])
     """
-    done: dict[tuple[str, int], float] = {}
     with AppendLog(log_path) as log:
-        done |= {(r["arch"], r["seed"]): r["accuracy"] for r in log.records if r["key"] == key}
+        records = [*chain.from_iterable(map(read_log, others)), *log.records]
+        done = {(r["arch"], r["seed"]): r["accuracy"] for r in records if r["key"] == key}
         work = [(arch, s) for arch, count in zip(archs, seeds, strict=True) for s in range(count)]
-        for arch, s in progress(work, len(work), "training the benchmark"):
+        for arch, s in progress(work, len(work), "short trainings"):
             if (arch.id, s) in done:
                 continue
             stream = stream_seed(seed, "benchmark", arch.id, s)

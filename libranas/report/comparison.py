@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from libranas.core.stats import mean_interval, welch
-from libranas.report.drawing import BLUE, GREEN, ORANGE, PURPLE
+from libranas.report.drawing import BLUE, GREEN, ORANGE, PURPLE, RED
 
 
 class Role(NamedTuple):
@@ -21,6 +21,7 @@ ROLES = {
     "winner": Role("the network that the search found", "winner", BLUE),
     "random": Role("a random network of equal size", "random, equal size", ORANGE),
     "params_max": Role("the largest network of the budget", "largest of the budget", GREEN),
+    "random_best": Role("the best of the random networks that were trained for a short time", "best random", RED),
     "reference": Role("the reference network", "reference", PURPLE),
 }
 

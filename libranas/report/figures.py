@@ -105,6 +105,20 @@ def size_figure(axes, scores: pd.DataFrame, accuracy: pd.Series, choice: dict, i
     axes.legend(loc="best")
 
 
+def guided_figure(axes, history: pd.DataFrame, random: pd.Series) -> None:
+    """Accuracy of each network that the search trained, in order, beside random ones."""
+    for name, accuracy, colour in (("guided search", history["accuracy"], BLUE), ("random", random, ORANGE)):
+        number = range(1, len(accuracy) + 1)
+        axes.plot(number, 100 * accuracy, ".", color=colour, alpha=0.5, markersize=5)
+        axes.plot(number, 100 * accuracy.cummax(), color=colour, linewidth=2, label=f"{name}: best so far")
+    for first in history.groupby("round")["evaluation"].min()[1:]:
+        axes.axvline(first - 0.5, color=GREY, linewidth=0.5, linestyle=":")
+    axes.set_xlabel("short trainings (dotted: the surrogate was fitted again)")
+    axes.set_ylabel("validation accuracy, %")
+    axes.grid()
+    axes.legend(loc="lower right")
+
+
 def trajectories_figure(axes, histories: dict[str, pd.DataFrame]) -> None:
     compared = [name for name in histories if not STRATEGIES[name].own_fitness]
     for name in compared:
@@ -121,7 +135,7 @@ def trajectories_figure(axes, histories: dict[str, pd.DataFrame]) -> None:
 
 def evaluated_figure(axes, histories: dict[str, pd.DataFrame], selected: dict) -> None:
     method = next(iter(histories))
-    for name in dict.fromkeys(("random", method)):
+    for name in [n for n in ("random", method) if n in histories]:
         table, strategy = histories[name], STRATEGIES[name]
         if not strategy.own_fitness:
             look = {"color": strategy.colour, "alpha": 0.4, "markersize": 5, "label": name}

@@ -33,7 +33,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     content |= _scored(files, config)
     chosen = content["choice"]["combiner"]["name"]
     if "selected" in files:
-        content |= _searched(files, config, strategies)
+        content |= _searched(files, config, strategies, content["accuracy"])
     if "summary" in files:
         content |= _trained(files)
     if "table1" in files:
@@ -66,6 +66,7 @@ def _scored(files: dict, config: dict) -> dict:
         "choice": choice,
         "window": window,
         "archs": tables["archs"],
+        "accuracy": accuracy,
         "labelled": len(accuracy),
         "failures": tables["failures"].to_dict("records"),
         "methods": methods.fillna({"lacks": ""}).to_dict("records"),
@@ -79,12 +80,18 @@ def _scored(files: dict, config: dict) -> dict:
     }
 
 
-def _searched(files: dict, config: dict, strategies: list[str]) -> dict:
+def _searched(files: dict, config: dict, strategies: list[str], accuracy: pd.Series) -> dict:
     """What the page says of the searches and of the networks that came of them."""
     selected = read_json(files["selected"])
     histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
     method, objectives = STRATEGIES[strategies[0]], config["search"]["objectives"]
-    content = {"front": []}
+    content = {"front": [], "guided_figure": None}
+    if method.trains:
+        guided = histories[method.name]
+        drawn = pd.read_csv(files["archs"], usecols=["id"], dtype=str)["id"]
+        random = accuracy.reindex(drawn[drawn.isin(accuracy.index)])  # in the order of the draw
+        content["guided_figure"] = figure(lambda ax: draw.guided_figure(ax, guided, random), 7, 3.4)
+        content |= {"rounds": int(guided["round"].max()) + 1, "trained": guided["accuracy"].max()}
     if method.needs_objectives:
         searched = histories[method.name]
         front, winner = searched[searched["front"]].sort_values([*objectives, "evaluation"]), selected["winner"]["id"]

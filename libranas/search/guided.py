@@ -17,10 +17,6 @@ from libranas.predictors.gaussian_process import GaussianProcess
 
 Groups = Sequence[np.ndarray]
 
-#: Trainings before the surrogate is fitted for the first time.
-FIRST = 10
-#: Trainings of a round: candidates that are proposed from equal knowledge.
-ROUND = 5
 #: Half of the first trainings are of networks in this best share by the ranking without labels.
 PROMISING = 0.07
 #: A robust deviation beyond this many counts as this many.

@@ -33,19 +33,22 @@ def select(
     objectives: Sequence[str] = (),
     measured: Callable[[Arch], dict] | None = None,
     reference: Arch | None = None,
+    labelled: Sequence[Arch] = (),
 ) -> dict[str, dict]:
     """The winner and its controls, JSON-ready.
 
     Roles: ``winner``; ``random``, a random member of equal size (:data:`EQUAL_SIZE`), or the nearest in size that is
     found, with ``params_difference``, what it has more or less as a share of the winner's parameters; ``params_max``,
-    the largest network that the params-only search found; ``reference``, a member that the user names, if any, of any
-    size and latency. A control can be the winner itself; then ``same_as`` says so.
+    the largest network that the params-only search found; ``random_best``, the first of `labelled`; ``reference``, a
+    member that the user names, if any, of any size and latency. A control can be the winner itself; then ``same_as``
+    says so.
 
     Parameters
     ----------
     histories : the method that finds the winner first; ``params`` among them
     winner : ``fittest``, or ``balanced``: of the front against `objectives` the best compromise
         (:func:`libranas.core.pareto.balanced`)
+    labelled : random networks that were trained for the stage benchmark, the best first
     measured : the latency of a network as :func:`libranas.latency.table.record` gives it; see :class:`_Roles`
     """
     roles = _Roles(space, budget, measured)
@@ -57,6 +60,8 @@ def select(
     if abs(difference) > EQUAL_SIZE:
         control_entry["params_difference"] = difference
     controls = {"random": control_entry, "params_max": largest_entry}
+    if labelled:
+        controls["random_best"] = roles.taken(iter(labelled), "random_best")[1]
     if reference is not None:
         controls["reference"] = roles.entry(reference)
     for other in controls.values():

@@ -24,11 +24,14 @@ from libranas.predictors.registry import COMBINERS
 from libranas.search import guided
 from libranas.search.base import Evaluated, Searcher
 from libranas.search.registry import STRATEGIES
+from libranas.search.strategies.guided import sizes
 from libranas.spaces import Space
 from libranas.spaces.base import network
 
 #: Numbers of labels after which a search is judged.
 POINTS = (10, 20, 30, 50, 75, 100)
+#: Trainings of a round of guided search.
+ROUND = 5
 #: What a one-shot search maximises, fitted to its labels.
 PREDICTOR = "blend"
 #: A mutation of a row of a table whose space is not known goes to one of so many nearest rows.
@@ -144,9 +147,9 @@ def best_so_far(pool: Pool, order: Sequence[int]) -> np.ndarray:
 def search_guided(pool: Pool, labels: int, seed: int) -> np.ndarray:
     """Train what the surrogate hopes most of (:mod:`libranas.search.guided`)."""
     rng = np.random.default_rng(stream_seed(seed, "simulate", "guided"))
-    known = guided.first(pool.groups, pool.ranking_N, min(guided.FIRST, labels), rng)
-    while len(known) < labels:
-        count = min(guided.ROUND, labels - len(known))
+    first, *rest = sizes(labels, ROUND)
+    known = guided.first(pool.groups, pool.ranking_N, first, rng)
+    for count in rest:
         proposed = guided.propose(pool.groups, known, pool.accuracy_N[known], count, rng)
         if not proposed:  # all others are equal to labelled ones
             proposed = rng.permutation(np.setdiff1d(np.arange(len(pool)), known))[:count].tolist()

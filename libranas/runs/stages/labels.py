@@ -1,10 +1,12 @@
 """Accuracies for a part of the sample: trained from scratch, inherited from a supernet, or from a table."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from libranas.core.arch import Arch
 from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
@@ -18,26 +20,31 @@ log = logging.getLogger("libranas")
 
 def train_shard(run: RunFolder, shard: int, shards: int) -> None:
     """Train the labelled architectures of one of `shards` shards from scratch, for a short time."""
-    from libranas.labels.short_training import train_each
-
-    settings, seed = run.config["benchmark"], run.config["seed"]
-    recipe, repeated = ShortRecipe(**settings["recipe"]), settings["repeated"]
-    labelled = run.archs(count=settings["count"])
+    settings = run.config["benchmark"]
+    repeated, labelled = settings["repeated"], run.archs(count=settings["count"])
     often = {arch.id for arch in labelled[: repeated["count"]]}
     archs = [arch for arch in labelled if shard_of(arch.id, shards) == shard]
-    table = train_each(
-        run.space,
-        archs,
-        *run.splits("train", "val"),
-        recipe,
-        [max(settings["seeds"], repeated["seeds"] if arch.id in often else 0) for arch in archs],
-        seed,
-        run.state(f"benchmark/train-{shard}.jsonl"),
-        run.key("benchmark", recipe, seed, run.device),
-        run.device,
-        progress,
-    )
+    seeds = [max(settings["seeds"], repeated["seeds"] if arch.id in often else 0) for arch in archs]
+    table = train_labels(run, archs, seeds, f"benchmark/train-{shard}.jsonl")
     write_text(run.path("accuracy_shard", shard=shard), table.to_csv(index=False))
+
+
+def train_labels(run: RunFolder, archs: Sequence[Arch], seeds: Sequence[int], log_name: str) -> pd.DataFrame:
+    """Train networks for a short time, those that no job of this run has trained; see
+    :func:`libranas.labels.short_training.train_each`.
+
+    Parameters
+    ----------
+    log_name : log of this job, below ``state``
+    """
+    from libranas.labels.short_training import train_each
+
+    recipe, seed = ShortRecipe(**run.config["benchmark"]["recipe"]), run.config["seed"]
+    path = run.state(log_name)
+    others = {*run.state("benchmark").glob("train-*.jsonl"), *run.state("search").glob("labels-*.jsonl")} - {path}
+    key = run.key("benchmark", recipe, seed, run.device)
+    images = run.splits("train", "val")
+    return train_each(run.space, archs, *images, recipe, seeds, seed, path, key, sorted(others), run.device, progress)
 
 
 def join(run: RunFolder, shards: int) -> None:

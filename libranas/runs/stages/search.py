@@ -10,6 +10,7 @@ from libranas import scores as store
 from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import file_sha256
+from libranas.labels.table import mean_accuracies
 from libranas.latency.conditions import Conditions
 from libranas.latency.table import record
 from libranas.runs.folder import RunFolder
@@ -93,13 +94,16 @@ def prune(run: RunFolder) -> None:
     log.info("pruning: fitness %.3f, %d parameters", evaluated.fitness, space.params(winner))
 
 
-def select(run: RunFolder, strategies: Sequence[str], reference: str | Path | None = None) -> None:
+def select(
+    run: RunFolder, strategies: Sequence[str], reference: str | Path | None = None, labelled: str | Path | None = None
+) -> None:
     """Name the winner and its controls: a random network of equal size, the largest of the budget, one of a file.
 
     Parameters
     ----------
     strategies : the searches; the first finds the winner
     reference : a file with one network of the space
+    labelled : accuracies of random networks, of which the best is a control of a guided search
     """
     from libranas.latency.measure import timer
     from libranas.search.selection import select
@@ -118,7 +122,11 @@ def select(run: RunFolder, strategies: Sequence[str], reference: str | Path | No
 
     network = one_network(read_file(reference), space, f"train.reference: {reference}") if reference else None
     winner, objectives = config["search"]["winner"], config["search"]["objectives"]
-    selected = select(histories, space, budget, config["seed"], winner, objectives, measured, network)
+    random = []
+    if labelled:
+        by_id, accuracy = {arch.id: arch for arch in run.archs()}, mean_accuracies(labelled)
+        random = [by_id[id] for id in accuracy.sort_values(ascending=False, kind="stable").index]
+    selected = select(histories, space, budget, config["seed"], winner, objectives, measured, network, random)
     write_json(run.path("selected"), selected)
     for role, entry in selected.items():
         log.info("%s: %d parameters, %s", role, entry["params"], entry["architecture"])

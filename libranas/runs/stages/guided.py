@@ -1,0 +1,129 @@
+"""Guided search in rounds: score new candidates, propose some of them, train these; and the history of all rounds."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.files import write_text
+from libranas.core.progress import progress
+from libranas.predictors.base import Predictor
+from libranas.runs.folder import RunFolder
+from libranas.search.base import Evaluated
+from libranas.search.history import history_table
+from libranas.search.rounds import Candidates
+
+log = logging.getLogger("libranas")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Takes the place of a searcher: the candidates to be scored are known."""
+
+    archs: Sequence[Arch]
+    name: str = "candidates"
+
+    def ask(self, history: Sequence[Evaluated]) -> Iterator[Arch]:
+        return iter(self.archs[len(history) :])
+
+
+def _candidates(run: RunFolder, shards: Sequence[int], scored: int) -> Candidates:
+    """Return the candidates after the rounds that `shards` lists, with those that were scored before round `scored`.
+
+    Parameters
+    ----------
+    shards : jobs that trained, for each round
+    """
+    by_id = {arch.id: arch for arch in run.archs()}
+    archs = [by_id[id] for id in run.sample.score_AP.index]
+    candidates = Candidates(run.space, run.budget, run.config["seed"], archs, run.sample)
+    for number in range(1, scored):
+        table = pd.read_csv(run.path("candidates", round=number), dtype={"id": str})
+        candidates.add(list(map(Arch.from_json, table.pop("architecture"))), table.to_dict("records"))
+    labels = [
+        pd.read_csv(run.path("round_labels", round=number, shard=shard), dtype={"id": str})
+        for number, count in enumerate(shards)
+        for shard in range(count)
+    ]
+    if labels:
+        candidates.know(pd.concat(labels).groupby("id", sort=False)["accuracy"].mean())
+    return candidates
+
+
+def propose(run: RunFolder, number: int, count: int, shards: Sequence[int], workers: int = 1) -> None:
+    """Score new candidates, and choose up to `count` candidates to train.
+
+    Parameters
+    ----------
+    number : of the round; round 0 chooses among the sample, without accuracies
+    shards : jobs that trained, for each round before
+    workers : processes that score; their number changes no result
+    """
+    candidates, settings = _candidates(run, shards, number), run.config["search"]
+    new = candidates.children(number, settings["population"], settings["parents"]) if number else []
+    scores = _scores(run, new, list(candidates.score_AP), workers)
+    candidates.add(new, scores)
+    table = pd.DataFrame(scores, columns=candidates.score_AP.columns)
+    table.insert(0, "id", [arch.id for arch in new])
+    table["architecture"] = [arch.json for arch in new]
+    write_text(run.path("candidates", round=number), table.to_csv(index=False))
+    chosen = candidates.propose(number, count)
+    if len(chosen) < count:
+        log.warning("Round %d trains %d networks, not %d: there are no others.", number, len(chosen), count)
+    rows = [(candidates.archs[i].id, candidates.archs[i].json) for i in chosen]
+    table = pd.DataFrame(rows, columns=["id", "architecture"])
+    write_text(run.path("proposals", round=number), table.to_csv(index=False))
+
+
+def _scores(run: RunFolder, archs: Sequence[Arch], proxies: list[str], workers: int) -> list[dict[str, float]]:
+    """Score networks as the search sees them; what was scored before a kill is read from a log."""
+    from libranas.search.run import run as score_each
+    from libranas.search.workers import shared_out
+
+    if not archs:
+        return []
+    fitness = run.fitness(Predictor(tuple(proxies), lambda sample: np.zeros(len(sample))))
+    path = run.state("search/guided.jsonl")
+    with shared_out(fitness, workers) as each:
+        history = score_each(Given(archs), fitness, len(archs), path, fitness.scores_key, progress, each)
+    return [evaluated.detail for evaluated in history]
+
+
+def train(run: RunFolder, number: int, shard: int, shards: int) -> None:
+    """Train one of `shards` parts of the networks that round `number` proposes."""
+    from libranas.runs.stages.labels import train_labels
+
+    proposals = pd.read_csv(run.path("proposals", round=number))
+    archs = [Arch.from_json(text) for text in proposals["architecture"][shard::shards]]
+    table = train_labels(run, archs, [run.config["benchmark"]["seeds"]] * len(archs), f"search/labels-{shard}.jsonl")
+    write_text(run.path("round_labels", round=number, shard=shard), table.to_csv(index=False))
+
+
+def conclude(run: RunFolder, shards: Sequence[int]) -> None:
+    """Write the history of the search: each trained network, its accuracy, and what the surrogate says in the end.
+
+    Raises
+    ------
+    LibranasError
+        If no training gave an accuracy.
+    """
+    candidates = _candidates(run, shards, len(shards))
+    known, accuracy_K = candidates.known()
+    if not np.isfinite(accuracy_K).any():
+        raise LibranasError(
+            f"None of the {len(known)} trainings of the search gave an accuracy.", "Lower the rate of benchmark.recipe."
+        )
+    mean_N, deviation_N = candidates.posterior()
+    history = [Evaluated(candidates.archs[i], mean_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
+    table = history_table(history, run.space, budget=run.budget)
+    numbers = [len(pd.read_csv(run.path("proposals", round=number))) for number in range(len(shards))]
+    table.insert(4, "accuracy", accuracy_K)
+    table.insert(5, "deviation", deviation_N[known])
+    table.insert(6, "round", np.repeat(np.arange(len(shards)), numbers))
+    write_text(run.path("history", strategy="guided"), table.to_csv(index=False))
+    best = int(np.argmax(table["fitness"]))
+    log.info("guided: %d trainings, the best has accuracy %.3f", len(table), table["accuracy"][best])

@@ -1,0 +1,97 @@
+"""Candidates of a guided search over a search space, round by round."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from libranas.core.arch import Arch
+from libranas.core.errors import LibranasError
+from libranas.core.random import stream_seed
+from libranas.predictors.base import Sample
+from libranas.predictors.encoder import Encoder
+from libranas.predictors.label_free import consensus
+from libranas.search import guided
+from libranas.search.base import Evaluated
+from libranas.search.strategies.evolution import Evolution
+from libranas.spaces import Budget, Space
+from libranas.spaces.base import network
+
+
+class Candidates:
+    """Scored networks, and the accuracies of those that were trained.
+
+    Parameters
+    ----------
+    archs : sequence of Arch
+        The sample of the run, in the order of the rows of `sample`.
+    sample : Sample
+        Its scores, sizes and features. Ranks are those among the sample.
+    """
+
+    def __init__(self, space: Space, budget: Budget, seed: int, archs: Sequence[Arch], sample: Sample):
+        self.space, self.budget, self.seed = space, budget, seed
+        self.archs, self.reference, self.score_AP = list(archs), sample, sample.score_AP
+        self.encode = Encoder(sample)
+        self.accuracy_K = pd.Series(dtype=float)
+
+    def add(self, archs: Sequence[Arch], scores: Sequence[Mapping[str, float]]) -> None:
+        """Add scored networks."""
+        self.archs += archs
+        more = pd.DataFrame(list(scores), index=[arch.id for arch in archs], columns=self.score_AP.columns)
+        self.score_AP = pd.concat([self.score_AP, more.astype(np.float64)])
+
+    def know(self, accuracy_K: pd.Series) -> None:
+        """Take the accuracies of trained candidates, by id; NaN: the training failed."""
+        self.accuracy_K = accuracy_K
+
+    @property
+    def position(self) -> dict[str, int]:
+        """Id of a candidate to its position."""
+        return {arch.id: i for i, arch in enumerate(self.archs)}
+
+    def groups(self) -> list[np.ndarray]:
+        """Return the columns that the surrogate sees."""
+        return self.encode(Sample.of(self.score_AP, self.space, self.archs))
+
+    def known(self) -> tuple[list[int], np.ndarray]:
+        """Return positions and accuracies of the trained candidates."""
+        position = self.position
+        return [position[id] for id in self.accuracy_K.index], self.accuracy_K.to_numpy(dtype=np.float64)
+
+    def posterior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of the surrogate for every candidate."""
+        groups = self.groups()
+        return guided.surrogate(groups, *self.known()).posterior(groups)
+
+    def children(self, number: int, count: int, parents: int) -> list[Arch]:
+        """Return up to `count` new networks for round `number`: half of them random, the others from the best.
+
+        Parameters
+        ----------
+        parents : trained networks, those with the highest mean of the surrogate, that have children
+        """
+        mean_N, _ = self.posterior()
+        best = sorted(self.known()[0], key=lambda i: -mean_N[i])[:parents]
+        parents_ = [Evaluated(self.archs[i], mean_N[i], {}) for i in best]
+        rng = np.random.default_rng(stream_seed(self.seed, "guided", "children", number))
+        evolution = Evolution(self.space, self.budget, self.seed, population=0, parents=parents, name="guided")
+        seen, new = {network(self.space, arch) for arch in self.archs}, []
+        for step in range(count):
+            child = evolution.child(parents_, step // 2, seen, rng) if step % 2 else None
+            try:
+                arch = child or evolution.newcomer(seen, rng)
+            except LibranasError:
+                break  # the budget admits no other network
+            seen.add(network(self.space, arch))
+            new.append(arch)
+        return new
+
+    def propose(self, number: int, count: int) -> list[int]:
+        """Return positions of the candidates to train in round `number`."""
+        rng = np.random.default_rng(stream_seed(self.seed, "guided", number))
+        groups = self.groups()
+        if len(self.accuracy_K):
+            return guided.propose(groups, *self.known(), count, rng)
+        ranking = consensus(self.reference)(Sample.of(self.score_AP, self.space, self.archs))
+        return guided.first(groups, ranking, count, rng)
