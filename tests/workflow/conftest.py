@@ -152,14 +152,19 @@ def kill(process) -> None:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
     """The finished run that all tests share, in all processes; do not change anything in it."""
+    return once(tmp_path_factory, "finished", lambda run: run.succeed(forked=False))
+
+
+def once(tmp_path_factory, name: str, make) -> Run:
+    """A run that all test processes share: ``make(run)`` fills its folder, in the first that asks."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # this worker's lies in that of all
-    run, done = Run(folder / "finished"), folder / "finished.done"
-    with FileLock(folder / "finished.lock"):
+    run, done = Run(folder / name), folder / f"{name}.done"
+    with FileLock(folder / f"{name}.lock"):
         if not done.exists():
             run.folder.mkdir(exist_ok=True)
-            run.succeed(forked=False)
+            make(run)
             done.touch()
     return run
 
