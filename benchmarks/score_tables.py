@@ -45,7 +45,7 @@ BATCH = 32
 OPTIONS = {"noise_batch": 16}
 
 
-def scorer_of(space: Space, images: str, size: int) -> Scorer:
+def scorer_of(space: Space, images: str, size: int, batch: int = BATCH) -> Scorer:
     """Score networks of `space` on class-balanced CIFAR-10 training images of `size` pixels."""
     data = {
         "adapter": "cifar10",
@@ -55,7 +55,7 @@ def scorer_of(space: Space, images: str, size: int) -> Scorer:
         "splits": {"val": 0.1},
         "limit": {"train": 2000, "val": 100, "test": 100},
         "max_broken": 0,
-        "calibration": BATCH,
+        "calibration": batch,
     }
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(folder, {"data": data, "seed": 1, "device": "cpu", "score": {"options": OPTIONS}})
