@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import convolution_cfg, no_drop_path
+from libranas.networks.operations import CONVOLUTION_CFG, ConvolutionalNetwork, convolutional_args, no_drop_path
 from libranas.spaces.cells.nasbench101 import NASBench101Space, vertex_channels
 
 __all__ = ["NASBench101", "model_args"]
@@ -63,8 +63,8 @@ class Cell(nn.Module):
         return values[-1]
 
 
-class NASBench101(nn.Module):
-    """A network of NAS-Bench-101.
+class NASBench101(ConvolutionalNetwork):
+    """A network of NAS-Bench-101, for images whose sides 4 divides. Its ``features``: stem and cells.
 
     Parameters
     ----------
@@ -79,11 +79,6 @@ class NASBench101(nn.Module):
         PyTorch port nasbench_pytorch, whose networks NASLib scores. False: PyTorch's own.
     drop_path_rate : float
         Must be 0.
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem and cells.
     """
 
     def __init__(
@@ -99,7 +94,7 @@ class NASBench101(nn.Module):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, NASBench101Space.family)
-        self.in_chans, self.num_features, self.port_init = in_chans, 4 * width, port_init
+        self.port_init = port_init
         self.stem = conv_bn_relu(in_chans, width, 3)
         blocks, inputs = [], width
         for outputs in (width, 2 * width, 4 * width):
@@ -109,46 +104,26 @@ class NASBench101(nn.Module):
                 blocks.append(Cell(matrix, ops, inputs, outputs))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.reset_classifier(num_classes)
+        self.add_classifier(in_chans, 4 * width, num_classes)
         self.features = ("stem", *(f"blocks.{i}" for i, block in enumerate(blocks) if isinstance(block, Cell)))
         if port_init:
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        super().reset_classifier(num_classes)
         if num_classes and self.port_init:
             nn.init.normal_(self.head.weight, std=0.01)
             nn.init.zeros_(self.head.bias)
 
-    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.stem(x_BCHW))
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes) of images (B, channels, H, W); 4 divides H and W."""
-        return self.head(self.pool(self.forward_features(x_BCHW)))
-
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = NASBench101
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: NASBench101Space, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
-    return {
-        "matrix": [list(row) for row in arch["matrix"]],
-        "ops": list(arch["ops"]),
-        "width": space.width,
-        "cells": space.cells,
-        "port_init": space.port_init,
-        "in_chans": space.channels,
-        "num_classes": space.classes,
-    }
+    genes = {"matrix": [list(row) for row in arch["matrix"]], "ops": list(arch["ops"])}
+    return genes | convolutional_args(space, "width", "cells", "port_init")

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import Cell, Zero, average_pool, convolution_cfg, no_drop_path, relu_conv_bn
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    Cell,
+    ConvolutionalNetwork,
+    Zero,
+    average_pool,
+    convolutional_args,
+    no_drop_path,
+    relu_conv_bn,
+)
 from libranas.spaces.cells.nasbench201 import NASBench201Space
 
 __all__ = ["NASBench201", "model_args"]
@@ -35,8 +44,8 @@ class Reduction(nn.Module):
         return self.main(x_BCHW) + self.shortcut(x_BCHW)
 
 
-class NASBench201(nn.Module):
-    """A network of NAS-Bench-201.
+class NASBench201(ConvolutionalNetwork):
+    """A network of NAS-Bench-201, for images whose sides 4 divides. Its ``features``: stem, cells and reductions.
 
     Parameters
     ----------
@@ -48,11 +57,6 @@ class NASBench201(nn.Module):
         Of each stage (N).
     drop_path_rate : float
         Must be 0.
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem, cells and reductions.
     """
 
     def __init__(
@@ -66,7 +70,6 @@ class NASBench201(nn.Module):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, NASBench201Space.family)
-        self.in_chans, self.num_features = in_chans, 4 * width
         self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         blocks = []
         for channels in (width, 2 * width, 4 * width):
@@ -75,37 +78,18 @@ class NASBench201(nn.Module):
             blocks += [Cell(OPERATIONS[op](channels) for op in edges) for _ in range(cells)]
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU())
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.reset_classifier(num_classes)
+        self.add_classifier(in_chans, 4 * width, num_classes)
         self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.last(self.blocks(self.stem(x_BCHW)))
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes) of images (B, channels, H, W); 4 divides H and W."""
-        return self.head(self.pool(self.forward_features(x_BCHW)))
-
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = NASBench201
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: NASBench201Space, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
-    return {
-        "edges": list(arch["edges"]),
-        "width": space.width,
-        "cells": space.cells,
-        "in_chans": space.channels,
-        "num_classes": space.classes,
-    }
+    return {"edges": list(arch["edges"])} | convolutional_args(space, "width", "cells")

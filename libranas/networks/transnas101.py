@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import Cell, FactorizedReduce, Zero, convolution_cfg, no_drop_path, relu_conv_bn
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    Cell,
+    ConvolutionalNetwork,
+    FactorizedReduce,
+    Zero,
+    convolutional_args,
+    no_drop_path,
+    relu_conv_bn,
+)
 from libranas.spaces.cells.base import EDGES
 from libranas.spaces.cells.transnas101 import (
     BLOCKS,
@@ -69,8 +78,8 @@ def decoder_layer(layer: Layer, tanh: bool) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(layer.outputs), nn.LeakyReLU(0.2))
 
 
-class TransNAS101(nn.Module):
-    """A network of TransNAS-Bench-101.
+class TransNAS101(ConvolutionalNetwork):
+    """A network of TransNAS-Bench-101. Its ``features``: stem, then cells or residual blocks.
 
     Parameters
     ----------
@@ -90,11 +99,6 @@ class TransNAS101(nn.Module):
         Numbers that the network puts out, for each pixel where the output is an image.
     drop_path_rate : float
         Must be 0.
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem, then cells or residual blocks.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class TransNAS101(nn.Module):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, TransNASMicroSpace.family)
-        self.in_chans, self.task = in_chans, task
+        self.task = task
         if naslib:
             stem = [nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
         else:
@@ -125,38 +129,26 @@ class TransNAS101(nn.Module):
                 channels *= 2 if widens(code) and i == 0 else 1
                 if edges is None:
                     blocks.append(Residual(inputs, channels, stride))
-                    continue
-                at_input, inside = (inputs, channels, stride), (channels, channels, 1)
-                shapes = (at_input, at_input, inside, at_input, inside, inside)
-                blocks.append(Cell(operation(op, *shape, not naslib) for op, shape in zip(edges, shapes, strict=True)))
+                else:
+                    blocks.append(cell(edges, inputs, channels, stride, affine=not naslib))
         self.blocks = nn.Sequential(*blocks)
         self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
         if published_init:  # normalisations start at one and zero anyway
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.pieces = PIECES if task == "jigsaw" else 1
-        self.num_features = channels * self.pieces
         if task in IMAGE_TASKS:
-            self.num_classes = num_classes
+            self.in_chans, self.num_features, self.num_classes = in_chans, channels, num_classes
             layers = decoder(task, channels, num_classes, 2 + sum(map(halves, modules)))
             self.head = nn.Sequential(*(decoder_layer(layer, tanh=task != "segmentsemantic") for layer in layers))
         else:
-            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            self.reset_classifier(num_classes)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
+            self.add_classifier(in_chans, channels * (PIECES if task == "jigsaw" else 1), num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none. Not for tasks whose output is an image."""
+        """Make a new last layer; 0 classes: none. Not for tasks whose output is an image."""
         if self.task in IMAGE_TASKS:
             raise ValueError(f"the task {self.task} has no classifier")
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.stem(x_BCHW))
+        super().reset_classifier(num_classes)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, outputs), or an image (B, outputs, H, W), of images (B, channels, H, W); for ``jigsaw`` of pieces
@@ -170,7 +162,7 @@ class TransNAS101(nn.Module):
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = TransNAS101
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> dict:
@@ -180,10 +172,4 @@ def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> di
         own = {"modules": list(skeleton.modules), "edges": list(arch["edges"]), "naslib": skeleton.naslib}
     else:
         own = {"modules": list(arch["modules"])}
-    return own | {
-        "task": space.task,
-        "width": space.width,
-        "published_init": space.published_init,
-        "in_chans": space.channels,
-        "num_classes": space.outputs,
-    }
+    return own | convolutional_args(space, "task", "width", "published_init") | {"num_classes": space.outputs}
