@@ -21,16 +21,17 @@ from libranas.core.arch import Arch
 from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.core.stats import spearman
-from libranas.latency.conditions import Conditions, Latency, Timer
-from libranas.latency.table import LatencyTable
+from libranas.latency.table import Conditions, Latency, LatencyTable
 from libranas.spaces import FAMILIES, Space
+
+#: Architectures -> latency of each; see :func:`timer`.
+Timer = Callable[[Space, Sequence[Arch]], list[Latency]]
 
 
 def in_rounds(
     runs: Sequence[Callable[[], object]],
     warmup: int,
     repetitions: int,
-    clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[], object] = lambda: None,
     progress: Callable = silent,
 ) -> list[list[float]]:
@@ -38,24 +39,19 @@ def in_rounds(
 
     Parameters
     ----------
-    wait : waits until the device has finished its work; called before the clock is read
+    wait : waits until the device has finished its work; called before the time is read
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in progress(range(-warmup, repetitions), warmup + repetitions, f"latency of {len(runs)} networks"):
         for i in range(len(runs)):
             i = (i + turn) % len(runs)
             wait()
-            begin = clock()
+            begin = time.perf_counter()
             runs[i]()
             wait()
             if turn >= 0:
-                seconds[i].append(clock() - begin)
+                seconds[i].append(time.perf_counter() - begin)
     return seconds
-
-
-def interleaved(runs: Sequence[Callable[[], object]], *arguments, **options) -> list[Latency]:
-    """Return the latency of each of `runs`, timed by :func:`in_rounds`."""
-    return [Latency.of(seconds) for seconds in in_rounds(runs, *arguments, **options)]
 
 
 def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
@@ -75,15 +71,16 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
         try:
             nets = [build(space, arch, 0, fused=True).to(conditions.device, dtype).eval() for arch in archs]
             with torch.inference_mode():
-                return interleaved(
+                seconds = in_rounds(
                     [lambda net=net: net(images) for net in nets],
                     conditions.warmup,
                     conditions.repetitions,
-                    wait=torch.cuda.synchronize if on_gpu else lambda: None,
-                    progress=progress,
+                    torch.cuda.synchronize if on_gpu else lambda: None,
+                    progress,
                 )
         finally:
             torch.set_num_threads(before)
+        return [Latency.of(runs) for runs in seconds]
 
     return timed
 

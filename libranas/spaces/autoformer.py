@@ -202,9 +202,6 @@ class AutoFormerSpace(Space):
         """Read canonical JSON, or a network as others publish it, in JSON or YAML: the section ``RETRAIN`` of
         AutoFormer, TF-TAS and AZ-NAS (alone or in its file), an entry of PreNAS, an entry of ViT-Bench-101."""
         genes = published_genes(text)
-        for ours, theirs in (("embed_dim", "hidden_dim"), ("depth", "layer_num")):
-            if theirs in genes:
-                genes[ours] = genes.pop(theirs)
         width = genes["embed_dim"]
         if isinstance(width, list) and len(width) == genes["depth"] and len(set(width)) == 1:  # PreNAS repeats it
             genes["embed_dim"] = width[0]
@@ -296,7 +293,6 @@ FAMILY = SpaceFamily(
         )
     },
     image_size=224,
-    file_formats=True,
     weight_sharing=True,
     latency_parts="libranas.latency.parts:AutoFormerParts",
 )

@@ -211,6 +211,5 @@ FAMILY = SpaceFamily(
     PiTSpace,
     network="libranas.networks.pit",
     image_size=224,
-    file_formats=True,
     latency_parts="libranas.latency.parts:PiTParts",
 )

@@ -10,8 +10,7 @@ from libranas import scores as store
 from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import file_sha256
-from libranas.latency.conditions import Conditions
-from libranas.latency.table import record
+from libranas.latency.table import Conditions, record
 from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
 from libranas.search.base import Evaluated, fittest

@@ -1,8 +1,8 @@
 """The search space of DARTS (Liu et al., ICLR 2019), which is NAS-Bench-301's too: a normal and a reduction cell.
 
 A cell has two inputs, the outputs of the two cells before it (nodes 0 and 1), and four nodes (2 to 5), each the sum of
-two operations on two different earlier nodes; its output is the four nodes side by side. The network is a stem, normal
-cells with reduction cells at a third and two thirds of the depth, and a classifier; see :mod:`libranas.networks.darts`.
+two operations on two different earlier nodes; its output is the four nodes side by side.
+:mod:`libranas.networks.darts` describes the network.
 
 A *mask* names for each cell and each of the 14 :data:`EDGES` the operations that are left, ``none`` among them: what
 a search that prunes a supernet works on (:class:`libranas.networks.darts.DARTSSupernet`).
@@ -21,8 +21,7 @@ import numpy as np
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import setting
-from libranas.spaces.cells.base import ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.cells.base import ConvolutionalSpace, Size, conv, conv_norm, halved, linear, norm
 from libranas.spaces.registry import SpaceFamily
 
 #: In the order of DARTS, which is also that of the codes in NASLib's tables.
@@ -60,9 +59,6 @@ class DARTSSpace(ConvolutionalSpace):
 
     Parameters
     ----------
-    image_size : int or (height, width)
-    channels, classes : int
-        The rest of the task.
     width : int
         Channels of a node in the first cells (C), at least 2; the paper: 36 for CIFAR-10, 48 for ImageNet.
     layers : int
@@ -327,7 +323,9 @@ def _sizes(space: DARTSSpace) -> tuple[Size, dict[tuple[str, str, bool], Size]]:
     reads an input of the cell."""
     C, now = space.width, space.sides
     if space.large_stem:
-        half, quarter, now = (_halved(now, times) for times in (1, 2, 3))
+        half = halved(now)
+        quarter = halved(half)
+        now = halved(quarter)
         skeleton = conv_norm(space.channels, C // 2, 3, prod(half))
         skeleton += conv_norm(C // 2, C, 3, prod(quarter)) + conv_norm(C, C, 3, prod(now))
         inputs = [C, C]
@@ -341,7 +339,7 @@ def _sizes(space: DARTSSpace) -> tuple[Size, dict[tuple[str, str, bool], Size]]:
         C *= 1 + reduces
         for channels in inputs:
             skeleton += conv_norm(channels, C, 1, prod(now))
-        now = _halved(now, int(reduces))
+        now = halved(now) if reduces else now
         for op in OPERATIONS:
             for near in (True, False):
                 operation[kind, op, near] += _operation(op, C, prod(now), near and reduces, space.affine)
@@ -358,13 +356,6 @@ def _operation(op: str, C: int, pixels: int, strided: bool, affine: bool) -> Siz
         return Size()
     separable = conv(1, C, int(op[-1]), pixels) + conv(C, C, 1, pixels) + scaled
     return separable * 2 if op.startswith("sep") else separable
-
-
-def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """Return height and width after so many layers of stride 2."""
-    for _ in range(times):
-        size = tuple((side + 1) // 2 for side in size)
-    return size
 
 
 FAMILY = SpaceFamily(DARTSSpace, network="libranas.networks.darts")

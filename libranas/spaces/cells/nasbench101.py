@@ -1,9 +1,7 @@
 """The search space NAS-Bench-101 (Ying et al., ICML 2019): cells that are small graphs with operations at the vertices.
 
 A cell has at most 7 vertices and 9 edges; the first vertex is its input, the last its output, the others carry one of
-three operations. The network is a stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between
-two stacks, and a classifier; see :mod:`libranas.networks.nasbench101`. Published skeleton: C = 128, three cells a
-stack.
+three operations. :mod:`libranas.networks.nasbench101` describes the network.
 """
 
 import ast
@@ -11,14 +9,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import prod
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import setting
-from libranas.spaces.cells.base import ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv_norm, linear
+from libranas.spaces.cells.base import ConvolutionalSpace, Size, conv_norm, linear
 from libranas.spaces.registry import SpaceFamily
 
 #: Most vertices of a cell, input and output included, and most edges.
@@ -39,12 +37,10 @@ class NASBench101Space(ConvolutionalSpace):
     ----------
     image_size : int or (height, width)
         Divisible by 4.
-    channels, classes : int
-        The rest of the task.
     width : int
-        Channels of the first stack (C), at least 5.
+        Channels of the first stack (C), at least 5; published: 128.
     cells : int
-        Of each stack.
+        Of each stack; published: 3.
     port_init : bool
         Initial weights as in the PyTorch port that NASLib scores (nasbench_pytorch), not PyTorch's own; see
         :class:`libranas.networks.nasbench101.NASBench101`.
@@ -85,17 +81,10 @@ class NASBench101Space(ConvolutionalSpace):
         None if it has too many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
         if not _is_graph(matrix, ops):
             return None
-        last = len(matrix) - 1
-        forward, backward = {0}, {last}
-        for v in range(1, last + 1):
-            if any(matrix[u][v] for u in forward):
-                forward.add(v)
-        for v in reversed(range(last)):
-            if any(matrix[v][u] for u in backward):
-                backward.add(v)
-        kept = sorted(forward & backward)
+        paths = np.linalg.matrix_power(np.array(matrix, int) + np.eye(len(ops), dtype=int), len(ops))
+        kept = np.flatnonzero(paths[0] * paths[:, -1])  # none where no path reaches the output
         matrix = tuple(tuple(int(matrix[u][v]) for v in kept) for u in kept)
-        if last not in forward or sum(map(sum, matrix)) > EDGES:
+        if not matrix or sum(map(sum, matrix)) > EDGES:
             return None
         return Arch(self.family, {"matrix": matrix, "ops": tuple(str(ops[v]) for v in kept)})
 
@@ -222,9 +211,8 @@ class NASBench101Space(ConvolutionalSpace):
 
     def total(self, arch: Arch) -> Size:
         matrix, ops = arch["matrix"], arch["ops"]
-        height, width = self.sides
         inputs = outputs = self.width
-        pixels = height * width
+        pixels = prod(self.sides)
         size = conv_norm(self.channels, outputs, 3, pixels)
         for stack in range(3):
             if stack:
