@@ -1,14 +1,9 @@
 """Measure latencies: of networks, and of the blocks that the vision transformers of a space are made of.
 
-A block costs the same wherever it stands, so the latency of a network is the sum of its ends and its blocks. The ends
-are all that is no block: patch embedding, positions, what stands between two stages, last normalisation, head.
-:mod:`libranas.latency.parts` says what the networks of a family consist of. The table comes from whole networks: a
-deep stack of equal blocks minus one block, divided by the number of blocks between them. A block measured by itself
-would be wrong on a GPU, where the calls of the next block overlap with it. :func:`measure` also says how well the sums
-agree with networks of mixed blocks.
-
-All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
-that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
+A block costs the same wherever it stands, so the latency of a network is the sum of its ends and its blocks
+(:mod:`libranas.latency.parts`). A block is measured as a deep stack of equal blocks minus one block, divided by the
+number of blocks between them: by itself it would be wrong on a GPU, where the calls of the next block overlap with it.
+All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them.
 """
 
 import time
@@ -88,8 +83,7 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
 def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
     """Make a table from stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
 
-    Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
-    for minutes; so all of them are in memory together.
+    All of the networks are in memory together.
 
     Returns
     -------

@@ -1,13 +1,10 @@
-"""AutoFormer vision transformers.
+"""AutoFormer vision transformers (Chen et al., ICCV 2021; microsoft/Cream), with the interface of a timm model.
 
-The network of AutoFormer (Chen et al., ICCV 2021; microsoft/Cream): each block has its own number of heads and MLP
-ratio, the head width does not depend on the embedding width, keys and values have two-dimensional relative positions,
-and the patch tokens are averaged after the last LayerNorm. Names of parameters and initial weights are those of timm's
-VisionTransformer. The class has the interface of a timm model; :mod:`libranas.networks.timm_models` registers it.
-It does not import timm, because that takes longer than scoring a small network.
-
-Where this differs from the authors' code: the class token starts at N(0, 1e-6) instead of N(0, 0.02), and drop-path
-rates run over the network's own depth.
+Each block has its own number of heads and MLP ratio, the head width does not depend on the embedding width, keys and
+values have two-dimensional relative positions, and the patch tokens are averaged after the last LayerNorm. Names of
+parameters and initial weights are those of timm's VisionTransformer. This module does not import timm, which takes
+longer than scoring a small network. Differences from the authors' code: the class token starts at N(0, 1e-6) instead of
+N(0, 0.02), and drop-path rates run over the network's own depth.
 
 Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
 """
@@ -22,8 +19,6 @@ from torch import nn
 from libranas.core.arch import Arch
 from libranas.networks.operations import DropPath, transformer_cfg
 from libranas.spaces import AutoFormerSpace
-
-__all__ = ["AutoFormerViT", "model_args"]
 
 #: Standard deviation of the initial weights of linear layers in timm and AutoFormer.
 USUAL_STD = 0.02

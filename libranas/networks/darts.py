@@ -2,11 +2,8 @@
 
 A stem, normal cells with reduction cells at a third and two thirds of the depth (each doubles the channels and halves
 the resolution), the average over all pixels and a classifier. A cell brings its two inputs to its own width (ReLU, 1x1
-convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's, as in
-the authors' code. Registered with timm as ``libranas_darts``.
-
-Where this differs from the authors' code: the drop-path rate is the same in every epoch (theirs grows from 0), and
-there is no auxiliary classifier.
+convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's.
+Differences from the authors' code: the drop-path rate does not grow from 0, and there is no auxiliary classifier.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +20,11 @@ from libranas.networks.operations import (
     FactorizedReduce,
     Zero,
     average_pool,
+    conv_bn,
     convolutional_args,
     relu_conv_bn,
 )
 from libranas.spaces.cells.darts import EDGES, KINDS, NODES, DARTSSpace, cell_mask, reductions
-
-__all__ = ["DARTS", "DARTSSupernet", "model_args"]
 
 
 def separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> nn.Sequential:
@@ -140,19 +136,11 @@ class DARTSSupernet(ConvolutionalNetwork):
                         f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
                     )
         if large_stem:
-            self.stem = nn.Sequential(
-                nn.Conv2d(in_chans, width // 2, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width // 2),
-                nn.ReLU(),
-                nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-            )
+            self.stem = nn.Sequential(*conv_bn(in_chans, width // 2, 3, 2), *relu_conv_bn(width // 2, width, 3, 2))
             self.reduction = relu_conv_bn(width, width, 3, 2)
             inputs = (width, width)
         else:
-            self.stem = nn.Sequential(
-                nn.Conv2d(in_chans, 3 * width, 3, padding=1, bias=False), nn.BatchNorm2d(3 * width)
-            )
+            self.stem = conv_bn(in_chans, 3 * width, 3)
             self.reduction = nn.Identity()
             inputs = (3 * width, 3 * width)
         cells, larger = [], large_stem

@@ -1,30 +1,26 @@
 """Networks of the search space NAS-Bench-101 (Ying et al., ICML 2019).
 
 A stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between two stacks, the average over all
-pixels and a classifier. In a cell, a vertex applies its operation to the sum of what its edges bring: the cell's input
-through a projection of its own (1x1 convolution, normalisation, ReLU), other vertices cut to the channels of this one.
-The vertices that feed the output are concatenated, and a projection of the input is added if an edge says so.
-Registered with timm as ``libranas_nasbench101``.
-
-Batch normalisation has PyTorch's momentum and epsilon; the authors' TensorFlow code has 0.997 (0.003 in PyTorch's
-terms) and 1e-5.
+pixels and a classifier. Batch normalisation has PyTorch's momentum and epsilon; the authors' TensorFlow code has 0.997
+(0.003 in PyTorch's terms) and 1e-5.
 """
 
 import torch
 from torch import nn
 
 from libranas.core.arch import Arch
-from libranas.networks.operations import CONVOLUTION_CFG, ConvolutionalNetwork, convolutional_args, no_drop_path
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    ConvolutionalNetwork,
+    conv_bn,
+    convolutional_args,
+    no_drop_path,
+)
 from libranas.spaces.cells.nasbench101 import NASBench101Space, vertex_channels
-
-__all__ = ["NASBench101", "model_args"]
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution without bias ("same" padding), batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    return nn.Sequential(*conv_bn(inputs, outputs, kernel), nn.ReLU())
 
 
 OPERATIONS = {
@@ -35,7 +31,12 @@ OPERATIONS = {
 
 
 class Cell(nn.Module):
-    """See the module's text; `matrix` and `ops` are the genes of a member."""
+    """A cell with the genes `matrix` and `ops`.
+
+    A vertex applies its operation to the sum of what its edges bring: the cell's input through a projection of its own
+    (1x1 convolution, normalisation, ReLU), other vertices cut to the channels of this one. The vertices that feed the
+    output are concatenated, and a projection of the input is added if an edge says so.
+    """
 
     def __init__(self, matrix: list[list[int]], ops: list[str], inputs: int, outputs: int):
         super().__init__()
@@ -68,12 +69,8 @@ class NASBench101(ConvolutionalNetwork):
 
     Parameters
     ----------
-    matrix, ops
-        The genes of the member: see :class:`libranas.spaces.cells.nasbench101.NASBench101Space`.
-    width : int
-        Channels of the first stack (C).
-    cells : int
-        Of each stack.
+    matrix, ops, width, cells
+        See :class:`libranas.spaces.cells.nasbench101.NASBench101Space`.
     port_init : bool
         Weights of convolutions from N(0, 2 / (k^2 outputs)), of the classifier from N(0, 0.01^2), no biases, as in the
         PyTorch port nasbench_pytorch, whose networks NASLib scores. False: PyTorch's own.

@@ -1,8 +1,7 @@
 """Networks of the search space NAS-Bench-201 (Dong and Yang, ICLR 2020).
 
 A stem, three stages of equal cells with C, 2C and 4C channels, a residual block that halves the resolution between two
-stages, and a classifier. Initial weights are PyTorch's, as in the benchmark's own training. Registered with timm as
-``libranas_nasbench201``.
+stages, and a classifier. Initial weights are PyTorch's, as in the benchmark's own training.
 """
 
 import torch
@@ -13,23 +12,13 @@ from libranas.networks.operations import (
     CONVOLUTION_CFG,
     Cell,
     ConvolutionalNetwork,
-    Zero,
-    average_pool,
+    cell_operation,
+    conv_bn,
     convolutional_args,
     no_drop_path,
     relu_conv_bn,
 )
 from libranas.spaces.cells.nasbench201 import NASBench201Space
-
-__all__ = ["NASBench201", "model_args"]
-
-OPERATIONS = {
-    "none": lambda channels: Zero(),
-    "skip_connect": lambda channels: nn.Identity(),
-    "nor_conv_1x1": lambda channels: relu_conv_bn(channels, channels, 1),
-    "nor_conv_3x3": lambda channels: relu_conv_bn(channels, channels, 3),
-    "avg_pool_3x3": lambda channels: average_pool(),
-}
 
 
 class Reduction(nn.Module):
@@ -51,10 +40,8 @@ class NASBench201(ConvolutionalNetwork):
     ----------
     edges : list of six names of operations
         In the order of :data:`libranas.spaces.cells.base.EDGES`.
-    width : int
-        Channels of the first stage (C).
-    cells : int
-        Of each stage (N).
+    width, cells : int
+        Channels of the first stage (C), cells of each stage.
     drop_path_rate : float
         Must be 0.
     """
@@ -70,12 +57,12 @@ class NASBench201(ConvolutionalNetwork):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, NASBench201Space.family)
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.stem = conv_bn(in_chans, width, 3)
         blocks = []
         for channels in (width, 2 * width, 4 * width):
             if blocks:
                 blocks.append(Reduction(channels // 2, channels))
-            blocks += [Cell(OPERATIONS[op](channels) for op in edges) for _ in range(cells)]
+            blocks += [Cell(cell_operation(op, channels, channels) for op in edges) for _ in range(cells)]
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU())
         self.add_classifier(in_chans, 4 * width, num_classes)

@@ -14,13 +14,14 @@ from libranas.core.errors import LibranasError
 from libranas.spaces.cells.base import EDGES, ConvolutionalSpace
 
 
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias ("same" padding), batch normalisation."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+
+
 def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """ReLU, convolution without bias ("same" padding), batch normalisation."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, kernel, stride))
 
 
 def average_pool(stride: int = 1) -> nn.AvgPool2d:
@@ -59,6 +60,18 @@ class FactorizedReduce(nn.Module):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = self.relu(x_BCHW)
         return self.norm(torch.cat([self.even(x_BCHW), self.odd(self.pad(x_BCHW)[:, :, 1:, 1:])], dim=1))
+
+
+def cell_operation(name: str, inputs: int, outputs: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """An operation of a :class:`Cell`; `affine`: whether an identity that reduces has scale and shift."""
+    if name == "none":
+        return Zero(stride, None if inputs == outputs else outputs)
+    if name == "skip_connect":
+        same = stride == 1 and inputs == outputs
+        return nn.Identity() if same else FactorizedReduce(inputs, outputs, affine)
+    if name == "avg_pool_3x3":
+        return average_pool(stride)
+    return relu_conv_bn(inputs, outputs, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name], stride)
 
 
 class Cell(nn.Module):

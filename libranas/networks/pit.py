@@ -1,11 +1,7 @@
-"""Pooling-based vision transformers (PiT) as timm has them, for the space of ViT-Bench-101.
+"""Pooling-based vision transformers (Heo et al., ICCV 2021): timm's network, with its initial weights.
 
-timm's PoolingVisionTransformer is the network (Heo et al., ICCV 2021; Auto-Prox trained the same one) and keeps its
-initial weights. Added here: another input size, and gradient checkpointing a stage. Registered with timm as
-``libranas_pit``.
-
-Where timm differs from Auto-Prox's code: drop-path rates reach their maximum in the last block instead of one step
-below.
+Added here: another input size, and gradient checkpointing a stage. Drop-path rates reach their maximum in the last
+block; in the code of Auto-Prox, which trained the same network for ViT-Bench-101, one step below.
 """
 
 import torch
@@ -17,8 +13,6 @@ from torch import nn
 from libranas.core.arch import Arch
 from libranas.networks.operations import transformer_cfg
 from libranas.spaces.pit import STAGES, PiTSpace
-
-__all__ = ["PiT", "model_args"]
 
 
 class PiT(PoolingVisionTransformer):

@@ -1,9 +1,8 @@
 """Networks of the search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021), micro and macro, for all seven tasks.
 
-A stem, modules of two blocks each, and what the task asks for: pooling and a linear layer, the same after nine pieces
-of an image went through the network (jigsaw), or a decoder of convolutions and transposed convolutions (segmentation,
-normals, autoencoder). The blocks are cells (micro) or residual blocks (macro). Registered with timm as
-``libranas_transnas101``.
+A stem, modules of two blocks each (cells or residual blocks), and what the task asks for: pooling and a linear layer,
+the same after nine pieces of an image went through the network (jigsaw), or a decoder (segmentation, normals,
+autoencoder).
 """
 
 import torch
@@ -14,8 +13,8 @@ from libranas.networks.operations import (
     CONVOLUTION_CFG,
     Cell,
     ConvolutionalNetwork,
-    FactorizedReduce,
-    Zero,
+    cell_operation,
+    conv_bn,
     convolutional_args,
     no_drop_path,
     relu_conv_bn,
@@ -33,23 +32,11 @@ from libranas.spaces.cells.transnas101 import (
     widens,
 )
 
-__all__ = ["TransNAS101", "model_args"]
-
-
-def operation(name: str, inputs: int, outputs: int, stride: int, affine: bool) -> nn.Module:
-    """An operation of a cell; `affine`: whether an identity that reduces has scale and shift."""
-    if name == "none":
-        return Zero(stride, None if inputs == outputs else outputs)
-    if name == "skip_connect":
-        same = stride == 1 and inputs == outputs
-        return nn.Identity() if same else FactorizedReduce(inputs, outputs, affine)
-    return relu_conv_bn(inputs, outputs, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name], stride)
-
 
 def cell(edges: list[str], inputs: int, outputs: int, stride: int, affine: bool) -> Cell:
     """A cell whose operations at the input, and no others, have the stride and change the width."""
     shapes = ((outputs, 1) if source else (inputs, stride) for source, _ in EDGES)
-    return Cell(operation(op, i, outputs, s, affine) for op, (i, s) in zip(edges, shapes, strict=True))
+    return Cell(cell_operation(op, i, outputs, s, affine) for op, (i, s) in zip(edges, shapes, strict=True))
 
 
 class Residual(nn.Module):
@@ -60,8 +47,7 @@ class Residual(nn.Module):
         self.main = nn.Sequential(relu_conv_bn(inputs, outputs, 3, stride), relu_conv_bn(outputs, outputs, 3))
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
-            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+            self.shortcut = conv_bn(inputs, outputs, 1, stride)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.main(x_BCHW) + self.shortcut(x_BCHW)
@@ -87,14 +73,10 @@ class TransNAS101(ConvolutionalNetwork):
         The codes of the modules; see :mod:`libranas.spaces.cells.transnas101`.
     edges : list of six names of operations, or None
         Of the cells, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks.
-    task : str
-        One of :data:`libranas.spaces.cells.transnas101.TASKS`.
-    width : int
-        Channels after the stem.
+    task, width, published_init
+        See :class:`libranas.spaces.cells.transnas101.TransNASMicroSpace`.
     naslib : bool
         Stem and reductions as in NASLib's variant; see :class:`libranas.spaces.cells.transnas101.Variant`.
-    published_init : bool
-        Initial weights as in the benchmark's training.
     num_classes : int
         Numbers that the network puts out, for each pixel where the output is an image.
     drop_path_rate : float
@@ -117,11 +99,9 @@ class TransNAS101(ConvolutionalNetwork):
         no_drop_path(drop_path_rate, TransNASMicroSpace.family)
         self.task = task
         if naslib:
-            stem = [nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+            self.stem = conv_bn(in_chans, width, 3)
         else:
-            first = nn.Conv2d(in_chans, width // 2, 3, 2, padding=1, bias=False)
-            stem = [first, nn.BatchNorm2d(width // 2), relu_conv_bn(width // 2, width, 3, 2)]
-        self.stem = nn.Sequential(*stem)
+            self.stem = nn.Sequential(*conv_bn(in_chans, width // 2, 3, 2), relu_conv_bn(width // 2, width, 3, 2))
         blocks, channels = [], width
         for code in modules:
             for i in range(BLOCKS):

@@ -1,9 +1,7 @@
-"""The AutoFormer search space: vision transformers with per-block heads and MLP ratios.
+"""The AutoFormer search space (Chen et al., ICCV 2021): vision transformers with per-block heads and MLP ratios.
 
-Chen et al., "AutoFormer: Searching Transformers for Visual Recognition" (ICCV 2021). One embedding
-width and one depth a network; number of heads and MLP ratio a block; the width of queries, keys and
-values is ``head_dim * heads``, whatever the embedding width. Published and ready-made spaces are in :data:`PRESETS`;
-where sources disagree, the preset says which reading it takes.
+A network has one embedding width and one depth. Published and ready-made spaces are in :data:`PRESETS`; where sources
+disagree, the preset says which reading it takes.
 
 Legend for the closed forms: D embedding width, Q width of the queries (head_dim * heads), F = int(D * mlp_ratio),
 N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
@@ -73,18 +71,14 @@ class AutoFormerSpace(Space):
 
     Parameters
     ----------
-    embed_dim, depth, num_heads, mlp_ratio : tuple
-        The choices.
     head_dim : int or "auto"
-        Width of one attention head (64 in the published spaces); auto: `embed_dim` / `num_heads`, as in plain vision
-        transformers.
-    image_size, patch_size, channels, classes : int
-        The task; `patch_size` must divide `image_size`.
+        64 in the published spaces; auto as in plain vision transformers.
+    patch_size : int
+        Must divide `image_size`.
     relative_position : bool
-        Two-dimensional relative positions on keys and values (Shaw et al., 2018) as in every published
-        AutoFormer command; offsets are clamped at `max_relative_position`.
+        Two-dimensional (Shaw et al., 2018), as in every published AutoFormer command; larger offsets are clamped.
     init_std : float
-        Of the initial linear weights; see :class:`libranas.networks.autoformer.AutoFormerViT`.
+        See :class:`libranas.networks.autoformer.AutoFormerViT`.
     """
 
     embed_dim: tuple[int, ...] = setting("Widths, one for the network; needed without a preset, as the next three.")
@@ -128,8 +122,6 @@ class AutoFormerSpace(Space):
                         f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
                         "Choose heads that divide every width, or give head_dim a number.",
                     )
-
-    # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
         """Return the member with these genes (lists with one entry a block)."""
@@ -230,8 +222,6 @@ class AutoFormerSpace(Space):
             return self.arch(pick(self.embed_dim), [heads(self.num_heads)] * depth, [pick(self.mlp_ratio)] * depth)
 
         return uniform(min, few), uniform(max, many)
-
-    # -- closed forms ----------------------------------------------------------------------------------
 
     def head_width(self, arch: Arch, heads: int) -> int:
         """Return the width of each head of a block with this many heads."""

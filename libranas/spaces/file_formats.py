@@ -1,8 +1,8 @@
 """Read and write files of transformers as other projects keep them.
 
 * YAML of AutoFormer (microsoft/Cream), TF-TAS and AZ-NAS: ``SUPERNET``, ``SEARCH_SPACE`` (the choices), ``RETRAIN``
-  (one network). What such files leave to the command line or to the code is in a section of our own, ``LIBRANAS``,
-  where it is not as in the published networks: keys of the config section ``space`` and the images.
+  (one network). A section of our own, ``LIBRANAS``, holds what else is not as in the published networks: keys of the
+  config section ``space`` and the images.
 * JSON of PreNAS: lists of networks by size in millions of parameters, as in ``interval_cands/small.json``.
 * JSON of ViT-Bench-101 (Auto-Prox): a list of networks (``arch``) with accuracies.
 * Canonical JSON, one network or a list of them.
@@ -25,17 +25,6 @@ from libranas.spaces.published_genes import RENAMED, published_genes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "network_space",
-    "networks_table",
-    "one_network",
-    "prenas_json",
-    "read_file",
-    "search_space",
-    "space_settings",
-    "yaml_text",
-]
 
 #: What AutoFormer's files call the choices of a space, and what the configuration calls them; the same for PiT.
 _CHOICES = {"EMBED_DIM": "embed_dim", "DEPTH": "depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
@@ -244,14 +233,13 @@ def yaml_text(space: AutoFormerSpace | PiTSpace, arch: Arch) -> str:
     """Write `arch` and its space as a YAML file of AutoFormer, TF-TAS and AZ-NAS (for PiT: of TF-TAS).
 
     :func:`network_space` without further settings reads the same space and task."""
+    genes = json.loads(arch.json)
+    retrain = {name: genes[name.lower()] for name in ("MLP_RATIO", "NUM_HEADS", "DEPTH")}
     if isinstance(space, PiTSpace):
-        stages = len(arch["depth"])
-        retrain = {"PATCH_SIZE": [space.patch_size], "MLP_RATIO": [arch["mlp_ratio"]]}
-        retrain |= {"NUM_HEADS": list(arch["num_heads"]), "DEPTH": list(arch["depth"])}
-        retrain["BASE_DIM"] = [arch["base_dim"]] * stages
+        retrain = {"PATCH_SIZE": [space.patch_size]} | retrain | {"MLP_RATIO": [arch["mlp_ratio"]]}
+        retrain["BASE_DIM"] = [arch["base_dim"]] * len(arch["depth"])
     else:
-        retrain = {"MLP_RATIO": list(arch["mlp_ratio"]), "NUM_HEADS": list(arch["num_heads"])}
-        retrain |= {"DEPTH": arch["depth"], "EMBED_DIM": arch["embed_dim"]}
+        retrain["EMBED_DIM"] = arch["embed_dim"]
     own = _differing(space)
     return yaml.safe_dump(search_space(space) | {"RETRAIN": retrain} | ({_OWN: own} if own else {}), sort_keys=False)
 

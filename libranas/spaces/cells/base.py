@@ -5,7 +5,6 @@ In such a cell (NAS-Bench-201, TransNAS-Bench-101 micro) node 0 is the input, no
 """
 
 import ast
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, combinations, permutations, product
@@ -252,8 +251,7 @@ class CellSpace(Space):
         shortest path that uses no other (4: there is none), the most such operations on a path that carries a signal,
         and the number of such edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
         edges = arch["edges"]
-        count = Counter(edges)
-        out = {f"count_{op}": float(count[op]) for op in self.OPERATIONS}
+        out = {f"count_{op}": float(edges.count(op)) for op in self.OPERATIONS}
         for (i, j), operation in zip(EDGES, edges, strict=True):
             out |= {f"edge_{i}{j}_{op}": float(op == operation) for op in self.OPERATIONS}
         paths = [[edges[e] for e in path] for path in PATHS]

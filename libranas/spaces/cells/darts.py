@@ -59,13 +59,10 @@ class DARTSSpace(ConvolutionalSpace):
 
     Parameters
     ----------
-    width : int
-        Channels of a node in the first cells (C), at least 2; the paper: 36 for CIFAR-10, 48 for ImageNet.
-    layers : int
-        Cells; the paper: 20, and 14 for ImageNet.
+    width, layers : int
+        Channels of a node in the first cells (C), at least 2, and cells; for ImageNet the paper has 48 and 14.
     affine : bool
-        Normalisations inside the operations have a scale and a shift, and poolings none, as in the networks that the
-        paper trains. False: neither scale nor shift, and a normalisation after each pooling, as during its search.
+        True: as the paper trains its networks. False: as during its search; a normalisation follows each pooling too.
     large_stem : bool, optional
         The stem for ImageNet, which divides the resolution by 8. Default: for images of at least 128 x 128 pixels.
 
@@ -97,8 +94,6 @@ class DARTSSpace(ConvolutionalSpace):
         for name, least in (("width", 2), ("layers", 3)):
             if getattr(self, name) < least:
                 raise LibranasError(f"space.{name} is {getattr(self, name)}.", f"Choose at least {least}.")
-
-    # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, normal: Sequence[tuple[str, int]], reduce: Sequence[tuple[str, int]]) -> Arch:
         """Return the member with these cells: eight pairs (operation, node read), the two of a node in any order."""
@@ -149,8 +144,6 @@ class DARTSSpace(ConvolutionalSpace):
     def size(self) -> int:
         return prod(node * (node - 1) // 2 * len(OPERATIONS) ** 2 for node in NODES) ** 2
 
-    # -- strings ---------------------------------------------------------------------------------------
-
     def read(self, text: str) -> Arch | None:
         """Read ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=..., ...)``, the nested
         tuples (node read, code of the operation) of NASLib's tables, or canonical JSON."""
@@ -169,8 +162,6 @@ class DARTSSpace(ConvolutionalSpace):
         cells = (f"{kind}={list(arch[kind])}, {kind}_concat={list(NODES)}" for kind in KINDS)
         return f"Genotype({', '.join(cells)})"
 
-    # -- description -----------------------------------------------------------------------------------
-
     def features(self, arch: Arch) -> dict[str, float]:
         """Describe each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no
         other one reads; longest path, and its mean over the nodes; for every kind of operation the most on a path to
@@ -179,7 +170,7 @@ class DARTSSpace(ConvolutionalSpace):
         for kind in KINDS:
             cell = arch[kind]
             count, reads = Counter(op for op, _ in cell), Counter(source for _, source in cell)
-            edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
+            edges = _by_edge(cell)
             values = {f"count_{op}": count[op] for op in OPERATIONS}
             values |= {f"edge_{i}{j}_{op}": op == edges.get((i, j)) for i, j in EDGES for op in OPERATIONS}
             values |= {"reads_0": reads[0], "reads_1": reads[1], "ends": sum(not reads[node] for node in NODES)}
@@ -197,8 +188,6 @@ class DARTSSpace(ConvolutionalSpace):
         sources = [source for _ in NODES for source in (0, 1)]
         cells = ([(op, source) for source in sources] for op in ("max_pool_3x3", "sep_conv_5x5"))
         return tuple(self.arch(cell, cell) for cell in cells)
-
-    # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
         skeleton, operation = _sizes(self)
@@ -220,7 +209,7 @@ def full_mask() -> Mask:
 
 def cell_mask(cell: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], ...]:
     """Return the operations of a cell of a member as those that are left on :data:`EDGES`."""
-    edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
+    edges = _by_edge(cell)
     return tuple((edges[edge],) if edge in edges else () for edge in EDGES)
 
 
@@ -253,9 +242,9 @@ def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
 # -- cells -----------------------------------------------------------------------------------------------
 
 
-def _targets(cell: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """Return the edge (from, to) of each pair of a cell."""
-    return [(source, NODES[place // 2]) for place, (_, source) in enumerate(cell)]
+def _by_edge(cell: Sequence[tuple[str, int]]) -> dict[tuple[int, int], str]:
+    """Return the operation of each edge (from, to) of a cell."""
+    return {(source, NODES[place // 2]): op for place, (op, source) in enumerate(cell)}
 
 
 def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:

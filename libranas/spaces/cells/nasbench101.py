@@ -38,9 +38,7 @@ class NASBench101Space(ConvolutionalSpace):
     image_size : int or (height, width)
         Divisible by 4.
     width : int
-        Channels of the first stack (C), at least 5; published: 128.
-    cells : int
-        Of each stack; published: 3.
+        At least 5.
     port_init : bool
         Initial weights as in the PyTorch port that NASLib scores (nasbench_pytorch), not PyTorch's own; see
         :class:`libranas.networks.nasbench101.NASBench101`.
@@ -73,8 +71,6 @@ class NASBench101Space(ConvolutionalSpace):
                 f"Choose at least {VERTICES - 2}.",
             )
 
-    # -- members ---------------------------------------------------------------------------------------
-
     def arch(self, matrix: Sequence[Sequence[int]], ops: Sequence[str]) -> Arch | None:
         """Return the member that is left of a graph without the vertices on no path from input to output.
 
@@ -101,7 +97,7 @@ class NASBench101Space(ConvolutionalSpace):
         with probability 1/5, until the result is another member. Vertices that `arch` lacks are put anywhere."""
         while True:
             free = np.sort(rng.permutation(np.arange(1, VERTICES - 1))[: len(arch["ops"]) - 2])
-            upper, ops = _in_seven(arch, (0, *free, VERTICES - 1), rng.choice(OPERATIONS, size=VERTICES))
+            upper, ops = _in_seven(arch, rng.choice(OPERATIONS, size=VERTICES), (0, *free, VERTICES - 1))
             upper ^= rng.random(len(upper)) < 1 / VERTICES
             for v in range(1, VERTICES - 1):
                 if rng.random() < 1 / (VERTICES - 2):
@@ -114,11 +110,7 @@ class NASBench101Space(ConvolutionalSpace):
         """Take each entry of the matrix and each operation from either parent, until the result is a member.
 
         Parents with fewer than 7 vertices lack the last ones before the output."""
-        parents = [
-            _in_seven(x, (*range(len(x["ops"]) - 1), VERTICES - 1), other["ops"][: VERTICES - 1])
-            for x, other in ((a, b), (b, a))
-        ]
-        (upper_a, ops_a), (upper_b, ops_b) = parents
+        (upper_a, ops_a), (upper_b, ops_b) = (_in_seven(x, y["ops"][: VERTICES - 1]) for x, y in ((a, b), (b, a)))
         while True:
             upper = np.where(rng.random(len(upper_a)) < 0.5, upper_a, upper_b)
             ops = [x if first else y for x, y, first in zip(ops_a, ops_b, rng.random(VERTICES) < 0.5, strict=True)]
@@ -141,8 +133,6 @@ class NASBench101Space(ConvolutionalSpace):
         """Return the published number of different cells."""
         return 423_624
 
-    # -- strings ---------------------------------------------------------------------------------------
-
     def read(self, text: str) -> Arch | None:
         """Read the benchmark's arguments as JSON (``{"matrix": [[...], ...], "ops": ["input", ..., "output"]}``, or
         ``module_adjacency`` and ``module_operations``), the tuple of NASLib's tables, or canonical JSON. Vertices on no
@@ -159,8 +149,6 @@ class NASBench101Space(ConvolutionalSpace):
         """Return JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
         return json.dumps({"matrix": arch["matrix"], "ops": arch["ops"]})
 
-    # -- description -----------------------------------------------------------------------------------
-
     def features(self, arch: Arch) -> dict[str, float]:
         """Describe the representative.
 
@@ -171,8 +159,7 @@ class NASBench101Space(ConvolutionalSpace):
         arch = self.representative(arch)
         matrix, ops = arch["matrix"], arch["ops"]
         last = len(ops) - 1
-        place = (*range(last), VERTICES - 1)
-        upper, names = _in_seven(arch, place, [""] * VERTICES)
+        upper, names = _in_seven(arch, [""] * VERTICES)
         out = {"vertices": float(len(ops)), "edges": float(upper.sum())}
         out |= {f"count_{op}": float(ops.count(op)) for op in OPERATIONS}
         for (u, v), entry in zip(zip(*np.triu_indices(VERTICES, 1), strict=True), upper, strict=True):
@@ -206,8 +193,6 @@ class NASBench101Space(ConvolutionalSpace):
             self.representative(self.arch(matrix, (INPUT, *[op] * (len(matrix) - 2), OUTPUT)))
             for matrix, op in ((least, pooling), (most, convolution))
         )
-
-    # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
         matrix, ops = arch["matrix"], arch["ops"]
@@ -289,10 +274,12 @@ def _square(upper: np.ndarray) -> list[list[int]]:
     return matrix.tolist()
 
 
-def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _in_seven(arch: Arch, others: Sequence[str], place: Sequence[int] = ()) -> tuple[np.ndarray, list[str]]:
     """Write a member as a graph of 7 vertices: entries above the diagonal, row by row, and names.
 
-    Vertex v of the member is vertex ``place[v]`` there. The vertices without edges get their names from `others`."""
+    Vertex v of the member is vertex ``place[v]`` there; by default it lacks the last ones before the output. The
+    vertices without edges get their names from `others`."""
+    place = place or (*range(len(arch["ops"]) - 1), VERTICES - 1)
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.ix_(place, place)] = arch["matrix"]
     ops = [

@@ -25,10 +25,6 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
     image_size : int or (height, width)
         Divisible by 4. Of the published tables: CIFAR 32 (3 channels), SVHN 32, Ninapro (16, 52) with 1 channel and
         18 classes, spherical CIFAR-100 60.
-    width : int
-        Channels of the first stage (C); published: 16.
-    cells : int
-        Of each stage (N); published: 5.
 
     Notes
     -----

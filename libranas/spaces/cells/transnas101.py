@@ -1,17 +1,15 @@
 """The search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021): cells (micro), or where to widen and halve (macro).
 
-A stem, modules of two blocks each and a head or decoder for the task; see :mod:`libranas.networks.transnas101`. A
-module has a code for what its first block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the
-resolution, 4 does both.
+A network (:mod:`libranas.networks.transnas101`) has modules of two blocks. The code of a module says what its first
+block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the resolution, 4 does both.
 
 * **Micro**: the modules are 4, 1, 4, 1, 4 and the blocks are cells; 4^6 = 4,096 members.
-* **Macro**: the blocks are residual blocks; 4 to 6 modules, of which 1 to 4 halve the resolution and 1 to 3 double the
-  channels: 3,256 members.
+* **Macro**: 4 to 6 modules of residual blocks, of which 1 to 4 halve the resolution and 1 to 3 double the channels:
+  3,256 members.
 """
 
 import ast
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
@@ -99,10 +97,6 @@ class _TransNAS(ConvolutionalSpace):
         Of an image; for ``jigsaw`` of one of its nine pieces. Published: 256, pieces 64.
     classes : int
         The tables of NAS-Bench-Suite-Zero have 100 for class_object (75 in the benchmark's own training).
-    task : str
-        One of :data:`TASKS`.
-    width : int
-        Channels after the stem.
     published_init : bool
         Initial weights as in the benchmark's training instead of PyTorch's: convolutions outside of decoders from
         N(0, 2 / (outputs * kernel area)).
@@ -186,13 +180,6 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
     """The 4,096 cells. In a block that doubles channels and halves resolution the operations at the cell's input do so,
     and ``skip_connect`` there is two 1x1 convolutions of every other pixel, with batch normalisation.
 
-    Parameters
-    ----------
-    variant : str
-        One of :data:`VARIANTS`.
-
-    Notes
-    -----
     :meth:`representative` follows what both kinds of cells compute
     (:func:`libranas.spaces.cells.base.representatives`): 1,376 different networks.
     """
@@ -344,8 +331,7 @@ class TransNASMacroSpace(_TransNAS):
         """Count the modules and each code, and say the codes by place. Also the binary logarithm of how much wider and
         how much smaller the features are, at the end and on average over the modules."""
         codes = arch["modules"]
-        count = Counter(codes)
-        out = {"modules": float(len(codes))} | {f"count_{c}": float(count[c]) for c in (1, 2, 3, 4)}
+        out = {"modules": float(len(codes))} | {f"count_{c}": float(codes.count(c)) for c in (1, 2, 3, 4)}
         for place in range(6):
             out |= {f"module{place}_{c}": float(codes[place : place + 1] == (c,)) for c in (1, 2, 3, 4)}
         for name, property_ in (("wider", widens), ("smaller", halves)):
