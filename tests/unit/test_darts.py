@@ -3,7 +3,6 @@
 from itertools import permutations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -28,13 +27,6 @@ CODES = (
     "(((0, 3), (1, 3), (0, 3), (1, 3), (1, 3), (0, 2), (0, 2), (2, 5)), "
     "((0, 0), (1, 0), (2, 2), (1, 0), (0, 0), (2, 2), (2, 2), (1, 0)))"
 )
-#: The task of each published table.
-TABLES = {
-    "cifar10": {},
-    "svhn": {},
-    "ninapro": {"image_size": (16, 52), "channels": 1, "classes": 18},
-    "scifar100": {"image_size": 60, "classes": 100},
-}
 
 
 def random_members(count: int, space: DARTSSpace = SPACE) -> list[Arch]:
@@ -99,15 +91,11 @@ def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_node_from_a_parent(
 
 
 def test_the_settings_make_the_space():
-    made = make_space({"family": "darts"}, 32, 3, 10)
-    assert made == SPACE and "layers=20" in repr(made) and hash(made) == hash(SPACE)
+    assert make_space({"family": "darts"}, 32, 3, 10) == SPACE
     settings = {"family": "darts", "width": 8, "layers": 5, "affine": False}
     assert make_space(settings, 64, 1, 5) == DARTSSpace(64, 1, 5, 8, 5, False)
-    assert (
-        DARTSSpace(224).large_stem
-        and not DARTSSpace(64).large_stem
-        and not DARTSSpace(224, large_stem=False).large_stem
-    )
+    assert DARTSSpace(224).large_stem and not DARTSSpace(64).large_stem
+    assert not DARTSSpace(224, large_stem=False).large_stem
     for wrong in ({"width": 1}, {"layers": 2}, {"image_size": 0}):
         with pytest.raises(LibranasError):
             DARTSSpace(**wrong)
@@ -130,25 +118,6 @@ def test_members_with_nodes_in_another_order_have_one_representative():
         assert len(found) == 1 and SPACE.representative(found.pop()) == SPACE.representative(arch)
 
 
-def test_a_representative_computes_what_its_members_compute():
-    """With all weights of a kind equal to one number, the order of the nodes has no effect on what follows."""
-    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    checked = 0
-    for arch in random_members(12, TINY):
-        other = TINY.representative(arch)
-        checked += other != arch
-        outputs = []
-        for member in (arch, other):
-            net = build(TINY, member, seed=0).double().train()
-            with torch.no_grad():
-                for parameter in net.parameters():
-                    if parameter.dim() > 1:
-                        parameter.fill_(0.1)
-                outputs.append(net(x))
-        torch.testing.assert_close(*outputs)
-    assert checked > 3
-
-
 def test_features():
     features = SPACE.features(SPACE.parse(TEXT))
     assert features["normal_count_sep_conv_3x3"] == 5 and features["normal_edge_25_dil_conv_3x3"] == 1
@@ -165,16 +134,6 @@ def test_the_papers_network():
     arch = SPACE.parse(TEXT)
     assert SPACE.params(arch) == 3_349_342  # the paper: 3.3 million
     assert round(DARTSSpace(224, 3, 1000, 48, 14).params(arch) / 1e6, 1) == 4.7
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions exactly."""
-    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench301-{table}.csv")
-    space = DARTSSpace(**TABLES[table], width=32, layers=8, affine=False)
-    archs = [space.parse(text) for text in rows.arch]
-    assert len(archs) == (725 if table == "cifar10" else 199)
-    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
 
 
 # -- the network ---------------------------------------------------------------------------------------------
@@ -200,11 +159,10 @@ def test_the_network_has_named_blocks():
 
 def test_drop_path_spares_identities_and_acts_in_training_only():
     skips = TINY.arch(*[[("skip_connect", s) for s in (0, 1) * 4]] * 2)
-    space = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
     x = torch.randn(4, 1, 8, 8)
-    for arch, stochastic in ((skips, False), (space.parse(TEXT), True)):
-        net = build(space, arch, seed=0, drop_path_rate=0.5)
-        torch.testing.assert_close(net.eval()(x), build(space, arch, seed=0).eval()(x))
+    for arch, stochastic in ((skips, False), (TINY.parse(TEXT), True)):
+        net = build(TINY, arch, seed=0, drop_path_rate=0.5)
+        torch.testing.assert_close(net.eval()(x), build(TINY, arch, seed=0).eval()(x))
         cell = net.train().cells[0]
         inputs = (torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8))
         assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
