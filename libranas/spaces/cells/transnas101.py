@@ -21,18 +21,7 @@ import numpy as np
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import Key, setting
-from libranas.spaces.cells.base import (
-    EDGES,
-    NASLIB_EDGES,
-    CellSpace,
-    ConvolutionalSpace,
-    Size,
-    conv,
-    conv_norm,
-    halved,
-    linear,
-    norm,
-)
+from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace, Size, conv, conv_norm, halved, linear, norm
 from libranas.spaces.registry import SpaceFamily
 
 #: Tasks and how many numbers the network puts out (a pixel for the last three); None: the classes of the data.
@@ -154,25 +143,10 @@ def _with_head(space: _TransNAS, body: Size, channels: int, pixels: int, halving
 # -- micro -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A skeleton of the micro space with the codes of its tables: digit of the code to operation, order of the edges.
-
-    `naslib`: a stem of one convolution that keeps the resolution, and no scale and shift in the batch normalisation of
-    identities that reduce."""
-
-    modules: tuple[int, ...]
-    naslib: bool
-    codes: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
-
-
-#: ``published``: the benchmark's own. ``naslib``: what NASLib builds and NAS-Bench-Suite-Zero trained for ninapro, svhn
-#: and scifar100; those tables have other codes and the edges by source: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3).
-VARIANTS = {
-    "published": Variant((4, 1, 4, 1, 4), False, ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"), EDGES),
-    "naslib": Variant((4, 1, 4), True, ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1"), NASLIB_EDGES),
-}
+#: Skeletons of the micro space. ``published``: the benchmark's own. ``naslib``: what NASLib builds and
+#: NAS-Bench-Suite-Zero trained for ninapro, svhn and scifar100: three modules, a stem of one convolution that keeps the
+#: resolution, no scale and shift in the batch normalisation of identities that reduce, and NASLib's codes.
+VARIANTS = ("published", "naslib")
 
 
 @dataclass(frozen=True)
@@ -195,23 +169,28 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def __post_init__(self):
         super().__post_init__()
-        if VARIANTS[self.variant].naslib and self.task not in ("class_object", "class_scene"):
+        if self.naslib and self.task not in ("class_object", "class_scene"):
             raise LibranasError(
                 f"space.variant {self.variant} with space.task {self.task}.", "That variant classifies only."
             )
 
     @property
-    def skeleton(self) -> Variant:
-        return VARIANTS[self.variant]
+    def naslib(self) -> bool:
+        return self.variant == "naslib"
+
+    @property
+    def modules(self) -> tuple[int, ...]:
+        """The codes of the modules."""
+        return (4, 1, 4) if self.naslib else (4, 1, 4, 1, 4)
 
     def read(self, text: str) -> Arch:
         """Read ``64-41414-1_02_333`` (digits 0 none, 1 skip, 2 conv 1x1, 3 conv 3x3 by target node), the six codes of
         the variant's tables, or canonical JSON."""
         text = text.strip()
         if names := re.fullmatch(r"64-41414-([0-3])_([0-3])([0-3])_([0-3])([0-3])([0-3])", text):
-            return self.arch(VARIANTS["published"].codes[int(digit)] for digit in names.groups())
+            return self.arch(self.OPERATIONS[int(digit)] for digit in names.groups())
         if text.startswith(("(", "[")):
-            return self.from_codes(text, self.skeleton.codes, self.skeleton.edges)
+            return self.from_codes(text) if self.naslib else self.from_codes(text, self.OPERATIONS, EDGES)
         return Arch.from_json(text)
 
     def notation(self) -> str:
@@ -219,7 +198,7 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def format(self, arch: Arch) -> str:
         """Return the benchmark's string, ``64-41414-1_02_333``."""
-        digits = "".join(str(VARIANTS["published"].codes.index(op)) for op in arch["edges"])
+        digits = "".join(str(self.OPERATIONS.index(op)) for op in arch["edges"])
         return f"64-41414-{digits[0]}_{digits[1:3]}_{digits[3:]}"
 
     def total(self, arch: Arch) -> Size:
@@ -233,24 +212,23 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 def _micro_sizes(space: TransNASMicroSpace) -> tuple:
     """Return the size of the stem, and those of each operation on one edge of all cells, at a cell's input and inside;
     then channels and pixels after the last cell, and how often the resolution was halved behind the stem."""
-    skeleton, C = space.skeleton, space.width
-    if skeleton.naslib:
-        sides = space.sides
+    C, sides = space.width, space.sides
+    if space.naslib:
         body = conv_norm(space.channels, C, 3, prod(sides))
     else:
         body, sides = _stem(space)
     at_input, inside = ({op: Size() for op in space.OPERATIONS} for _ in range(2))
-    for code in skeleton.modules:
+    for code in space.modules:
         for first in (True, False):
             inputs = C
             if first and code == 4:
                 sides, C = halved(sides), 2 * C
                 # NASLib's has no scale and shift
-                at_input["skip_connect"] += conv(inputs, C, 1, prod(sides)) + (Size() if skeleton.naslib else norm(C))
+                at_input["skip_connect"] += conv(inputs, C, 1, prod(sides)) + (Size() if space.naslib else norm(C))
             for operation, kernel in (("nor_conv_1x1", 1), ("nor_conv_3x3", 3)):
                 at_input[operation] += conv_norm(inputs, C, kernel, prod(sides))
                 inside[operation] += conv_norm(C, C, kernel, prod(sides))
-    return body, at_input, inside, C, prod(sides), skeleton.modules.count(4)
+    return body, at_input, inside, C, prod(sides), space.modules.count(4)
 
 
 # -- macro -----------------------------------------------------------------------------------------------
