@@ -21,6 +21,7 @@ from libranas.spaces.published_genes import published_genes
 from libranas.spaces.registry import SpaceFamily
 
 _TINY = {"embed_dim": [192, 216, 240], "depth": [12, 13, 14], "num_heads": [3, 4], "mlp_ratio": [3.0, 3.5, 4.0]}
+_SMALL = {"embed_dim": [320, 384, 448], "depth": [12, 13, 14], "num_heads": [5, 6, 7], "mlp_ratio": [3.0, 3.5, 4.0]}
 _BASE = {"embed_dim": [528, 576, 624], "depth": [14, 15, 16], "num_heads": [9, 10], "mlp_ratio": [3.0, 3.5, 4.0]}
 _SMALL_IMAGES = {"embed_dim": [128, 160, 192], "depth": [6, 7, 8], "num_heads": [2, 3, 4], "mlp_ratio": [2.0, 3.0, 4.0]}
 
@@ -37,12 +38,7 @@ _SMALL_IMAGES = {"embed_dim": [128, 160, 192], "depth": [6, 7, 8], "num_heads": 
 PRESETS = {
     "tiny": _TINY,
     "tiny-paper": _TINY | {"mlp_ratio": [3.5, 4.0]},
-    "small": {
-        "embed_dim": [320, 384, 448],
-        "depth": [12, 13, 14],
-        "num_heads": [5, 6, 7],
-        "mlp_ratio": [3.0, 3.5, 4.0],
-    },
+    "small": _SMALL,
     "base": _BASE,
     "base-paper": _BASE | {"num_heads": [8, 9, 10]},
     "vit-bench-101": _TINY | {"mlp_ratio": [3.5, 4.0], "relative_position": False, "head_dim": "auto"},
@@ -115,13 +111,12 @@ class AutoFormerSpace(Space):
                     f"space.mlp_ratio {ratio}: an MLP of blocks {width} wide has no unit then.",
                     "Choose larger ratios or widths; published ratios are 2 to 4.",
                 )
-        if self.head_dim == "auto":
-            for width, heads in product(self.embed_dim, self.num_heads):
-                if width % heads:
-                    raise LibranasError(
-                        f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
-                        "Choose heads that divide every width, or give head_dim a number.",
-                    )
+        for width, heads in product(self.embed_dim, self.num_heads):
+            if self.head_dim == "auto" and width % heads:
+                raise LibranasError(
+                    f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
+                    "Choose heads that divide every width, or give head_dim a number.",
+                )
 
     def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
         """Return the member with these genes (lists with one entry a block)."""
@@ -157,9 +152,7 @@ class AutoFormerSpace(Space):
         def genes(parent, choices):
             redrawn = rng.choice(choices, size=depth)
             keep = rng.random(depth) >= self.P_BLOCK
-            return [p if k else r for p, k, r in zip(parent, keep, redrawn, strict=False)] + list(
-                redrawn[len(parent) :]
-            )
+            return [parent[i] if i < len(parent) and keep[i] else redrawn[i] for i in range(depth)]
 
         return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
 
@@ -234,8 +227,8 @@ class AutoFormerSpace(Space):
 
     @property
     def relative_positions(self) -> int:
-        """Rows of one relative-position table: offsets -max..max, and one for the class token."""
-        return 2 * self.max_relative_position + 2
+        """Rows of one relative-position table: offsets -max..max, and one for the class token; 0 without tables."""
+        return 2 * self.max_relative_position + 2 if self.relative_position else 0
 
     def params(self, arch: Arch) -> int:
         D, N = arch["embed_dim"], self.tokens
@@ -247,7 +240,7 @@ class AutoFormerSpace(Space):
             total += 4 * D  # two LayerNorms
             total += D * 3 * Q + 3 * Q + Q * D + D  # qkv, proj
             total += D * F + F + F * D + D  # fc1, fc2
-            total += 4 * self.relative_positions * d * self.relative_position
+            total += 4 * self.relative_positions * d
         return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
@@ -258,7 +251,7 @@ class AutoFormerSpace(Space):
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
             Q, F = self.head_width(arch, heads) * heads, int(D * ratio)
             total += N * (4 * D * Q + 2 * D * F) + 2 * N * N * Q
-            total += 4 * N * self.relative_positions * Q * self.relative_position
+            total += 4 * N * self.relative_positions * Q
         return total + D * self.classes
 
 
