@@ -12,7 +12,7 @@ from libranas.core.errors import LibranasError
 from libranas.networks import build
 from libranas.networks.darts import DARTSSupernet
 from libranas.spaces import DARTSSpace, make_space
-from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
+from libranas.spaces.cells.darts import EDGES, KINDS, OPERATIONS, cell_mask, full_mask, genotype
 
 SPACE = DARTSSpace()
 TINY = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
@@ -75,14 +75,13 @@ def test_the_papers_size():
 def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_node_from_a_parent():
     rng = np.random.default_rng(1)
     a, b = SPACE.sample(rng), SPACE.sample(rng)
-    kinds = ("normal", "reduce")
     moved = set()
     for _ in range(100):
         mutant, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
-        changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in kinds for i in range(0, 8, 2)]
+        changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in KINDS for i in range(0, 8, 2)]
         assert sum(map(len, changed)) == 1
         moved |= {i for i, pairs in enumerate(changed) if pairs}
-        for kind in kinds:
+        for kind in KINDS:
             for i in range(0, 8, 2):
                 assert child[kind][i : i + 2] in (a[kind][i : i + 2], b[kind][i : i + 2])
     assert len(moved) == 8  # every node of both cells
@@ -181,10 +180,9 @@ def test_a_mask_with_the_operations_of_a_member_is_the_member(affine):
     x = torch.randn(2, 1, 8, 8)
     assert whole(x).shape == (2, 3)
     for arch in random_members(3, space):
-        mask = {kind: cell_mask(arch[kind]) for kind in ("normal", "reduce")}
+        mask = {kind: cell_mask(arch[kind]) for kind in KINDS}
         part, member = DARTSSupernet(mask, affine=affine, **SKELETON).eval(), build(space, arch, seed=0).eval()
-        values = whole.state_dict()
-        weights = {name: values[name] for name in part.state_dict()}
+        weights = {name: whole.state_dict()[name] for name in part.state_dict()}
         part.load_state_dict(weights)
         member.load_state_dict(weights)
         assert torch.equal(part(x), member(x))
@@ -207,20 +205,17 @@ def test_the_whole_supernet():
     assert all(p.grad is not None for p in net.parameters())
     assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 3 * 14
     assert net.features == ("stem", "cells.0", "cells.1", "cells.2")
-    for left in ((), ("none",)):
-        edges = [left if target == 3 else ("skip_connect",) for _, target in EDGES]
-        if left:
-            DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)(torch.zeros(2, 1, 8, 8))
-        else:
-            with pytest.raises(LibranasError, match="node 3"):
-                DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)
+    none, empty = ([left if target == 3 else ("skip_connect",) for _, target in EDGES] for left in (("none",), ()))
+    DARTSSupernet({"normal": none, "reduce": none}, **SKELETON)(torch.zeros(2, 1, 8, 8))
+    with pytest.raises(LibranasError, match="node 3"):
+        DARTSSupernet({"normal": empty, "reduce": empty}, **SKELETON)
 
 
 def test_the_genotype_of_a_mask():
     rng = np.random.default_rng(0)
     for arch in random_members(10):
         mask, scores = {}, {}
-        for kind in ("normal", "reduce"):
+        for kind in KINDS:
             kept = cell_mask(arch[kind])
             mask[kind] = tuple(left or (str(rng.choice(OPERATIONS)),) for left in kept)
             scores[kind] = [rng.uniform(1, 2) if left else rng.uniform(0, 1) for left in kept]
@@ -232,7 +227,7 @@ def test_the_genotype_of_a_mask():
 
 
 def test_a_mask_that_is_no_genotype():
-    scores = dict.fromkeys(("normal", "reduce"), [0.0] * 14)
+    scores = dict.fromkeys(KINDS, [0.0] * 14)
     with pytest.raises(LibranasError, match="8 operations"):
         genotype(full_mask(), scores)
     edges = (("skip_connect",), ("none",), *[("max_pool_3x3",)] * 12)

@@ -118,15 +118,9 @@ def test_a_deeper_mutant_keeps_its_parents_blocks():
 @pytest.mark.parametrize(
     "change",
     [
-        {"embed_dim": 9},
-        {"depth": 1},
-        {"num_heads": (1,)},
-        {"num_heads": (1, 3)},
-        {"mlp_ratio": (1.0, 1.5)},
-        {"mlp_ratio": (1.0, 2.0, 2.0)},
-        {"extra": 1},
-        {"num_heads": 2},
-        {"embed_dim": (8,)},
+        *({"embed_dim": 9}, {"embed_dim": (8,)}, {"depth": 1}, {"extra": 1}),
+        *({"num_heads": (1,)}, {"num_heads": (1, 3)}, {"num_heads": 2}),
+        *({"mlp_ratio": (1.0, 1.5)}, {"mlp_ratio": (1.0, 2.0, 2.0)}),
     ],
 )
 def test_strangers_are_no_members(change):
@@ -409,20 +403,8 @@ class Widths(Space):
     def sample(self, rng):
         return self.arch(rng.integers(1, self.most + 1))
 
-    def mutate(self, arch, rng):
-        return self.sample(rng)
-
-    def cross(self, a, b, rng):
-        return a
-
     def contains(self, arch):
         return arch.family == self.family and set(arch.genes) == {"width"} and 1 <= arch["width"] <= self.most
-
-    def features(self, arch):
-        return {"width": float(arch["width"])}
-
-    def size(self):
-        return self.most
 
     def extremes(self):
         return self.arch(1), self.arch(self.most)
