@@ -78,19 +78,14 @@ class Attention(nn.Module):
 
     Parameters
     ----------
-    dim : int
-        Embedding width D.
-    head_dim : int or "auto"
-        Width d of a head; auto: D divided by `num_heads`.
-    index_2NN : tensor or None
-        Rows of the tables of relative positions (:func:`offset_index`); None: no relative positions.
-    max_offset : int
-        Largest offset of the relative positions, in patches.
+    dim : embedding width D
+    head_dim : width d of a head; "auto": D divided by `num_heads`
+    index_2NN : rows of the tables of relative positions (:func:`offset_index`); None: no relative positions
+    max_offset : largest offset of the relative positions, in patches
 
     Attributes
     ----------
-    fused_attn : bool
-        Use PyTorch's fused attention where there are no relative positions.
+    fused_attn : use PyTorch's fused attention where there are no relative positions
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int | Literal["auto"], index_2NN, max_offset: int):
@@ -179,20 +174,13 @@ class AutoFormerViT(nn.Module):
 
     Parameters
     ----------
-    embed_dim : int
-    num_heads, mlp_ratio : list with one entry per block
-    head_dim : int or "auto"
-        Width of one head; auto: the embedding width is shared out among the heads of a block.
-    relative_position : bool
-    max_relative_position : int
-        Offsets are clamped to this many patches.
-    init_std : float
-        Standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
+    num_heads, mlp_ratio : one entry per block
+    head_dim : width of one head; "auto": the embedding width is shared out among the heads of a block
+    max_relative_position : offsets are clamped to this many patches
+    init_std : standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
         hundreds; at widths of some tens such weights are far below 1 / sqrt(width) and training starts slowly.
-    drop_path_rate : float
-        Stochastic depth of the last block; it rises linearly from 0.
-    global_pool : "avg"
-        What timm's exports say of the pooling.
+    drop_path_rate : stochastic depth of the last block; it rises linearly from 0
+    global_pool : what timm's exports say of the pooling
 
     Raises
     ------

@@ -7,6 +7,7 @@ Differences from the authors' code: the drop-path rate does not grow from 0, and
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import torch
 from torch import nn
@@ -129,12 +130,11 @@ class DARTSSupernet(ConvolutionalNetwork):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        for kind in KINDS:
-            for node in NODES:
-                if not any(names for (_, j), names in zip(EDGES, mask[kind], strict=True) if j == node):
-                    raise LibranasError(
-                        f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
-                    )
+        for kind, node in product(KINDS, NODES):
+            if not any(names for (_, j), names in zip(EDGES, mask[kind], strict=True) if j == node):
+                raise LibranasError(
+                    f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
+                )
         if large_stem:
             self.stem = nn.Sequential(*conv_bn(in_chans, width // 2, 3, 2), *relu_conv_bn(width // 2, width, 3, 2))
             self.reduction = relu_conv_bn(width, width, 3, 2)
@@ -163,13 +163,9 @@ class DARTSSupernet(ConvolutionalNetwork):
 
 
 class DARTS(DARTSSupernet):
-    """A network of the space: two edges with one operation each at every node.
+    """A network of the space: `normal` and `reduce` are eight pairs (operation, node that it reads), two for each node.
 
-    Parameters
-    ----------
-    normal, reduce : list of eight pairs (operation, node that it reads), two for each node
-    **kwargs
-        As for :class:`DARTSSupernet`.
+    Otherwise as :class:`DARTSSupernet`.
     """
 
     def __init__(

@@ -74,8 +74,6 @@ class NASBench101(ConvolutionalNetwork):
     port_init : bool
         Weights of convolutions from N(0, 2 / (k^2 outputs)), of the classifier from N(0, 0.01^2), no biases, as in the
         PyTorch port nasbench_pytorch, whose networks NASLib scores. False: PyTorch's own.
-    drop_path_rate : float
-        Must be 0.
     """
 
     def __init__(

@@ -38,12 +38,8 @@ class NASBench201(ConvolutionalNetwork):
 
     Parameters
     ----------
-    edges : list of six names of operations
-        In the order of :data:`libranas.spaces.cells.base.EDGES`.
-    width, cells : int
-        Channels of the first stage (C), cells of each stage.
-    drop_path_rate : float
-        Must be 0.
+    edges : six names of operations, in the order of :data:`libranas.spaces.cells.base.EDGES`
+    width, cells : channels of the first stage (C), cells of each stage
     """
 
     def __init__(

@@ -16,17 +16,8 @@ from libranas.spaces.pit import STAGES, PiTSpace
 
 
 class PiT(PoolingVisionTransformer):
-    """A network of the space; a timm model in every respect.
-
-    Parameters
-    ----------
-    base_dim : int
-        Width of one head, in every stage.
-    depth, heads : list with one entry a stage
-    mlp_ratio : float
-    **kwargs
-        As for timm's PoolingVisionTransformer.
-    """
+    """A network of the space. `base_dim` is the width of one head in every stage, `depth` and `heads` have one entry a
+    stage; the rest is as for timm's PoolingVisionTransformer."""
 
     def __init__(self, base_dim: int, depth: list[int], heads: list[int], mlp_ratio: float, **kwargs):
         self.grad_checkpointing = False

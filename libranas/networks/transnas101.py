@@ -69,18 +69,11 @@ class TransNAS101(ConvolutionalNetwork):
 
     Parameters
     ----------
-    modules : list of int
-        The codes of the modules; see :mod:`libranas.spaces.cells.transnas101`.
-    edges : list of six names of operations, or None
-        Of the cells, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks.
-    task, width, published_init
-        See :class:`libranas.spaces.cells.transnas101.TransNASMicroSpace`.
-    naslib : bool
-        Stem and reductions as in NASLib's variant; see :data:`libranas.spaces.cells.transnas101.VARIANTS`.
-    num_classes : int
-        Numbers that the network puts out, for each pixel where the output is an image.
-    drop_path_rate : float
-        Must be 0.
+    modules : the codes of the modules; see :mod:`libranas.spaces.cells.transnas101`
+    edges : six names of operations, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks
+    task, width, published_init : see :class:`libranas.spaces.cells.transnas101.TransNASMicroSpace`
+    naslib : stem and reductions of NASLib; see :data:`libranas.spaces.cells.transnas101.VARIANTS`
+    num_classes : numbers that the network puts out, for each pixel where the output is an image
     """
 
     def __init__(

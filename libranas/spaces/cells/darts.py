@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 from math import prod
 
 import numpy as np
@@ -221,21 +221,19 @@ def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
     scores : for each cell a number an edge; a node keeps the two edges with the highest. Edges with ``none`` or without
         an operation cannot be kept.
     """
-    cells = {}
-    for kind in KINDS:
-        cells[kind] = []
-        for node in NODES:
-            found = []
-            for (source, target), left, score in zip(EDGES, mask[kind], scores[kind], strict=True):
-                if target == node and len(left) > 1:
-                    raise LibranasError(
-                        f"Edge {source}-{node} of the {kind} cell has {len(left)} operations.", "Prune it to one."
-                    )
-                if target == node and left and left[0] != "none":
-                    found.append((-score, source, left[0]))
-            if len(found) < 2:
-                raise LibranasError(f"Node {node} of the {kind} cell has fewer than two edges.", "Leave it two.")
-            cells[kind] += [(op, source) for _, source, op in sorted(found)[:2]]
+    cells = {kind: [] for kind in KINDS}
+    for kind, node in product(KINDS, NODES):
+        found = []
+        for (source, target), left, score in zip(EDGES, mask[kind], scores[kind], strict=True):
+            if target == node and len(left) > 1:
+                raise LibranasError(
+                    f"Edge {source}-{node} of the {kind} cell has {len(left)} operations.", "Prune it to one."
+                )
+            if target == node and left and left[0] != "none":
+                found.append((-score, source, left[0]))
+        if len(found) < 2:
+            raise LibranasError(f"Node {node} of the {kind} cell has fewer than two edges.", "Leave it two.")
+        cells[kind] += [(op, source) for _, source, op in sorted(found)[:2]]
     return Arch(DARTSSpace.family, {kind: _sorted(cell) for kind, cell in cells.items()})
 
 
