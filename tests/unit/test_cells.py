@@ -106,3 +106,26 @@ def test_a_representative_computes_what_its_members_compute(space, count, least)
                 outputs.append(net(x) if space.family == "darts" else net.forward_features(x))
         torch.testing.assert_close(outputs[0], outputs[-1])
     assert checked > least
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        *(
+            (NASBench201Space(8, 1, 3, width=2, cells=1), codes)
+            for codes in ("(1, 1, 1, 1, 1, 1)", "(2, 1, 2, 1, 1, 1)")
+        ),
+        *(
+            (TransNASMicroSpace(16, 1, 3, width=4), f"64-41414-{digits}")
+            for digits in ("0_00_000", "3_00_300", "1_00_000")
+        ),
+    ],
+)
+def test_weights_without_effect_have_a_gradient_of_zero(space, text):
+    """Without a path from the input to the output (the first of each), and with operations that lead nowhere."""
+    arch = space.parse(text)
+    net = build(space, arch, seed=0)
+    net(torch.randn(4, 1, *space.sides)).square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    if set(arch["edges"]) == {"none"}:
+        assert all(not p.grad.any() for p in net.stem.parameters())

@@ -137,11 +137,6 @@ def test_features_of_a_macro_network():
 # -- sizes ---------------------------------------------------------------------------------------------------
 
 
-def image_of(space, batch: int) -> torch.Tensor:
-    pieces = (9,) if space.task == "jigsaw" else ()
-    return torch.randn(batch, *pieces, space.channels, *space.sides, generator=torch.Generator().manual_seed(0))
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_its_output(task):
     outputs = {"room_layout": 9, "jigsaw": 1000, "segmentsemantic": 17, "normal": 3, "autoencoder": 3}.get(task, 5)
@@ -155,8 +150,9 @@ def test_every_task_has_its_output(task):
         net = build(space, arch, seed=0).eval()
         assert sum(p.numel() for p in net.parameters()) == space.params(arch)
         shape = (outputs, size, size) if task in ("segmentsemantic", "normal", "autoencoder") else (outputs,)
+        pieces = (9,) if task == "jigsaw" else ()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            assert net(image_of(space, 1)).shape == (1, *shape)
+            assert net(torch.randn(1, *pieces, 3, size, size)).shape == (1, *shape)
         assert counter.get_total_flops() == 2 * space.macs(arch)
 
 
@@ -176,13 +172,6 @@ def test_decoders_double_the_resolution_as_often_as_asked(task, doublings):
 def test_each_module_has_two_named_blocks(space):
     arch = random_members(space, 1)[0]
     assert len(build(space, arch, seed=0).features) == 1 + 2 * len(model_args(space, arch)["modules"])
-
-
-@pytest.mark.parametrize("digits", ["0_00_000", "3_00_300", "1_00_000"])
-def test_weights_without_effect_have_a_gradient_of_zero(digits):
-    net = build(TINY_MICRO, TINY_MICRO.parse(f"64-41414-{digits}"), seed=0)
-    net(image_of(TINY_MICRO, 4)).square().sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
 
 
 def test_initial_weights():
