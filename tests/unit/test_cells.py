@@ -11,6 +11,8 @@ from enumeration import members
 from libranas.networks import build
 from libranas.spaces import DARTSSpace, NASBench101Space, NASBench201Space, TransNASMacroSpace, TransNASMicroSpace
 
+TINY_201 = NASBench201Space(8, 1, 3, width=2, cells=1)
+TINY_MICRO = TransNASMicroSpace(16, 1, 3, width=4)
 SVHN = {"image_size": 32, "channels": 3, "classes": 10}
 NINAPRO = {"image_size": (16, 52), "channels": 1, "classes": 18}
 SPHERICAL = {"image_size": 60, "channels": 3, "classes": 100}
@@ -64,7 +66,7 @@ def test_every_member_is_enumerated_once(space, size):
     ("space", "step"),
     [
         (NASBench201Space(), 11),
-        (TransNASMicroSpace(16, 1, 3, width=4), 1),
+        (TINY_MICRO, 1),
         (TransNASMacroSpace(16, 1, 3, width=4), 1),
     ],
 )
@@ -78,8 +80,8 @@ def test_the_extremes_bound_all_members(space, step):
 @pytest.mark.parametrize(
     ("space", "count", "least"),
     [
-        (NASBench201Space(8, 1, 3, width=2, cells=1), 60, 20),
-        (TransNASMicroSpace(16, 1, 3, width=4), 30, 10),
+        (TINY_201, 60, 20),
+        (TINY_MICRO, 30, 10),
         (TransNASMicroSpace((8, 12), 2, 3, width=4, variant="naslib"), 30, 10),
         (DARTSSpace(8, 1, 3, width=4, layers=3), 12, 3),
     ],
@@ -111,14 +113,11 @@ def test_a_representative_computes_what_its_members_compute(space, count, least)
 @pytest.mark.parametrize(
     ("space", "text"),
     [
-        *(
-            (NASBench201Space(8, 1, 3, width=2, cells=1), codes)
-            for codes in ("(1, 1, 1, 1, 1, 1)", "(2, 1, 2, 1, 1, 1)")
-        ),
-        *(
-            (TransNASMicroSpace(16, 1, 3, width=4), f"64-41414-{digits}")
-            for digits in ("0_00_000", "3_00_300", "1_00_000")
-        ),
+        (TINY_201, "(1, 1, 1, 1, 1, 1)"),
+        (TINY_201, "(2, 1, 2, 1, 1, 1)"),
+        (TINY_MICRO, "64-41414-0_00_000"),
+        (TINY_MICRO, "64-41414-3_00_300"),
+        (TINY_MICRO, "64-41414-1_00_000"),
     ],
 )
 def test_weights_without_effect_have_a_gradient_of_zero(space, text):
