@@ -13,8 +13,8 @@ from pathlib import Path
 from libranas.core.files import write_json
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
-from libranas.latency.conditions import Conditions
 from libranas.latency.measure import measure, timer
+from libranas.latency.table import Conditions
 from libranas.spaces import make_space
 from libranas.spaces.autoformer import PRESETS
 

@@ -27,7 +27,7 @@ def _export(arguments: argparse.Namespace) -> None:
     of random images with PyTorch."""
     from libranas.core.errors import LibranasError
     from libranas.export.formats import export_as
-    from libranas.export.hub import push
+    from libranas.export.timm import push
 
     if not arguments.to and not arguments.push:
         raise LibranasError("Nothing to do.", f"Name a format (--to {', --to '.join(KINDS)}) or --push USER/NAME.")

@@ -1,14 +1,9 @@
 """Measure latencies: of networks, and of the blocks that the vision transformers of a space are made of.
 
-A block costs the same wherever it stands, so the latency of a network is the sum of its ends and its blocks. The ends
-are all that is no block: patch embedding, positions, what stands between two stages, last normalisation, head.
-:mod:`libranas.latency.parts` says what the networks of a family consist of. The table comes from whole networks: a
-deep stack of equal blocks minus one block, divided by the number of blocks between them. A block measured by itself
-would be wrong on a GPU, where the calls of the next block overlap with it. :func:`measure` also says how well the sums
-agree with networks of mixed blocks.
-
-All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them. A network
-that is measured later, by itself, finds the machine as it is then: its record has the table's value beside its own.
+A block costs the same wherever it stands, so the latency of a network is the sum of its ends and its blocks
+(:mod:`libranas.latency.parts`). A block is measured as a deep stack of equal blocks minus one block, divided by the
+number of blocks between them: by itself it would be wrong on a GPU, where the calls of the next block overlap with it.
+All networks of a table are timed in interleaved rounds, so that a machine that slows down slows all of them.
 """
 
 import time
@@ -21,16 +16,17 @@ from libranas.core.arch import Arch
 from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.core.stats import spearman
-from libranas.latency.conditions import Conditions, Latency, Timer
-from libranas.latency.table import LatencyTable
+from libranas.latency.table import Conditions, Latency, LatencyTable
 from libranas.spaces import FAMILIES, Space
+
+#: Architectures -> latency of each; see :func:`timer`.
+Timer = Callable[[Space, Sequence[Arch]], list[Latency]]
 
 
 def in_rounds(
     runs: Sequence[Callable[[], object]],
     warmup: int,
     repetitions: int,
-    clock: Callable[[], float] = time.perf_counter,
     wait: Callable[[], object] = lambda: None,
     progress: Callable = silent,
 ) -> list[list[float]]:
@@ -38,24 +34,19 @@ def in_rounds(
 
     Parameters
     ----------
-    wait : waits until the device has finished its work; called before the clock is read
+    wait : waits until the device has finished its work; called before the time is read
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in progress(range(-warmup, repetitions), warmup + repetitions, f"latency of {len(runs)} networks"):
         for i in range(len(runs)):
             i = (i + turn) % len(runs)
             wait()
-            begin = clock()
+            begin = time.perf_counter()
             runs[i]()
             wait()
             if turn >= 0:
-                seconds[i].append(clock() - begin)
+                seconds[i].append(time.perf_counter() - begin)
     return seconds
-
-
-def interleaved(runs: Sequence[Callable[[], object]], *arguments, **options) -> list[Latency]:
-    """Return the latency of each of `runs`, timed by :func:`in_rounds`."""
-    return [Latency.of(seconds) for seconds in in_rounds(runs, *arguments, **options)]
 
 
 def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
@@ -75,15 +66,16 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
         try:
             nets = [build(space, arch, 0, fused=True).to(conditions.device, dtype).eval() for arch in archs]
             with torch.inference_mode():
-                return interleaved(
+                seconds = in_rounds(
                     [lambda net=net: net(images) for net in nets],
                     conditions.warmup,
                     conditions.repetitions,
-                    wait=torch.cuda.synchronize if on_gpu else lambda: None,
-                    progress=progress,
+                    torch.cuda.synchronize if on_gpu else lambda: None,
+                    progress,
                 )
         finally:
             torch.set_num_threads(before)
+        return [Latency.of(runs) for runs in seconds]
 
     return timed
 
@@ -91,8 +83,7 @@ def timer(conditions: Conditions, progress: Callable = silent) -> Timer:
 def measure(space: Space, timed: Timer, held_out: int, seed: int) -> tuple[LatencyTable, dict]:
     """Make a table from stacks of equal blocks, the deepest of the space and a single block of each kind, and check it.
 
-    Stacks and the random members that check them are timed in the same rounds, since a machine does not keep its speed
-    for minutes; so all of them are in memory together.
+    All of the networks are in memory together.
 
     Returns
     -------

@@ -1,7 +1,4 @@
-"""The parts of the networks of a family of spaces, for a table of latencies.
-
-The record of a family (:class:`libranas.spaces.registry.SpaceFamily`) names its class here.
-"""
+"""The parts of the networks of a family of spaces, for a table of latencies: blocks, and ends, which are the rest."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,14 +11,7 @@ from libranas.spaces.pit import STAGES
 
 
 class Stack(NamedTuple):
-    """Two networks that differ in the number of blocks of one kind alone.
-
-    Attributes
-    ----------
-    block : the kind
-    one, deep : the networks
-    between : blocks that `deep` has more
-    """
+    """Two networks that differ in the number of blocks of one kind alone: `deep` has `between` more."""
 
     block: tuple
     one: Arch
@@ -30,12 +20,7 @@ class Stack(NamedTuple):
 
 
 class Parts(Protocol):
-    """The two kinds of parts, blocks and ends, and what the latency of each depends on.
-
-    Attributes
-    ----------
-    block, ends : names of what a block and the ends depend on
-    """
+    """The parts of the networks of a family. `block` and `ends` name what the latency of each depends on."""
 
     block: tuple[str, ...]
     ends: tuple[str, ...]

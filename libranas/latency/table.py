@@ -1,17 +1,52 @@
-"""Look up the latency of a network in a table of measured blocks."""
+"""Latencies, the conditions of their measurement, and a table of measured blocks to look them up in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_json
 from libranas.core.provenance import digest
-from libranas.latency.conditions import Conditions, Latency
 from libranas.latency.parts import Parts
 from libranas.spaces import FAMILIES, Space
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a latency depends on besides the network; settings ``latency`` of the configuration.
+
+    Attributes
+    ----------
+    batch : images at a time
+    dtype : of weights and images, ``float32``, ``bfloat16`` or ``float16``
+    threads : of PyTorch on the CPU
+    warmup, repetitions : runs that are not counted, and that are
+    """
+
+    device: str = "cpu"
+    batch: int = 1
+    dtype: str = "float32"
+    threads: int = 1
+    warmup: int = 3
+    repetitions: int = 20
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one batch: median and quartiles over the repetitions."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Latency":
+        low, median, high = np.percentile(np.asarray(seconds) * 1000, [25, 50, 75])
+        return cls(float(median), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,10 @@
-"""AutoFormer vision transformers.
+"""AutoFormer vision transformers (Chen et al., ICCV 2021; microsoft/Cream), with the interface of a timm model.
 
-The network of AutoFormer (Chen et al., ICCV 2021; microsoft/Cream): each block has its own number of heads and MLP
-ratio, the head width does not depend on the embedding width, keys and values have two-dimensional relative positions,
-and the patch tokens are averaged after the last LayerNorm. Names of parameters and initial weights are those of timm's
-VisionTransformer. The class has the interface of a timm model; :mod:`libranas.networks.timm_models` registers it.
-It does not import timm, because that takes longer than scoring a small network.
-
-Where this differs from the authors' code: the class token starts at N(0, 1e-6) instead of N(0, 0.02), and drop-path
-rates run over the network's own depth.
+Each block has its own number of heads and MLP ratio, the head width does not depend on the embedding width, keys and
+values have two-dimensional relative positions, and the patch tokens are averaged after the last LayerNorm. Names of
+parameters and initial weights are those of timm's VisionTransformer. This module does not import timm, which takes
+longer than scoring a small network. Differences from the authors' code: the class token starts at N(0, 1e-6) instead of
+N(0, 0.02), and drop-path rates run over the network's own depth.
 
 Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
 """
@@ -22,8 +19,6 @@ from libranas.core.arch import Arch
 from libranas.networks.initial_weights import Draw, initialise, usual
 from libranas.networks.operations import DropPath, transformer_cfg
 from libranas.spaces import AutoFormerSpace
-
-__all__ = ["AutoFormerViT", "model_args"]
 
 #: Standard deviation of the initial weights of linear layers in timm and AutoFormer.
 USUAL_STD = 0.02
@@ -81,32 +76,30 @@ class Attention(nn.Module):
 
     Parameters
     ----------
-    dim : int
-        Embedding width D.
-    head_dim : int or None
-        Width d of a head; None: D divided by `num_heads`.
-    index_2NN : tensor or None
-        Rows of the tables of relative positions (:func:`offset_index`); None: no relative positions.
-    max_offset : int
-        Largest offset of the relative positions, in patches.
-    fused : bool
-        Use PyTorch's fused attention where there are no relative positions.
+    dim : embedding width D
+    head_dim : width d of a head; "auto": D divided by `num_heads`
+    index_2NN : rows of the tables of relative positions (:func:`offset_index`); None: no relative positions
+    max_offset : largest offset of the relative positions, in patches
+
+    Attributes
+    ----------
+    fused_attn : use PyTorch's fused attention where there are no relative positions
     """
 
-    def __init__(self, dim: int, num_heads: int, head_dim: int | None, index_2NN, max_offset: int, fused: bool):
+    def __init__(self, dim: int, num_heads: int, head_dim: int | Literal["auto"], index_2NN, max_offset: int):
         super().__init__()
-        if head_dim is None and dim % num_heads:
+        if head_dim == "auto" and dim % num_heads:
             raise ValueError(f"embed_dim {dim} cannot be shared out among {num_heads} heads; give head_dim a number")
-        self.num_heads, self.head_dim = num_heads, head_dim or dim // num_heads
-        self.scale, self.fused_attn, self.max_offset = self.head_dim**-0.5, fused, max_offset
+        self.num_heads, self.head_dim = num_heads, dim // num_heads if head_dim == "auto" else head_dim
+        self.scale, self.fused_attn, self.max_offset = self.head_dim**-0.5, True, max_offset
         self.qkv = nn.Linear(dim, 3 * num_heads * self.head_dim)
         self.proj = nn.Linear(num_heads * self.head_dim, dim)
         self.rel_pos_keys = self.rel_pos_values = None
         if index_2NN is not None:
             self.rel_pos_keys = RelativePosition(self.head_dim, max_offset)
             self.rel_pos_values = RelativePosition(self.head_dim, max_offset)
-            # Not persistent: it follows from the grid.
-            self.register_buffer("index_2NN", index_2NN, persistent=False)
+            # A copy, since a network may be cut into pieces. Not persistent: it follows from the grid.
+            self.register_buffer("index_2NN", index_2NN.clone(), persistent=False)
 
     def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
         B, N, _ = x_BND.shape
@@ -161,7 +154,6 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.patch_size = pair(patch_size)
         self.proj = nn.Conv2d(channels, dim, self.patch_size, stride=self.patch_size)
-        self.img_size, self.grid_size = (0, 0), (0, 0)
         self.set_input_size(img_size)
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
@@ -180,22 +172,13 @@ class AutoFormerViT(nn.Module):
 
     Parameters
     ----------
-    embed_dim : int
-    num_heads, mlp_ratio : list with one entry per block
-    head_dim : int or "auto"
-        Width of one head; auto: the embedding width is shared out among the heads of a block.
-    relative_position : bool
-    max_relative_position : int
-        Offsets are clamped to this many patches.
-    init_std : float
-        Standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
+    num_heads, mlp_ratio : one entry per block
+    head_dim : width of one head; "auto": the embedding width is shared out among the heads of a block
+    max_relative_position : offsets are clamped to this many patches
+    init_std : standard deviation of the initial weights of linear layers; published: 0.02. That suits widths of some
         hundreds; at widths of some tens such weights are far below 1 / sqrt(width) and training starts slowly.
-    drop_path_rate : float
-        Stochastic depth of the last block; it rises linearly from 0.
-    global_pool : "avg"
-        What timm's exports say of the pooling.
-    fused : bool
-        Use PyTorch's fused attention where there are no relative positions.
+    drop_path_rate : stochastic depth of the last block; it rises linearly from 0
+    global_pool : what timm's exports say of the pooling
 
     Raises
     ------
@@ -218,7 +201,6 @@ class AutoFormerViT(nn.Module):
         num_classes: int = 1000,
         drop_path_rate: float = 0.0,
         global_pool: Literal["avg"] = "avg",
-        fused: bool = True,
     ):
         super().__init__()
         if global_pool != "avg":
@@ -226,39 +208,26 @@ class AutoFormerViT(nn.Module):
         if len(num_heads) != len(mlp_ratio):
             raise ValueError(f"{len(num_heads)} entries in num_heads but {len(mlp_ratio)} in mlp_ratio")
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
-        self.in_chans, self.num_classes, self.global_pool = in_chans, num_classes, global_pool
+        self.in_chans, self.global_pool = in_chans, global_pool
         self.init_std, self.grad_checkpointing = init_std, False
         self.patch_embed = PatchEmbedding(img_size, patch_size, in_chans, embed_dim)
         grid = self.patch_embed.grid_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], embed_dim))
         index_2NN = offset_index(grid, max_relative_position) if relative_position else None
-        attention = {
-            "head_dim": None if head_dim == "auto" else head_dim,
-            "max_offset": max_relative_position,
-            "fused": fused,
-        }
-        # Each block has a copy of the index, since a network may be cut into pieces.
+        attention = {"head_dim": head_dim, "index_2NN": index_2NN, "max_offset": max_relative_position}
+        rates = torch.linspace(0, drop_path_rate, len(num_heads), device="cpu").tolist()
         self.blocks = nn.Sequential(
             *(
-                Block(
-                    embed_dim,
-                    ratio,
-                    rate,
-                    num_heads=heads,
-                    index_2NN=None if index_2NN is None else index_2NN.clone(),
-                    **attention,
-                )
-                for heads, ratio, rate in zip(
-                    num_heads, mlp_ratio, drop_path_rates(drop_path_rate, len(num_heads)), strict=True
-                )
+                Block(embed_dim, ratio, rate, num_heads=heads, **attention)
+                for heads, ratio, rate in zip(num_heads, mlp_ratio, rates, strict=True)
             )
         )
         self.feature_info = [
             {"module": f"blocks.{i}", "num_chs": embed_dim, "reduction": patch_size} for i in range(len(num_heads))
         ]
         self.norm = nn.LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.reset_classifier(num_classes)
         initialise(self, self._initial)
 
     def _initial(self, module: nn.Module, key: str) -> Draw | None:
@@ -357,11 +326,6 @@ class AutoFormerViT(nn.Module):
             if block.attn.rel_pos_keys is not None:
                 block.attn.index_2NN = offset_index(new, block.attn.max_offset).to(block.attn.index_2NN.device)
         update_model_input_size(self, self.patch_embed.img_size)
-
-
-def drop_path_rates(last: float, depth: int) -> list[float]:
-    """Rates of stochastic depth of the blocks: linear from 0 to `last`."""
-    return torch.linspace(0, last, depth, device="cpu").tolist()
 
 
 #: The network class, what timm is told of an untrained network, and how timm takes features out of it.

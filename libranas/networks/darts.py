@@ -2,14 +2,12 @@
 
 A stem, normal cells with reduction cells at a third and two thirds of the depth (each doubles the channels and halves
 the resolution), the average over all pixels and a classifier. A cell brings its two inputs to its own width (ReLU, 1x1
-convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's, as in
-the authors' code. Registered with timm as ``libranas_darts``.
-
-Where this differs from the authors' code: the drop-path rate is the same in every epoch (theirs grows from 0), and
-there is no auxiliary classifier.
+convolution, normalisation); operations on them have stride 2 in a reduction cell. Initial weights are PyTorch's.
+Differences from the authors' code: the drop-path rate does not grow from 0, and there is no auxiliary classifier.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import torch
 from torch import nn
@@ -17,10 +15,18 @@ from torch import nn
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks.initial_weights import initialise
-from libranas.networks.operations import DropPath, FactorizedReduce, Zero, average_pool, convolution_cfg, relu_conv_bn
-from libranas.spaces.cells.darts import EDGES, NODES, DARTSSpace, cell_mask, reductions
-
-__all__ = ["DARTS", "DARTSSupernet", "model_args"]
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    ConvolutionalNetwork,
+    DropPath,
+    FactorizedReduce,
+    Zero,
+    average_pool,
+    conv_bn,
+    convolutional_args,
+    relu_conv_bn,
+)
+from libranas.spaces.cells.darts import EDGES, KINDS, NODES, DARTSSpace, cell_mask, reductions
 
 
 def separable(channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> nn.Sequential:
@@ -98,8 +104,8 @@ class Cell(nn.Module):
         return torch.cat(nodes[2:], dim=1)
 
 
-class DARTSSupernet(nn.Module):
-    """A network whose cells have on each edge the operations that a mask leaves.
+class DARTSSupernet(ConvolutionalNetwork):
+    """A network whose cells have on each edge the operations that a mask leaves. Its ``features``: stem and cells.
 
     A network with a part of the operations has a part of the parameters, under the same names: its weights are
     loaded from the whole supernet's ``state_dict`` with the other entries left out.
@@ -111,11 +117,6 @@ class DARTSSupernet(nn.Module):
     layers : number of cells
     affine, large_stem : see :class:`libranas.spaces.cells.darts.DARTSSpace`
     drop_path_rate : probability that an operation, identities apart, is left out for an image in training
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem and cells.
     """
 
     def __init__(
@@ -130,51 +131,30 @@ class DARTSSupernet(nn.Module):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        for kind in ("normal", "reduce"):
-            for node in NODES:
-                if not any(names for (_, j), names in zip(EDGES, mask[kind], strict=True) if j == node):
-                    raise LibranasError(
-                        f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
-                    )
-        self.in_chans = in_chans
+        for kind, node in product(KINDS, NODES):
+            if not any(names for (_, j), names in zip(EDGES, mask[kind], strict=True) if j == node):
+                raise LibranasError(
+                    f"No operation is left at node {node} of the {kind} cell.", "Leave at least one, or none."
+                )
         if large_stem:
-            self.stem = nn.Sequential(
-                nn.Conv2d(in_chans, width // 2, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width // 2),
-                nn.ReLU(),
-                nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-            )
+            self.stem = nn.Sequential(*conv_bn(in_chans, width // 2, 3, 2), *relu_conv_bn(width // 2, width, 3, 2))
             self.reduction = relu_conv_bn(width, width, 3, 2)
             inputs = (width, width)
         else:
-            self.stem = nn.Sequential(
-                nn.Conv2d(in_chans, 3 * width, 3, padding=1, bias=False), nn.BatchNorm2d(3 * width)
-            )
+            self.stem = conv_bn(in_chans, 3 * width, 3)
             self.reduction = nn.Identity()
             inputs = (3 * width, 3 * width)
         cells, larger = [], large_stem
         for layer in range(layers):
             reduces = layer in reductions(layers)
             width *= 1 + reduces
-            kind = "reduce" if reduces else "normal"
-            cells.append(Cell(mask[kind], inputs, width, reduces, larger, affine, drop_path_rate))
+            cells.append(Cell(mask[KINDS[reduces]], inputs, width, reduces, larger, affine, drop_path_rate))
             inputs, larger = (inputs[1], len(NODES) * width), reduces
         self.cells = nn.ModuleList(cells)
-        self.num_features = inputs[1]
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.reset_classifier(num_classes)
+        self.add_classifier(in_chans, inputs[1], num_classes)
         stems = ("stem", "reduction") if large_stem else ("stem",)
         self.features = (*stems, *(f"cells.{i}" for i in range(layers)))
         initialise(self)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         before = self.stem(x_BCHW)
@@ -183,19 +163,11 @@ class DARTSSupernet(nn.Module):
             before, now = now, cell(before, now)
         return now
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes) of images (B, channels, H, W)."""
-        return self.head(self.pool(self.forward_features(x_BCHW)))
-
 
 class DARTS(DARTSSupernet):
-    """A network of the space: two edges with one operation each at every node.
+    """A network of the space: `normal` and `reduce` are eight pairs (operation, node that it reads), two for each node.
 
-    Parameters
-    ----------
-    normal, reduce : list of eight pairs (operation, node that it reads), two for each node
-    **kwargs
-        As for :class:`DARTSSupernet`.
+    Otherwise as :class:`DARTSSupernet`.
     """
 
     def __init__(
@@ -212,18 +184,10 @@ class DARTS(DARTSSupernet):
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = DARTS
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: DARTSSpace, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
-    return {
-        "normal": [list(pair) for pair in arch["normal"]],
-        "reduce": [list(pair) for pair in arch["reduce"]],
-        "width": space.width,
-        "layers": space.layers,
-        "affine": space.affine,
-        "large_stem": space.large_stem,
-        "in_chans": space.channels,
-        "num_classes": space.classes,
-    }
+    cells = {kind: [list(pair) for pair in arch[kind]] for kind in KINDS}
+    return cells | convolutional_args(space, "width", "layers", "affine", "large_stem")

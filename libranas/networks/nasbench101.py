@@ -1,13 +1,8 @@
 """Networks of the search space NAS-Bench-101 (Ying et al., ICML 2019).
 
 A stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between two stacks, the average over all
-pixels and a classifier. In a cell, a vertex applies its operation to the sum of what its edges bring: the cell's input
-through a projection of its own (1x1 convolution, normalisation, ReLU), other vertices cut to the channels of this one.
-The vertices that feed the output are concatenated, and a projection of the input is added if an edge says so.
-Registered with timm as ``libranas_nasbench101``.
-
-Batch normalisation has PyTorch's momentum and epsilon; the authors' TensorFlow code has 0.997 (0.003 in PyTorch's
-terms) and 1e-5.
+pixels and a classifier. Batch normalisation has PyTorch's momentum and epsilon; the authors' TensorFlow code has 0.997
+(0.003 in PyTorch's terms) and 1e-5.
 """
 
 import torch
@@ -15,17 +10,18 @@ from torch import nn
 
 from libranas.core.arch import Arch
 from libranas.networks.initial_weights import Draw, initialise, kaiming_normal, usual
-from libranas.networks.operations import convolution_cfg, no_drop_path
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    ConvolutionalNetwork,
+    conv_bn,
+    convolutional_args,
+    no_drop_path,
+)
 from libranas.spaces.cells.nasbench101 import NASBench101Space, vertex_channels
-
-__all__ = ["NASBench101", "model_args"]
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution without bias ("same" padding), batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    return nn.Sequential(*conv_bn(inputs, outputs, kernel), nn.ReLU())
 
 
 OPERATIONS = {
@@ -36,7 +32,12 @@ OPERATIONS = {
 
 
 class Cell(nn.Module):
-    """See the module's text; `matrix` and `ops` are the genes of a member."""
+    """A cell with the genes `matrix` and `ops`.
+
+    A vertex applies its operation to the sum of what its edges bring: the cell's input through a projection of its own
+    (1x1 convolution, normalisation, ReLU), other vertices cut to the channels of this one. The vertices that feed the
+    output are concatenated, and a projection of the input is added if an edge says so.
+    """
 
     def __init__(self, matrix: list[list[int]], ops: list[str], inputs: int, outputs: int):
         super().__init__()
@@ -64,27 +65,16 @@ class Cell(nn.Module):
         return values[-1]
 
 
-class NASBench101(nn.Module):
-    """A network of NAS-Bench-101.
+class NASBench101(ConvolutionalNetwork):
+    """A network of NAS-Bench-101, for images whose sides 4 divides. Its ``features``: stem and cells.
 
     Parameters
     ----------
-    matrix, ops
-        The genes of the member: see :class:`libranas.spaces.cells.nasbench101.NASBench101Space`.
-    width : int
-        Channels of the first stack (C).
-    cells : int
-        Of each stack.
+    matrix, ops, width, cells
+        See :class:`libranas.spaces.cells.nasbench101.NASBench101Space`.
     port_init : bool
         Weights of convolutions from N(0, 2 / (k^2 outputs)), of the classifier from N(0, 0.01^2), no biases, as in the
         PyTorch port nasbench_pytorch, whose networks NASLib scores. False: PyTorch's own.
-    drop_path_rate : float
-        Must be 0.
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem and cells.
     """
 
     def __init__(
@@ -100,7 +90,7 @@ class NASBench101(nn.Module):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, NASBench101Space.family)
-        self.in_chans, self.num_features, self.port_init = in_chans, 4 * width, port_init
+        self.port_init = port_init
         self.stem = conv_bn_relu(in_chans, width, 3)
         blocks, inputs = [], width
         for outputs in (width, 2 * width, 4 * width):
@@ -110,8 +100,7 @@ class NASBench101(nn.Module):
                 blocks.append(Cell(matrix, ops, inputs, outputs))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.reset_classifier(num_classes)
+        self.add_classifier(in_chans, 4 * width, num_classes)
         self.features = ("stem", *(f"blocks.{i}" for i, block in enumerate(blocks) if isinstance(block, Cell)))
         initialise(self, self._initial if port_init else usual)
 
@@ -121,35 +110,18 @@ class NASBench101(nn.Module):
             return Draw("normal", 0.01) if key == "weight" else Draw("constant", 0)
         return kaiming_normal(module, key)
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.stem(x_BCHW))
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes) of images (B, channels, H, W); 4 divides H and W."""
-        return self.head(self.pool(self.forward_features(x_BCHW)))
+        super().reset_classifier(num_classes)
+        if self.port_init:
+            initialise(self.head, self._initial)
 
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = NASBench101
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: NASBench101Space, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
-    return {
-        "matrix": [list(row) for row in arch["matrix"]],
-        "ops": list(arch["ops"]),
-        "width": space.width,
-        "cells": space.cells,
-        "port_init": space.port_init,
-        "in_chans": space.channels,
-        "num_classes": space.classes,
-    }
+    genes = {"matrix": [list(row) for row in arch["matrix"]], "ops": list(arch["ops"])}
+    return genes | convolutional_args(space, "width", "cells", "port_init")

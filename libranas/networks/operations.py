@@ -11,16 +11,17 @@ import torch
 from torch import nn
 
 from libranas.core.errors import LibranasError
-from libranas.spaces.cells.base import EDGES
+from libranas.spaces.cells.base import EDGES, ConvolutionalSpace
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias ("same" padding), batch normalisation."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """ReLU, convolution without bias ("same" padding), batch normalisation."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, kernel, stride))
 
 
 def average_pool(stride: int = 1) -> nn.AvgPool2d:
@@ -59,6 +60,18 @@ class FactorizedReduce(nn.Module):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = self.relu(x_BCHW)
         return self.norm(torch.cat([self.even(x_BCHW), self.odd(self.pad(x_BCHW)[:, :, 1:, 1:])], dim=1))
+
+
+def cell_operation(name: str, inputs: int, outputs: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """An operation of a :class:`Cell`; `affine`: whether an identity that reduces has scale and shift."""
+    if name == "none":
+        return Zero(stride, None if inputs == outputs else outputs)
+    if name == "skip_connect":
+        same = stride == 1 and inputs == outputs
+        return nn.Identity() if same else FactorizedReduce(inputs, outputs, affine)
+    if name == "avg_pool_3x3":
+        return average_pool(stride)
+    return relu_conv_bn(inputs, outputs, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name], stride)
 
 
 class Cell(nn.Module):
@@ -105,23 +118,62 @@ def no_drop_path(rate: float, family: str) -> None:
         )
 
 
-def convolution_cfg(first_conv: str, classifier: str) -> dict:
-    """timm's description of an untrained network for images of any size."""
-    return {
-        "url": "",
-        "num_classes": 10,
-        "input_size": (3, 32, 32),
-        "pool_size": None,
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "first_conv": first_conv,
-        "classifier": classifier,
-    }
+class ConvolutionalNetwork(nn.Module):
+    """A classifier with the interface of a timm model: features, the average over all pixels, a linear layer.
+
+    A subclass builds ``stem`` and ``blocks`` (or has its own :meth:`forward_features`), then calls
+    :meth:`add_classifier`.
+
+    Attributes
+    ----------
+    features : tuple of module names
+        The primary blocks in execution order.
+    """
+
+    features: tuple[str, ...]
+
+    def add_classifier(self, in_chans: int, num_features: int, num_classes: int) -> None:
+        self.in_chans, self.num_features = in_chans, num_features
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Make a new last layer; 0 classes: none."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.stem(x_BCHW))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, classes) of images (B, channels, H, W)."""
+        return self.head(self.pool(self.forward_features(x_BCHW)))
+
+
+def convolutional_args(space: ConvolutionalSpace, *names: str) -> dict:
+    """Return the arguments of a network that are fields of its space."""
+    return {name: getattr(space, name) for name in names} | {"in_chans": space.channels, "num_classes": space.classes}
+
+
+#: timm's description of an untrained network for images of any size.
+CONVOLUTION_CFG = {
+    "url": "",
+    "num_classes": 10,
+    "input_size": (3, 32, 32),
+    "pool_size": None,
+    "crop_pct": 1.0,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "stem.0",
+    "classifier": "head",
+}
 
 
 def transformer_cfg(first_conv: str, crop_pct: float) -> dict:
-    """timm's description of an untrained vision transformer, for images of one size."""
+    """Return timm's description of an untrained vision transformer, for images of one size."""
     size = {"num_classes": 1000, "input_size": (3, 224, 224), "fixed_input_size": True}
-    return {**convolution_cfg(first_conv, "head"), **size, "crop_pct": crop_pct}
+    return {**CONVOLUTION_CFG, **size, "first_conv": first_conv, "crop_pct": crop_pct}

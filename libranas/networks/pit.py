@@ -1,11 +1,8 @@
-"""Pooling-based vision transformers (PiT) as timm has them, for the space of ViT-Bench-101.
+"""Pooling-based vision transformers (Heo et al., ICCV 2021): timm's network.
 
-timm's PoolingVisionTransformer is the network (Heo et al., ICCV 2021; Auto-Prox trained the same one), with the same
-distribution of initial weights. Added here: another input size, and gradient checkpointing per stage. Registered with
-timm as ``libranas_pit``.
-
-Where timm differs from Auto-Prox's code: drop-path rates reach their maximum in the last block instead of one step
-below.
+Initial weights have timm's distribution. Added here: another input size, and gradient checkpointing per stage. Drop-path
+rates reach their maximum in the last block; in the code of Auto-Prox, which trained the same network for ViT-Bench-101,
+one step below.
 """
 
 import torch
@@ -19,21 +16,10 @@ from libranas.networks.initial_weights import Draw, initialise, usual
 from libranas.networks.operations import transformer_cfg
 from libranas.spaces.pit import STAGES, PiTSpace
 
-__all__ = ["PiT", "model_args"]
-
 
 class PiT(PoolingVisionTransformer):
-    """A network of the space; a timm model in every respect.
-
-    Parameters
-    ----------
-    base_dim : int
-        Width of one head, in every stage.
-    depth, heads : list with one entry a stage
-    mlp_ratio : float
-    **kwargs
-        As for timm's PoolingVisionTransformer.
-    """
+    """A network of the space. `base_dim` is the width of one head in every stage, `depth` and `heads` have one entry a
+    stage; the rest is as for timm's PoolingVisionTransformer."""
 
     def __init__(self, base_dim: int, depth: list[int], heads: list[int], mlp_ratio: float, **kwargs):
         self.grad_checkpointing = False

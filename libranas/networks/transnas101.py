@@ -1,9 +1,8 @@
 """Networks of the search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021), micro and macro, for all seven tasks.
 
-A stem, modules of two blocks each, and what the task asks for: pooling and a linear layer, the same after nine pieces
-of an image went through the network (jigsaw), or a decoder of convolutions and transposed convolutions (segmentation,
-normals, autoencoder). The blocks are cells (micro) or residual blocks (macro). Registered with timm as
-``libranas_transnas101``.
+A stem, modules of two blocks each (cells or residual blocks), and what the task asks for: pooling and a linear layer,
+the same after nine pieces of an image went through the network (jigsaw), or a decoder (segmentation, normals,
+autoencoder).
 """
 
 import torch
@@ -11,7 +10,16 @@ from torch import nn
 
 from libranas.core.arch import Arch
 from libranas.networks.initial_weights import initialise, kaiming_normal, usual
-from libranas.networks.operations import Cell, FactorizedReduce, Zero, convolution_cfg, no_drop_path, relu_conv_bn
+from libranas.networks.operations import (
+    CONVOLUTION_CFG,
+    Cell,
+    ConvolutionalNetwork,
+    cell_operation,
+    conv_bn,
+    convolutional_args,
+    no_drop_path,
+    relu_conv_bn,
+)
 from libranas.spaces.cells.base import EDGES
 from libranas.spaces.cells.transnas101 import (
     BLOCKS,
@@ -25,23 +33,11 @@ from libranas.spaces.cells.transnas101 import (
     widens,
 )
 
-__all__ = ["TransNAS101", "model_args"]
-
-
-def operation(name: str, inputs: int, outputs: int, stride: int, affine: bool) -> nn.Module:
-    """An operation of a cell; `affine`: whether an identity that reduces has scale and shift."""
-    if name == "none":
-        return Zero(stride, None if inputs == outputs else outputs)
-    if name == "skip_connect":
-        same = stride == 1 and inputs == outputs
-        return nn.Identity() if same else FactorizedReduce(inputs, outputs, affine)
-    return relu_conv_bn(inputs, outputs, {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name], stride)
-
 
 def cell(edges: list[str], inputs: int, outputs: int, stride: int, affine: bool) -> Cell:
     """A cell whose operations at the input, and no others, have the stride and change the width."""
     shapes = ((outputs, 1) if source else (inputs, stride) for source, _ in EDGES)
-    return Cell(operation(op, i, outputs, s, affine) for op, (i, s) in zip(edges, shapes, strict=True))
+    return Cell(cell_operation(op, i, outputs, s, affine) for op, (i, s) in zip(edges, shapes, strict=True))
 
 
 class Residual(nn.Module):
@@ -52,8 +48,7 @@ class Residual(nn.Module):
         self.main = nn.Sequential(relu_conv_bn(inputs, outputs, 3, stride), relu_conv_bn(outputs, outputs, 3))
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
-            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+            self.shortcut = conv_bn(inputs, outputs, 1, stride)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.main(x_BCHW) + self.shortcut(x_BCHW)
@@ -70,32 +65,16 @@ def decoder_layer(layer: Layer, tanh: bool) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(layer.outputs), nn.LeakyReLU(0.2))
 
 
-class TransNAS101(nn.Module):
-    """A network of TransNAS-Bench-101.
+class TransNAS101(ConvolutionalNetwork):
+    """A network of TransNAS-Bench-101. Its ``features``: stem, then cells or residual blocks.
 
     Parameters
     ----------
-    modules : list of int
-        The codes of the modules; see :mod:`libranas.spaces.cells.transnas101`.
-    edges : list of six names of operations, or None
-        Of the cells, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks.
-    task : str
-        One of :data:`libranas.spaces.cells.transnas101.TASKS`.
-    width : int
-        Channels after the stem.
-    naslib : bool
-        Stem and reductions as in NASLib's variant; see :class:`libranas.spaces.cells.transnas101.Variant`.
-    published_init : bool
-        Initial weights as in the benchmark's training.
-    num_classes : int
-        Numbers that the network puts out, for each pixel where the output is an image.
-    drop_path_rate : float
-        Must be 0.
-
-    Attributes
-    ----------
-    features : tuple of module names
-        The primary blocks in execution order: stem, then cells or residual blocks.
+    modules : the codes of the modules; see :mod:`libranas.spaces.cells.transnas101`
+    edges : six names of operations, in the order of :data:`libranas.spaces.cells.base.EDGES`; None: residual blocks
+    task, width, published_init : see :class:`libranas.spaces.cells.transnas101.TransNASMicroSpace`
+    naslib : stem and reductions of NASLib; see :data:`libranas.spaces.cells.transnas101.VARIANTS`
+    num_classes : numbers that the network puts out, for each pixel where the output is an image
     """
 
     def __init__(
@@ -112,13 +91,11 @@ class TransNAS101(nn.Module):
     ):
         super().__init__()
         no_drop_path(drop_path_rate, TransNASMicroSpace.family)
-        self.in_chans, self.task = in_chans, task
+        self.task = task
         if naslib:
-            stem = [nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+            self.stem = conv_bn(in_chans, width, 3)
         else:
-            first = nn.Conv2d(in_chans, width // 2, 3, 2, padding=1, bias=False)
-            stem = [first, nn.BatchNorm2d(width // 2), relu_conv_bn(width // 2, width, 3, 2)]
-        self.stem = nn.Sequential(*stem)
+            self.stem = nn.Sequential(*conv_bn(in_chans, width // 2, 3, 2), relu_conv_bn(width // 2, width, 3, 2))
         blocks, channels = [], width
         for code in modules:
             for i in range(BLOCKS):
@@ -126,36 +103,24 @@ class TransNAS101(nn.Module):
                 channels *= 2 if widens(code) and i == 0 else 1
                 if edges is None:
                     blocks.append(Residual(inputs, channels, stride))
-                    continue
-                at_input, inside = (inputs, channels, stride), (channels, channels, 1)
-                shapes = (at_input, at_input, inside, at_input, inside, inside)
-                blocks.append(Cell(operation(op, *shape, not naslib) for op, shape in zip(edges, shapes, strict=True)))
+                else:
+                    blocks.append(cell(edges, inputs, channels, stride, affine=not naslib))
         self.blocks = nn.Sequential(*blocks)
         self.features = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
-        self.pieces = PIECES if task == "jigsaw" else 1
-        self.num_features = channels * self.pieces
         if task in IMAGE_TASKS:
-            self.num_classes = num_classes
+            self.in_chans, self.num_features, self.num_classes = in_chans, channels, num_classes
             layers = decoder(task, channels, num_classes, 2 + sum(map(halves, modules)))
             self.head = nn.Sequential(*(decoder_layer(layer, tanh=task != "segmentsemantic") for layer in layers))
         else:
-            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            self.reset_classifier(num_classes)
+            self.add_classifier(in_chans, channels * (PIECES if task == "jigsaw" else 1), num_classes)
         published = set(self.modules()).difference(self.head.modules()) if published_init else ()
         initialise(self, lambda module, key: (kaiming_normal if module in published else usual)(module, key))
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
     def reset_classifier(self, num_classes: int) -> None:
-        """A new last layer; 0 classes: none. Not for tasks whose output is an image."""
+        """Make a new last layer; 0 classes: none. Not for tasks whose output is an image."""
         if self.task in IMAGE_TASKS:
             raise ValueError(f"the task {self.task} has no classifier")
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def forward_features(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.stem(x_BCHW))
+        super().reset_classifier(num_classes)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Logits (B, outputs), or an image (B, outputs, H, W), of images (B, channels, H, W); for ``jigsaw`` of pieces
@@ -169,20 +134,13 @@ class TransNAS101(nn.Module):
 
 #: The network class, and what timm is told of an untrained network.
 NETWORK = TransNAS101
-TIMM_CFG = convolution_cfg("stem.0", "head")
+TIMM_CFG = CONVOLUTION_CFG
 
 
 def model_args(space: TransNASMicroSpace | TransNASMacroSpace, arch: Arch) -> dict:
     """Arguments of :data:`NETWORK` for `arch`; JSON-ready."""
     if isinstance(space, TransNASMicroSpace):
-        skeleton = space.skeleton
-        own = {"modules": list(skeleton.modules), "edges": list(arch["edges"]), "naslib": skeleton.naslib}
+        own = {"modules": list(space.modules), "edges": list(arch["edges"]), "naslib": space.naslib}
     else:
         own = {"modules": list(arch["modules"])}
-    return own | {
-        "task": space.task,
-        "width": space.width,
-        "published_init": space.published_init,
-        "in_chans": space.channels,
-        "num_classes": space.outputs,
-    }
+    return own | convolutional_args(space, "task", "width", "published_init") | {"num_classes": space.outputs}

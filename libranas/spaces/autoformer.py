@@ -1,9 +1,7 @@
-"""The AutoFormer search space: vision transformers with per-block heads and MLP ratios.
+"""The AutoFormer search space (Chen et al., ICCV 2021): vision transformers with per-block heads and MLP ratios.
 
-Chen et al., "AutoFormer: Searching Transformers for Visual Recognition" (ICCV 2021). One embedding
-width and one depth a network; number of heads and MLP ratio a block; the width of queries, keys and
-values is ``head_dim * heads``, whatever the embedding width. Published and ready-made spaces are in :data:`PRESETS`;
-where sources disagree, the preset says which reading it takes.
+A network has one embedding width and one depth. Published and ready-made spaces are in :data:`PRESETS`; where sources
+disagree, the preset says which reading it takes.
 
 Legend for the closed forms: D embedding width, Q width of the queries (head_dim * heads), F = int(D * mlp_ratio),
 N tokens (patches + class token), T = 2 * max_relative_position + 2 relative positions.
@@ -23,6 +21,7 @@ from libranas.spaces.published_genes import published_genes
 from libranas.spaces.registry import SpaceFamily
 
 _TINY = {"embed_dim": [192, 216, 240], "depth": [12, 13, 14], "num_heads": [3, 4], "mlp_ratio": [3.0, 3.5, 4.0]}
+_SMALL = {"embed_dim": [320, 384, 448], "depth": [12, 13, 14], "num_heads": [5, 6, 7], "mlp_ratio": [3.0, 3.5, 4.0]}
 _BASE = {"embed_dim": [528, 576, 624], "depth": [14, 15, 16], "num_heads": [9, 10], "mlp_ratio": [3.0, 3.5, 4.0]}
 _SMALL_IMAGES = {"embed_dim": [128, 160, 192], "depth": [6, 7, 8], "num_heads": [2, 3, 4], "mlp_ratio": [2.0, 3.0, 4.0]}
 
@@ -39,12 +38,7 @@ _SMALL_IMAGES = {"embed_dim": [128, 160, 192], "depth": [6, 7, 8], "num_heads": 
 PRESETS = {
     "tiny": _TINY,
     "tiny-paper": _TINY | {"mlp_ratio": [3.5, 4.0]},
-    "small": {
-        "embed_dim": [320, 384, 448],
-        "depth": [12, 13, 14],
-        "num_heads": [5, 6, 7],
-        "mlp_ratio": [3.0, 3.5, 4.0],
-    },
+    "small": _SMALL,
     "base": _BASE,
     "base-paper": _BASE | {"num_heads": [8, 9, 10]},
     "vit-bench-101": _TINY | {"mlp_ratio": [3.5, 4.0], "relative_position": False, "head_dim": "auto"},
@@ -73,18 +67,14 @@ class AutoFormerSpace(Space):
 
     Parameters
     ----------
-    embed_dim, depth, num_heads, mlp_ratio : tuple
-        The choices.
     head_dim : int or "auto"
-        Width of one attention head (64 in the published spaces); auto: `embed_dim` / `num_heads`, as in plain vision
-        transformers.
-    image_size, patch_size, channels, classes : int
-        The task; `patch_size` must divide `image_size`.
+        64 in the published spaces; auto as in plain vision transformers.
+    patch_size : int
+        Must divide `image_size`.
     relative_position : bool
-        Two-dimensional relative positions on keys and values (Shaw et al., 2018) as in every published
-        AutoFormer command; offsets are clamped at `max_relative_position`.
+        Two-dimensional (Shaw et al., 2018), as in every published AutoFormer command; larger offsets are clamped.
     init_std : float
-        Of the initial linear weights; see :class:`libranas.networks.autoformer.AutoFormerViT`.
+        See :class:`libranas.networks.autoformer.AutoFormerViT`.
     """
 
     embed_dim: tuple[int, ...] = setting("Widths, one for the network; needed without a preset, as the next three.")
@@ -121,15 +111,12 @@ class AutoFormerSpace(Space):
                     f"space.mlp_ratio {ratio}: an MLP of blocks {width} wide has no unit then.",
                     "Choose larger ratios or widths; published ratios are 2 to 4.",
                 )
-        if self.head_dim == "auto":
-            for width, heads in product(self.embed_dim, self.num_heads):
-                if width % heads:
-                    raise LibranasError(
-                        f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
-                        "Choose heads that divide every width, or give head_dim a number.",
-                    )
-
-    # -- members ---------------------------------------------------------------------------------------
+        for width, heads in product(self.embed_dim, self.num_heads):
+            if self.head_dim == "auto" and width % heads:
+                raise LibranasError(
+                    f"space.num_heads {heads} does not divide space.embed_dim {width}, but space.head_dim is auto.",
+                    "Choose heads that divide every width, or give head_dim a number.",
+                )
 
     def arch(self, embed_dim: int, num_heads, mlp_ratio) -> Arch:
         """Return the member with these genes (lists with one entry a block)."""
@@ -165,9 +152,7 @@ class AutoFormerSpace(Space):
         def genes(parent, choices):
             redrawn = rng.choice(choices, size=depth)
             keep = rng.random(depth) >= self.P_BLOCK
-            return [p if k else r for p, k, r in zip(parent, keep, redrawn, strict=False)] + list(
-                redrawn[len(parent) :]
-            )
+            return [parent[i] if i < len(parent) and keep[i] else redrawn[i] for i in range(depth)]
 
         return self.arch(width, genes(arch["num_heads"], self.num_heads), genes(arch["mlp_ratio"], self.mlp_ratio))
 
@@ -202,9 +187,6 @@ class AutoFormerSpace(Space):
         """Read canonical JSON, or a network as others publish it, in JSON or YAML: the section ``RETRAIN`` of
         AutoFormer, TF-TAS and AZ-NAS (alone or in its file), an entry of PreNAS, an entry of ViT-Bench-101."""
         genes = published_genes(text)
-        for ours, theirs in (("embed_dim", "hidden_dim"), ("depth", "layer_num")):
-            if theirs in genes:
-                genes[ours] = genes.pop(theirs)
         width = genes["embed_dim"]
         if isinstance(width, list) and len(width) == genes["depth"] and len(set(width)) == 1:  # PreNAS repeats it
             genes["embed_dim"] = width[0]
@@ -234,8 +216,6 @@ class AutoFormerSpace(Space):
 
         return uniform(min, few), uniform(max, many)
 
-    # -- closed forms ----------------------------------------------------------------------------------
-
     def head_width(self, arch: Arch, heads: int) -> int:
         """Return the width of each head of a block with this many heads."""
         return arch["embed_dim"] // heads if self.head_dim == "auto" else self.head_dim
@@ -247,8 +227,8 @@ class AutoFormerSpace(Space):
 
     @property
     def relative_positions(self) -> int:
-        """Rows of one relative-position table: offsets -max..max, and one for the class token."""
-        return 2 * self.max_relative_position + 2
+        """Rows of one relative-position table: offsets -max..max, and one for the class token; 0 without tables."""
+        return 2 * self.max_relative_position + 2 if self.relative_position else 0
 
     def params(self, arch: Arch) -> int:
         D, N = arch["embed_dim"], self.tokens
@@ -260,7 +240,7 @@ class AutoFormerSpace(Space):
             total += 4 * D  # two LayerNorms
             total += D * 3 * Q + 3 * Q + Q * D + D  # qkv, proj
             total += D * F + F + F * D + D  # fc1, fc2
-            total += 4 * self.relative_positions * d * self.relative_position
+            total += 4 * self.relative_positions * d
         return total + 2 * D + D * self.classes + self.classes  # final LayerNorm, head
 
     def macs(self, arch: Arch) -> int:
@@ -271,7 +251,7 @@ class AutoFormerSpace(Space):
         for heads, ratio in zip(arch["num_heads"], arch["mlp_ratio"], strict=True):
             Q, F = self.head_width(arch, heads) * heads, int(D * ratio)
             total += N * (4 * D * Q + 2 * D * F) + 2 * N * N * Q
-            total += 4 * N * self.relative_positions * Q * self.relative_position
+            total += 4 * N * self.relative_positions * Q
         return total + D * self.classes
 
 
@@ -296,7 +276,6 @@ FAMILY = SpaceFamily(
         )
     },
     image_size=224,
-    file_formats=True,
     weight_sharing=True,
     latency_parts="libranas.latency.parts:AutoFormerParts",
 )

@@ -1,8 +1,8 @@
 """Read and write files of transformers as other projects keep them.
 
 * YAML of AutoFormer (microsoft/Cream), TF-TAS and AZ-NAS: ``SUPERNET``, ``SEARCH_SPACE`` (the choices), ``RETRAIN``
-  (one network). What such files leave to the command line or to the code is in a section of our own, ``LIBRANAS``,
-  where it is not as in the published networks: keys of the config section ``space`` and the images.
+  (one network). A section of our own, ``LIBRANAS``, holds what else is not as in the published networks: keys of the
+  config section ``space`` and the images.
 * JSON of PreNAS: lists of networks by size in millions of parameters, as in ``interval_cands/small.json``.
 * JSON of ViT-Bench-101 (Auto-Prox): a list of networks (``arch``) with accuracies.
 * Canonical JSON, one network or a list of them.
@@ -21,33 +21,16 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import Key, read
 from libranas.spaces import FAMILIES, AutoFormerSpace, PiTSpace, Space, make_space
-from libranas.spaces.published_genes import published_genes
+from libranas.spaces.published_genes import RENAMED, published_genes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "network_space",
-    "networks_table",
-    "one_network",
-    "prenas_json",
-    "read_file",
-    "search_space",
-    "space_settings",
-    "yaml_text",
-]
-
 #: What AutoFormer's files call the choices of a space, and what the configuration calls them; the same for PiT.
 _CHOICES = {"EMBED_DIM": "embed_dim", "DEPTH": "depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
 _PIT_CHOICES = {"BASE_DIM": "base_dim", "DEPTH": "stage_depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
-#: Names of the genes of an AutoFormer in files; and all names of genes.
-_SPELLINGS = {
-    "embed_dim": ("embed_dim", "hidden_dim"),
-    "depth": ("depth", "layer_num"),
-    "num_heads": ("num_heads",),
-    "mlp_ratio": ("mlp_ratio",),
-}
-_NAMES = {"family", "base_dim"}.union(*_SPELLINGS.values())
+#: All names of genes in files.
+_NAMES = {"family", "base_dim", *_CHOICES.values(), *RENAMED}
 #: The section of our own, and the keys of it that are none of the config section ``space``.
 _OWN = "LIBRANAS"
 _TASK = ("image_size", "channels", "classes")
@@ -155,25 +138,22 @@ def network_space(
     stated = [own.get(name, getattr(AutoFormerSpace, name)) for name in _TASK]
     asked = (image_size, channels, classes)
     task = [there if given is None else given for given, there in zip(asked, stated, strict=True)]
+    own = {name: value for name, value in own.items() if name not in _TASK}
     try:
-        return _network_space(content, settings, {k: v for k, v in own.items() if k not in _TASK}, task)
+        networks = [_genes(record) for _, record in _some_records(content)]
+        declared = space_settings(content) or {}
+        family = settings.get("family") or ("pit" if any("base_dim" in genes for genes in networks) else "autoformer")
+        if family == PiTSpace.family:
+            settings = declared | own | settings
+        elif family == AutoFormerSpace.family and settings.get("preset") is None:
+            settings = own | settings
+            for gene in _CHOICES.values():
+                values = [genes[gene] for genes in networks if gene in genes]
+                flat = [number for value in values for number in (value if isinstance(value, list) else [value])]
+                settings = {gene: sorted({*flat, *declared.get(gene, ())})} | settings
+        return make_space({"family": family} | settings, *task)
     except (TypeError, ValueError) as error:  # an unknown key, or choices that are no numbers
         raise LibranasError(f"no space: {error}", "See `space` in config/schema.yaml.") from None
-
-
-def _network_space(content, settings: dict, own: dict, task: list[int]) -> Space:
-    networks = [_genes(record) for _, record in _some_records(content)]
-    declared = space_settings(content) or {}
-    family = settings.get("family") or ("pit" if any("base_dim" in genes for genes in networks) else "autoformer")
-    if family == PiTSpace.family:
-        settings = declared | own | settings
-    elif family == AutoFormerSpace.family and settings.get("preset") is None:
-        settings = own | settings
-        for gene, names in _SPELLINGS.items():
-            values = [genes[name] for genes in networks for name in names if name in genes]
-            flat = [number for value in values for number in (value if isinstance(value, list) else [value])]
-            settings = {gene: sorted({*flat, *declared.get(gene, ())})} | settings
-    return make_space({"family": family} | settings, *task)
 
 
 def _genes(record: dict) -> dict:
@@ -253,14 +233,13 @@ def yaml_text(space: AutoFormerSpace | PiTSpace, arch: Arch) -> str:
     """Write `arch` and its space as a YAML file of AutoFormer, TF-TAS and AZ-NAS (for PiT: of TF-TAS).
 
     :func:`network_space` without further settings reads the same space and task."""
+    genes = json.loads(arch.json)
+    retrain = {name: genes[name.lower()] for name in ("MLP_RATIO", "NUM_HEADS", "DEPTH")}
     if isinstance(space, PiTSpace):
-        stages = len(arch["depth"])
-        retrain = {"PATCH_SIZE": [space.patch_size], "MLP_RATIO": [arch["mlp_ratio"]]}
-        retrain |= {"NUM_HEADS": list(arch["num_heads"]), "DEPTH": list(arch["depth"])}
-        retrain["BASE_DIM"] = [arch["base_dim"]] * stages
+        retrain = {"PATCH_SIZE": [space.patch_size]} | retrain | {"MLP_RATIO": [arch["mlp_ratio"]]}
+        retrain["BASE_DIM"] = [arch["base_dim"]] * len(arch["depth"])
     else:
-        retrain = {"MLP_RATIO": list(arch["mlp_ratio"]), "NUM_HEADS": list(arch["num_heads"])}
-        retrain |= {"DEPTH": arch["depth"], "EMBED_DIM": arch["embed_dim"]}
+        retrain["EMBED_DIM"] = arch["embed_dim"]
     own = _differing(space)
     return yaml.safe_dump(search_space(space) | {"RETRAIN": retrain} | ({_OWN: own} if own else {}), sort_keys=False)
 

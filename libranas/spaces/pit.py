@@ -1,9 +1,8 @@
-"""The search space of pooling-based vision transformers (PiT) of ViT-Bench-101.
+"""The search space of pooling-based vision transformers (Heo et al., ICCV 2021) of ViT-Bench-101.
 
-Heo et al., "Rethinking Spatial Dimensions of Vision Transformers" (ICCV 2021) is the network: overlapping patches,
-three stages of equal transformer blocks, a depthwise convolution with stride 2 between two stages, a class token. The
-choices are those of TF-TAS (Zhou et al., CVPR 2022) and Auto-Prox (Wei et al., AAAI 2024): one width of a head and one
-MLP ratio for the network, depth and heads a stage. Stage i is ``base_dim * heads_i`` wide.
+The network has overlapping patches, three stages of equal transformer blocks, a depthwise convolution with stride 2
+between two stages, and a class token. The choices are those of TF-TAS (Zhou et al., CVPR 2022) and Auto-Prox (Wei et
+al., AAAI 2024). Stage i is ``base_dim * heads_i`` wide.
 
 Legend for the closed forms: D width of a stage, F = int(D * mlp_ratio), N tokens of a stage (pixels and class token).
 """
@@ -29,19 +28,7 @@ GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")
 class PiTSpace(Space):
     """Choices of a PiT space, and the task, which fixes the rest of the network. The defaults are published.
 
-    Parameters
-    ----------
-    base_dim, mlp_ratio : tuple
-        Choices for the network.
-    stage_depth : tuple of three tuples
-        Choices of the number of blocks, by stage.
-    num_heads : tuple
-        Choices for every stage. Heads of a stage are a multiple of those of the one before, as the depthwise
-        convolution between them needs.
-    image_size, patch_size, channels, classes : int
-        The task.
-    stride : int or None
-        Pixels between two patches; None: half a patch.
+    The heads of a stage are a multiple of those of the one before, as the depthwise convolution between them needs.
     """
 
     base_dim: tuple[int, ...] = setting(
@@ -76,8 +63,6 @@ class PiTSpace(Space):
                 "Choose smaller patches or larger images.",
             )
 
-    # -- members ---------------------------------------------------------------------------------------
-
     @cached_property
     def heads(self) -> tuple[tuple[int, ...], ...]:
         """All choices of heads; every stage has a multiple of the one before."""
@@ -107,11 +92,11 @@ class PiTSpace(Space):
 
     def _mixed(self, a: Arch, b: Arch, take: np.ndarray) -> Arch:
         """Take genes of `b` where `take` says so, else of `a`: width, ratio, the depth of each stage, all heads."""
-        depth = [(b if t else a)["depth"][i] for i, t in enumerate(take[2 : 2 + STAGES])]
-        width, ratio, heads = (
-            (b if t else a)[gene]
-            for t, gene in zip(take[[0, 1, -1]], ("base_dim", "mlp_ratio", "num_heads"), strict=True)
-        )
+
+        def flat(arch: Arch) -> tuple:
+            return arch["base_dim"], arch["mlp_ratio"], *arch["depth"], arch["num_heads"]
+
+        width, ratio, *depth, heads = (y if t else x for x, y, t in zip(flat(a), flat(b), take, strict=True))
         return self.arch(width, ratio, depth, heads)
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
@@ -165,8 +150,6 @@ class PiTSpace(Space):
 
         return uniform(min), uniform(max)
 
-    # -- closed forms ----------------------------------------------------------------------------------
-
     @property
     def grids(self) -> tuple[int, ...]:
         """Pixels a side of the feature map of each stage."""
@@ -211,6 +194,5 @@ FAMILY = SpaceFamily(
     PiTSpace,
     network="libranas.networks.pit",
     image_size=224,
-    file_formats=True,
     latency_parts="libranas.latency.parts:PiTParts",
 )

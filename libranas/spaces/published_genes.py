@@ -4,14 +4,15 @@ import json
 
 import yaml
 
-__all__ = ["published_genes"]
+#: Genes that have another name here (PreNAS, ViT-Bench-101).
+RENAMED = {"hidden_dim": "embed_dim", "layer_num": "depth"}
 
 #: What entries say besides the genes: PreNAS its own count and score, TF-TAS's PiT files the patch size.
 FACTS = {"num_params", "score", "patch_size"}
 
 
 def published_genes(text: str) -> dict:
-    """Read the genes of one network: keys in lower case, values as they are.
+    """Read the genes of one network: with our names, values as they are.
 
     Parameters
     ----------
@@ -35,4 +36,5 @@ def published_genes(text: str) -> dict:
             record = record[section]
     if not isinstance(record, dict):
         raise ValueError("not a mapping of genes")
-    return {str(key).lower(): value for key, value in record.items() if str(key).lower() not in FACTS}
+    genes = {str(key).lower(): value for key, value in record.items()}
+    return {RENAMED.get(name, name): value for name, value in genes.items() if name not in FACTS}

@@ -31,7 +31,6 @@ class SpaceFamily:
     make : called with ``image_size``, ``channels``, ``classes`` and the settings; returns the space. Default: `space`
     settings : keys that only `make` takes, besides the fields of `space`
     image_size : pixels a side of images where nothing says a number
-    file_formats : :mod:`libranas.spaces.file_formats` can write its networks
     weight_sharing : its networks can share their weights in a supernet (:mod:`libranas.labels.supernet`)
     latency_parts : dotted name ``module:class`` of a class as in :mod:`libranas.latency.parts`; None: latencies of its
         networks cannot be looked up
@@ -42,7 +41,6 @@ class SpaceFamily:
     make: Callable[..., Space] | None = None
     settings: Mapping[str, Key] = field(default_factory=dict)
     image_size: int = 32
-    file_formats: bool = False
     weight_sharing: bool = False
     latency_parts: str | None = None
 

@@ -33,8 +33,8 @@ from libranas.export.timm import export_timm
 from libranas.labels import short_training as benchmark
 from libranas.labels.agreement import agreement as compare_agreement
 from libranas.labels.supernet import inherit, train_supernet
-from libranas.latency.conditions import Latency
 from libranas.latency.measure import measure
+from libranas.latency.table import Latency
 from libranas.networks import build
 from libranas.predictors.selection import choose_and_judge
 from libranas.scores import layer_window as layers

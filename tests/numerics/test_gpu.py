@@ -9,8 +9,8 @@ import torch
 
 from libranas.labels.short_training import train_each
 from libranas.labels.supernet import inherit, train_supernet
-from libranas.latency.conditions import Conditions
 from libranas.latency.measure import measure, timer
+from libranas.latency.table import Conditions
 from libranas.networks import build
 from libranas.predictors.base import Predictor
 from libranas.scores.layer_window import LayerWindow

@@ -1,14 +1,27 @@
-"""Every member of a search space, one by one: slow, and a reference for what the spaces say of their members."""
+"""Slow references for what the spaces say of their members: every member, one by one, and sizes of built networks."""
 
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from libranas.core.arch import Arch
+from libranas.networks import build
 from libranas.spaces import AutoFormerSpace, NASBench101Space, PiTSpace, Space, TransNASMacroSpace
 from libranas.spaces.cells.base import EDGES
 from libranas.spaces.cells.nasbench101 import EDGES as MOST_EDGES
 from libranas.spaces.cells.nasbench101 import NASLIB_CODES, OPERATIONS, VERTICES, Matrix, orders
+
+
+def counted(space: Space, arch: Arch) -> tuple[int, int]:
+    """Parameters and MACs of the built network, without storage for its weights."""
+    with torch.device("meta"):
+        model = build(space, arch, seed=0).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, space.channels, space.image_size, space.image_size))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
 
 
 def members(space: Space) -> Iterator[Arch]:

@@ -3,7 +3,6 @@
 from itertools import permutations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from libranas.core.errors import LibranasError
 from libranas.networks import build
 from libranas.networks.darts import DARTSSupernet
 from libranas.spaces import DARTSSpace, make_space
-from libranas.spaces.cells.darts import EDGES, OPERATIONS, cell_mask, full_mask, genotype
+from libranas.spaces.cells.darts import EDGES, KINDS, OPERATIONS, cell_mask, full_mask, genotype
 
 SPACE = DARTSSpace()
 TINY = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
@@ -28,13 +27,6 @@ CODES = (
     "(((0, 3), (1, 3), (0, 3), (1, 3), (1, 3), (0, 2), (0, 2), (2, 5)), "
     "((0, 0), (1, 0), (2, 2), (1, 0), (0, 0), (2, 2), (2, 2), (1, 0)))"
 )
-#: The task of each published table.
-TABLES = {
-    "cifar10": {},
-    "svhn": {},
-    "ninapro": {"image_size": (16, 52), "channels": 1, "classes": 18},
-    "scifar100": {"image_size": 60, "classes": 100},
-}
 
 
 def random_members(count: int, space: DARTSSpace = SPACE) -> list[Arch]:
@@ -83,14 +75,13 @@ def test_the_papers_size():
 def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_node_from_a_parent():
     rng = np.random.default_rng(1)
     a, b = SPACE.sample(rng), SPACE.sample(rng)
-    kinds = ("normal", "reduce")
     moved = set()
     for _ in range(100):
         mutant, child = SPACE.mutate(a, rng), SPACE.cross(a, b, rng)
-        changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in kinds for i in range(0, 8, 2)]
+        changed = [set(mutant[k][i : i + 2]) - set(a[k][i : i + 2]) for k in KINDS for i in range(0, 8, 2)]
         assert sum(map(len, changed)) == 1
         moved |= {i for i, pairs in enumerate(changed) if pairs}
-        for kind in kinds:
+        for kind in KINDS:
             for i in range(0, 8, 2):
                 assert child[kind][i : i + 2] in (a[kind][i : i + 2], b[kind][i : i + 2])
     assert len(moved) == 8  # every node of both cells
@@ -99,15 +90,11 @@ def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_node_from_a_parent(
 
 
 def test_the_settings_make_the_space():
-    made = make_space({"family": "darts"}, 32, 3, 10)
-    assert made == SPACE and "layers=20" in repr(made) and hash(made) == hash(SPACE)
+    assert make_space({"family": "darts"}, 32, 3, 10) == SPACE
     settings = {"family": "darts", "width": 8, "layers": 5, "affine": False}
     assert make_space(settings, 64, 1, 5) == DARTSSpace(64, 1, 5, 8, 5, False)
-    assert (
-        DARTSSpace(224).large_stem
-        and not DARTSSpace(64).large_stem
-        and not DARTSSpace(224, large_stem=False).large_stem
-    )
+    assert DARTSSpace(224).large_stem and not DARTSSpace(64).large_stem
+    assert not DARTSSpace(224, large_stem=False).large_stem
     for wrong in ({"width": 1}, {"layers": 2}, {"image_size": 0}):
         with pytest.raises(LibranasError):
             DARTSSpace(**wrong)
@@ -130,25 +117,6 @@ def test_members_with_nodes_in_another_order_have_one_representative():
         assert len(found) == 1 and SPACE.representative(found.pop()) == SPACE.representative(arch)
 
 
-def test_a_representative_computes_what_its_members_compute():
-    """With all weights of a kind equal to one number, the order of the nodes has no effect on what follows."""
-    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    checked = 0
-    for arch in random_members(12, TINY):
-        other = TINY.representative(arch)
-        checked += other != arch
-        outputs = []
-        for member in (arch, other):
-            net = build(TINY, member, seed=0).double().train()
-            with torch.no_grad():
-                for parameter in net.parameters():
-                    if parameter.dim() > 1:
-                        parameter.fill_(0.1)
-                outputs.append(net(x))
-        torch.testing.assert_close(*outputs)
-    assert checked > 3
-
-
 def test_features():
     features = SPACE.features(SPACE.parse(TEXT))
     assert features["normal_count_sep_conv_3x3"] == 5 and features["normal_edge_25_dil_conv_3x3"] == 1
@@ -165,16 +133,6 @@ def test_the_papers_network():
     arch = SPACE.parse(TEXT)
     assert SPACE.params(arch) == 3_349_342  # the paper: 3.3 million
     assert round(DARTSSpace(224, 3, 1000, 48, 14).params(arch) / 1e6, 1) == 4.7
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions exactly."""
-    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench301-{table}.csv")
-    space = DARTSSpace(**TABLES[table], width=32, layers=8, affine=False)
-    archs = [space.parse(text) for text in rows.arch]
-    assert len(archs) == (725 if table == "cifar10" else 199)
-    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
 
 
 # -- the network ---------------------------------------------------------------------------------------------
@@ -200,11 +158,10 @@ def test_the_network_has_named_blocks():
 
 def test_drop_path_spares_identities_and_acts_in_training_only():
     skips = TINY.arch(*[[("skip_connect", s) for s in (0, 1) * 4]] * 2)
-    space = DARTSSpace(image_size=8, channels=1, classes=3, width=4, layers=3)
     x = torch.randn(4, 1, 8, 8)
-    for arch, stochastic in ((skips, False), (space.parse(TEXT), True)):
-        net = build(space, arch, seed=0, drop_path_rate=0.5)
-        torch.testing.assert_close(net.eval()(x), build(space, arch, seed=0).eval()(x))
+    for arch, stochastic in ((skips, False), (TINY.parse(TEXT), True)):
+        net = build(TINY, arch, seed=0, drop_path_rate=0.5)
+        torch.testing.assert_close(net.eval()(x), build(TINY, arch, seed=0).eval()(x))
         cell = net.train().cells[0]
         inputs = (torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8))
         assert torch.equal(cell(*inputs), cell(*inputs)) != stochastic
@@ -223,10 +180,9 @@ def test_a_mask_with_the_operations_of_a_member_is_the_member(affine):
     x = torch.randn(2, 1, 8, 8)
     assert whole(x).shape == (2, 3)
     for arch in random_members(3, space):
-        mask = {kind: cell_mask(arch[kind]) for kind in ("normal", "reduce")}
+        mask = {kind: cell_mask(arch[kind]) for kind in KINDS}
         part, member = DARTSSupernet(mask, affine=affine, **SKELETON).eval(), build(space, arch, seed=0).eval()
-        values = whole.state_dict()
-        weights = {name: values[name] for name in part.state_dict()}
+        weights = {name: whole.state_dict()[name] for name in part.state_dict()}
         part.load_state_dict(weights)
         member.load_state_dict(weights)
         assert torch.equal(part(x), member(x))
@@ -249,20 +205,17 @@ def test_the_whole_supernet():
     assert all(p.grad is not None for p in net.parameters())
     assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 3 * 14
     assert net.features == ("stem", "cells.0", "cells.1", "cells.2")
-    for left in ((), ("none",)):
-        edges = [left if target == 3 else ("skip_connect",) for _, target in EDGES]
-        if left:
-            DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)(torch.zeros(2, 1, 8, 8))
-        else:
-            with pytest.raises(LibranasError, match="node 3"):
-                DARTSSupernet({"normal": edges, "reduce": edges}, **SKELETON)
+    none, empty = ([left if target == 3 else ("skip_connect",) for _, target in EDGES] for left in (("none",), ()))
+    DARTSSupernet({"normal": none, "reduce": none}, **SKELETON)(torch.zeros(2, 1, 8, 8))
+    with pytest.raises(LibranasError, match="node 3"):
+        DARTSSupernet({"normal": empty, "reduce": empty}, **SKELETON)
 
 
 def test_the_genotype_of_a_mask():
     rng = np.random.default_rng(0)
     for arch in random_members(10):
         mask, scores = {}, {}
-        for kind in ("normal", "reduce"):
+        for kind in KINDS:
             kept = cell_mask(arch[kind])
             mask[kind] = tuple(left or (str(rng.choice(OPERATIONS)),) for left in kept)
             scores[kind] = [rng.uniform(1, 2) if left else rng.uniform(0, 1) for left in kept]
@@ -274,7 +227,7 @@ def test_the_genotype_of_a_mask():
 
 
 def test_a_mask_that_is_no_genotype():
-    scores = dict.fromkeys(("normal", "reduce"), [0.0] * 14)
+    scores = dict.fromkeys(KINDS, [0.0] * 14)
     with pytest.raises(LibranasError, match="8 operations"):
         genotype(full_mask(), scores)
     edges = (("skip_connect",), ("none",), *[("max_pool_3x3",)] * 12)

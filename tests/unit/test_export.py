@@ -18,27 +18,11 @@ from libranas.export.formats import FORMATS, export_as
 from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
 from libranas.networks import build
-from libranas.spaces import AutoFormerSpace, PiTSpace, make_space
-
-
-def space(channels, relative_position):
-    return AutoFormerSpace(
-        (12, 18),
-        (2,),
-        (1, 2),
-        (1.5, 2.0),
-        head_dim=4,
-        image_size=12,
-        patch_size=4,
-        channels=channels,
-        classes=3,
-        relative_position=relative_position,
-        max_relative_position=1,
-    )
+from libranas.spaces import AutoFormerSpace, DARTSSpace, NASBench201Space, PiTSpace
 
 
 def network(channels=1, relative_position=True):
-    s = space(channels, relative_position)
+    s = AutoFormerSpace((12, 18), (2,), (1, 2), (1.5, 2.0), 4, 12, 4, channels, 3, relative_position, 1)
     return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
@@ -52,17 +36,14 @@ def export(net, folder, card="# card\n", **more):
     export_timm(net, folder, 12, ["cat", "dog", "cow"], [0.4] * channels, [0.2] * channels, card, **more)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("relative_position", [True, False])
-def test_round_trip_is_bit_equal(tmp_path, channels, relative_position):
-    check_round_trip(network(channels, relative_position), tmp_path)
+NETWORKS = pytest.mark.parametrize(
+    "make", [network, lambda: network(3, relative_position=False), pit], ids=["relative", "plain", "pit"]
+)
 
 
-def test_round_trip_of_a_pit(tmp_path):
-    check_round_trip(pit(), tmp_path)
-
-
-def check_round_trip(net, tmp_path):
+@NETWORKS
+def test_round_trip_is_bit_equal(tmp_path, make):
+    net = make()
     export(net, tmp_path / "winner")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'winner'}", pretrained=True).eval()
     ours, theirs = net.state_dict(), loaded.state_dict()
@@ -139,25 +120,10 @@ def test_the_card_tells_how_to_load_and_what_it_is():
 # -- other formats -------------------------------------------------------------------------------------------
 
 
-def convolutional_networks():
-    task = {"image_size": 16, "channels": 3, "classes": 4}
-    small = {
-        "nasbench201": {"width": 4, "cells": 1},
-        "darts": {"width": 4, "layers": 3},
-    }
-    spaces = [make_space({"family": family, **settings}, **task) for family, settings in small.items()]
-    return [pytest.param(s, s.sample(np.random.default_rng(1)), id=s.family) for s in spaces]
-
-
 def same_for_other_batches(net, run):
     for size in (1, 5):
         x = torch.randn(size, net.in_chans, 12, 12)
         torch.testing.assert_close(run(x), net.eval()(x).detach(), rtol=1e-4, atol=1e-5)
-
-
-NETWORKS = pytest.mark.parametrize(
-    "make", [network, lambda: network(3, relative_position=False), pit], ids=["relative", "plain", "pit"]
-)
 
 
 @NETWORKS
@@ -199,9 +165,9 @@ def test_a_plain_state_dict(tmp_path):
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
 
 
-@pytest.mark.parametrize(("space", "arch"), convolutional_networks())
-def test_convolutional_networks_in_every_format(tmp_path, space, arch):
-    net = build(space, arch, seed=0, timm=True)
+@pytest.mark.parametrize("space", [NASBench201Space(16, 3, 4, 4, 1), DARTSSpace(16, 3, 4, 4, 3)], ids=["201", "darts"])
+def test_convolutional_networks_in_every_format(tmp_path, space):
+    net = build(space, space.sample(np.random.default_rng(1)), seed=0, timm=True)
     export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
     for kind in FORMATS:
         assert export_as(tmp_path / "net", kind, tmp_path / f"net.{kind}") < 1e-4

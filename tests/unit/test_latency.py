@@ -10,9 +10,7 @@ from enumeration import members
 
 from libranas.core.errors import LibranasError
 from libranas.latency import measure as latency
-from libranas.latency.conditions import Conditions, Latency
-from libranas.latency.measure import interleaved
-from libranas.latency.table import LatencyTable
+from libranas.latency.table import Conditions, Latency, LatencyTable
 from libranas.latency.table import record as latency_record
 from libranas.spaces import AutoFormerSpace, Budget, PiTSpace, Sampler
 
@@ -45,7 +43,7 @@ def pit_table():
     return latency.measure(PIT, ideal, 2, seed=1)[0]
 
 
-def test_runs_are_interleaved_warmed_up_and_waited_for():
+def test_runs_are_interleaved_warmed_up_and_waited_for(monkeypatch):
     now, order, waited = [0.0], [], []
 
     def run(i):
@@ -55,8 +53,9 @@ def test_runs_are_interleaved_warmed_up_and_waited_for():
 
         return go
 
-    found = interleaved([run(i) for i in range(3)], 2, 4, lambda: now[0], lambda: waited.append(len(order)))
-    assert [round(f.median, 9) for f in found] == [1.0, 2.0, 3.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    found = latency.in_rounds([run(i) for i in range(3)], 2, 4, lambda: waited.append(len(order)))
+    assert [round(Latency.of(seconds).median, 9) for seconds in found] == [1.0, 2.0, 3.0]
     rounds = [order[i : i + 3] for i in range(0, 18, 3)]
     assert len(order) == 18 and all(sorted(r) == [0, 1, 2] for r in rounds)
     assert {r[0] for r in rounds} == {0, 1, 2}  # none is always first

@@ -5,7 +5,6 @@ from itertools import islice
 
 import networkx
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from enumeration import members, number_of_cells
@@ -14,7 +13,7 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.networks import build
 from libranas.spaces import NASBench101Space, make_space
-from libranas.spaces.cells.nasbench101 import EDGES, OPERATIONS, VERTICES, vertex_channels
+from libranas.spaces.cells.nasbench101 import OPERATIONS, VERTICES, vertex_channels
 
 SPACE = NASBench101Space()
 TINY = NASBench101Space(image_size=8, channels=1, classes=3, width=7, cells=1)
@@ -91,8 +90,7 @@ def test_variation_reaches_cells_of_every_size():
 
 
 def test_the_settings_make_the_space():
-    made = make_space({"family": "nasbench101"}, 32, 3, 10)
-    assert made == SPACE and "width=128" in repr(made) and hash(made) == hash(SPACE)
+    assert make_space({"family": "nasbench101"}, 32, 3, 10) == SPACE
     assert make_space({"family": "nasbench101", "width": 8, "cells": 2}, 64, 1, 5) == NASBench101Space(64, 1, 5, 8, 2)
     for wrong in ({"image_size": 30}, {"width": 4}):
         with pytest.raises(LibranasError):
@@ -175,14 +173,6 @@ def test_the_extremes(space):
         assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
     # among all members, of any order of their vertices (counted once by enumeration)
     assert [SPACE.params(arch) for arch in SPACE.extremes()] == [227_274, 49_979_274]
-
-
-def test_published_sizes(shared_dir):
-    """Every row: params in millions exactly."""
-    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / "nasbench101-cifar10.csv")
-    archs = [SPACE.parse(text) for text in rows.arch]
-    assert len(archs) == 500 and all(sum(map(sum, a["matrix"])) <= EDGES for a in archs)
-    np.testing.assert_allclose([SPACE.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
 
 
 # -- the network ---------------------------------------------------------------------------------------------

@@ -1,35 +1,17 @@
 """NAS-Bench-201: strings, isomorphic members, closed forms against built networks and the published tables."""
 
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from enumeration import members
 
-from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.networks import build
 from libranas.spaces import NASBench201Space, make_space
 from libranas.spaces.cells.base import PATHS, representatives
 
 SPACE = NASBench201Space()
-TINY = NASBench201Space(image_size=8, channels=1, classes=3, width=2, cells=1)
 TEXT = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|"
-#: The task of each published table.
-TABLES = {
-    "cifar10": {"classes": 10},
-    "cifar10-9445": {"classes": 10},
-    "cifar100": {"classes": 100},
-    "ninapro": {"image_size": (16, 52), "channels": 1, "classes": 18},
-    "scifar100": {"image_size": 60, "classes": 100},
-}
-
-
-def random_members(count: int, space: NASBench201Space = SPACE) -> list[Arch]:
-    rng = np.random.default_rng(0)
-    return [space.sample(rng) for _ in range(count)]
 
 
 # -- members and strings -------------------------------------------------------------------------------------
@@ -41,13 +23,6 @@ def test_the_string_names_the_edges_by_target():
     # 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool; edges (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)
     assert SPACE.parse("(2, 0, 4, 1, 3, 2)") == SPACE.parse("[2,0,4,1,3,2]") == SPACE.parse(arch.json) == arch
     assert SPACE.format(arch) == TEXT
-
-
-def test_every_member_is_enumerated_once_and_comes_back_from_its_string():
-    cells = list(members(SPACE))
-    assert len(cells) == SPACE.size() == 15_625 == len({m.id for m in cells})
-    for arch in cells[::97]:
-        assert SPACE.contains(arch) and SPACE.parse(SPACE.format(arch)) == arch == SPACE.canonical(arch)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +54,7 @@ def test_a_mutant_differs_in_one_edge_and_a_child_takes_each_from_a_parent():
 
 
 def test_the_settings_make_the_space():
-    made = make_space({"family": "nasbench201"}, 32, 3, 10)
-    assert made == SPACE and "classes=10" in repr(made) and hash(made) == hash(SPACE)
+    assert make_space({"family": "nasbench201"}, 32, 3, 10) == SPACE
     assert make_space({"family": "nasbench201", "width": 8, "cells": 2}, 64, 1, 5) == NASBench201Space(64, 1, 5, 8, 2)
     assert NASBench201Space((8, 8)) == NASBench201Space(8)
     with pytest.raises(LibranasError, match="30 x 30"):
@@ -146,27 +120,6 @@ def test_what_is_the_same_network(a, b, same):
     assert (SPACE.representative(a) == SPACE.representative(b)) == same
 
 
-def test_a_representative_computes_what_its_members_compute():
-    """With all weights of a layer equal to one number, isomorphic networks have equal outputs."""
-    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    checked = 0
-    for arch in random_members(60, TINY):
-        other = TINY.representative(arch)
-        if other == arch:
-            continue
-        outputs = []
-        for member in (arch, other):
-            net = build(TINY, member, seed=0).double().train()
-            with torch.no_grad():
-                for parameter in net.parameters():
-                    if parameter.dim() > 1:
-                        parameter.fill_(0.1)
-                outputs.append(net.forward_features(x))
-        torch.testing.assert_close(*outputs)
-        checked += 1
-    assert checked > 20
-
-
 def test_features():
     features = SPACE.features(SPACE.parse(TEXT))
     assert features.keys() == SPACE.features(SPACE.arch(["none"] * 6)).keys()
@@ -180,21 +133,8 @@ def test_features():
 # -- sizes ---------------------------------------------------------------------------------------------------
 
 
-def test_the_extremes():
-    counts = [(SPACE.params(m), SPACE.macs(m)) for m in islice(members(SPACE), 0, None, 11)]
-    smallest, largest = SPACE.extremes()
-    for i, count in enumerate((SPACE.params, SPACE.macs)):
-        assert count(smallest) <= min(c[i] for c in counts) and max(c[i] for c in counts) <= count(largest)
-    assert SPACE.params(largest) == 1_531_546  # of the paper's code for six 3x3 convolutions
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions exactly."""
-    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"nasbench201-{table}.csv")
-    space = NASBench201Space(**TABLES[table])
-    archs = [space.parse(text) for text in rows.arch]
-    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
+def test_the_largest():
+    assert SPACE.params(SPACE.extremes()[1]) == 1_531_546  # of the paper's code for six 3x3 convolutions
 
 
 def test_the_order_of_naslibs_edges(shared_dir):
@@ -202,16 +142,3 @@ def test_the_order_of_naslibs_edges(shared_dir):
     rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / "nasbench201-cifar10-9445.csv")
     cells = {SPACE.parse(text)["edges"] for text in rows.arch}
     assert len(cells) == len(rows) == 9_445 and all(used(edges) == edges for edges in cells)
-
-
-# -- the network ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("codes", ["(1, 1, 1, 1, 1, 1)", "(2, 1, 2, 1, 1, 1)"])
-def test_weights_without_effect_have_a_gradient_of_zero(codes):
-    """Without a path from the input to the output, and with a convolution that leads nowhere."""
-    net = build(TINY, TINY.parse(codes), seed=0)
-    net(torch.randn(4, 1, 8, 8)).square().sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
-    if codes == "(1, 1, 1, 1, 1, 1)":
-        assert all(not p.grad.any() for p in net.stem.parameters())

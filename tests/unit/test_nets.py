@@ -14,24 +14,19 @@ from torch import nn
 import libranas.nets  # noqa: F401 - registers the models with timm, under the name that model cards use
 from libranas.networks import build
 from libranas.networks.autoformer import RelativePosition, model_args, offset_index
-from libranas.spaces import AutoFormerSpace
+from libranas.spaces import AutoFormerSpace, PiTSpace
 
-SPACE = AutoFormerSpace(
-    embed_dim=(12, 18),
-    depth=(2, 3),
-    num_heads=(1, 2, 3),
-    mlp_ratio=(1.5, 2.0),
-    head_dim=4,
-    image_size=12,
-    patch_size=4,
-    channels=3,
-    classes=5,
-    max_relative_position=1,
-)
+SPACE = AutoFormerSpace((12, 18), (2, 3), (1, 2, 3), (1.5, 2.0), 4, 12, 4, classes=5, max_relative_position=1)
 ARCH = SPACE.arch(18, (2, 3, 1), (1.5, 2.0, 2.0))
 PLAIN = AutoFormerSpace(**{**SPACE.__dict__, "relative_position": False})
 SHARED = AutoFormerSpace(**{**SPACE.__dict__, "head_dim": "auto"})
+PIT = PiTSpace((6,), (1.5,), ((1,), (2,), (1,)), (1, 2), image_size=12, patch_size=4, classes=5)
 each_kind = pytest.mark.parametrize("space", [SPACE, PLAIN, SHARED], ids=["relative", "plain", "shared width"])
+each_network = pytest.mark.parametrize(
+    ("space", "arch"),
+    [(SPACE, ARCH), (PLAIN, ARCH), (SHARED, ARCH), (PIT, PIT.arch(6, 1.5, (1, 2, 1), (1, 2, 2)))],
+    ids=["relative", "plain", "shared width", "pit"],
+)
 
 
 @pytest.fixture
@@ -170,22 +165,6 @@ def test_factorised_relative_positions_equal_the_dense_table(grid, most, seed):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_attention_with_relative_positions_equals_brute_force(model):
-    attn = model.blocks[0].attn.double()
-    x = torch.randn(2, SPACE.tokens, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    keys, values = (dense_table(t, (3, 3), 1) for t in (attn.rel_pos_keys, attn.rel_pos_values))
-    q, k, v = (
-        part.unflatten(-1, (attn.num_heads, 4)) for part in attn.qkv(x).chunk(3, dim=-1)
-    )  # images, tokens, heads, width
-    out = torch.zeros(2, SPACE.tokens, attn.num_heads, 4, dtype=torch.float64)
-    for h in range(attn.num_heads):
-        for n in range(SPACE.tokens):
-            logits = ((k[:, :, h] + keys[n]) * q[:, None, n, h]).sum(-1) / 2  # sqrt of the head width
-            weight = logits.softmax(-1)
-            out[:, n, h] = (weight[..., None] * (v[:, :, h] + values[n])).sum(1)
-    torch.testing.assert_close(attn(x), attn.proj(out.flatten(2)))
-
-
 def test_relative_positions_matter(model, images):
     before = model(images)
     with torch.no_grad():
@@ -232,19 +211,18 @@ def test_another_image_size(space):
     assert net(torch.ones(1, 3, 12, 12)).shape == small.shape
 
 
-@pytest.mark.parametrize(("image", "patch"), [((8, 24), 4), (32, 8), (12, 2)])
-def test_a_grid_of_any_shape_has_its_own_offsets(image, patch):
-    """As built, not as resized: values are those of brute force on this grid."""
-    args = {**model_args(SPACE, ARCH), "img_size": image, "patch_size": patch, "max_relative_position": 3}
+@pytest.mark.parametrize(("image", "patch", "most"), [(12, 4, 1), ((8, 24), 4, 3), (32, 8, 3), (12, 2, 3)])
+def test_attention_equals_brute_force_on_a_grid_of_any_shape(image, patch, most):
+    args = {**model_args(SPACE, ARCH), "img_size": image, "patch_size": patch, "max_relative_position": most}
     net = timm.create_model("libranas_autoformer", **args).eval()
     grid, attn = net.patch_embed.grid_size, net.blocks[1].attn.double()
     x = tokens(grid[0] * grid[1] + 1)
-    torch.testing.assert_close(attn(x), dense_attention(attn, x, grid, 3))
+    torch.testing.assert_close(attn(x), dense_attention(attn, x, grid, most))
 
 
-@each_kind
-def test_gradient_checkpointing_changes_nothing(space, images):
-    net = build(space, ARCH, seed=1, drop_path_rate=0.3).train()
+@each_network
+def test_gradient_checkpointing_changes_nothing(space, arch, images):
+    net = build(space, arch, seed=1, drop_path_rate=0.3).train()
     gradients = []
     for enable in (False, True):
         net.set_grad_checkpointing(enable)
@@ -255,9 +233,9 @@ def test_gradient_checkpointing_changes_nothing(space, images):
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@each_kind
-def test_it_compiles_without_a_graph_break(space, images):
-    net = build(space, ARCH, seed=1).eval()
+@each_network
+def test_it_compiles_without_a_graph_break(space, arch, images):
+    net = build(space, arch, seed=1).eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(images), net(images))
     compiled(images).sum().backward()

@@ -38,38 +38,29 @@ RETRAIN:
   EMBED_DIM: 384
 """
 #: The smallest candidate of each of PreNAS's three spaces, with its own count and score.
-PRENAS = {
-    "6.0": [
-        {
-            "layer_num": 12,
-            "mlp_ratio": [4, 4, 4, 4, 4, 3.5, 3.5, 4, 4, 3.5, 4, 4],
-            "num_heads": [4, 4, 4, 4, 3, 3, 3, 3, 3, 4, 3, 4],
-            "embed_dim": [192] * 12,
-            "num_params": 5.99476,
-            "score": 1010076.75,
-        }
-    ],
-    "18.0": [
-        {
-            "layer_num": 13,
-            "mlp_ratio": [4.0, 4.0, 3.5, 4.0, 3.5, 4.0, 4.0, 3.5, 4.0, 4.0, 3.5, 4.0, 4.0],
-            "num_heads": [7, 7, 7, 7, 7, 7, 7, 7, 6, 7, 5, 6, 5],
-            "embed_dim": [320] * 13,
-            "num_params": 17.9914,
-            "score": 2764111.5,
-        }
-    ],
-    "42.0": [
-        {
-            "layer_num": 14,
-            "mlp_ratio": [3.0] * 12 + [3.5, 3.0],
-            "num_heads": [9] * 14,
-            "embed_dim": [528] * 14,
-            "num_params": 41.966944,
-            "score": 5461899.5,
-        }
-    ],
-}
+PRENAS = yaml.safe_load("""
+"6.0":
+- layer_num: 12
+  mlp_ratio: [4, 4, 4, 4, 4, 3.5, 3.5, 4, 4, 3.5, 4, 4]
+  num_heads: [4, 4, 4, 4, 3, 3, 3, 3, 3, 4, 3, 4]
+  embed_dim: [192, 192, 192, 192, 192, 192, 192, 192, 192, 192, 192, 192]
+  num_params: 5.99476
+  score: 1010076.75
+"18.0":
+- layer_num: 13
+  mlp_ratio: [4.0, 4.0, 3.5, 4.0, 3.5, 4.0, 4.0, 3.5, 4.0, 4.0, 3.5, 4.0, 4.0]
+  num_heads: [7, 7, 7, 7, 7, 7, 7, 7, 6, 7, 5, 6, 5]
+  embed_dim: [320, 320, 320, 320, 320, 320, 320, 320, 320, 320, 320, 320, 320]
+  num_params: 17.9914
+  score: 2764111.5
+"42.0":
+- layer_num: 14
+  mlp_ratio: [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.5, 3.0]
+  num_heads: [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]
+  embed_dim: [528, 528, 528, 528, 528, 528, 528, 528, 528, 528, 528, 528, 528, 528]
+  num_params: 41.966944
+  score: 5461899.5
+""")
 #: TF-TAS's PiT-Ti.
 PIT = """
 SEARCH_SPACE:
@@ -153,19 +144,20 @@ def test_every_file_that_is_written_is_read_again():
     }  # fmt: skip
 
 
-def presets() -> list[tuple]:
-    clothing = yaml.safe_load((Path(__file__).parents[2] / "config/clothing.yaml").read_text())
-    return [
+CLOTHING = yaml.safe_load((Path(__file__).parents[2] / "config/clothing.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("settings", "task"),
+    [
         ({"family": "autoformer", "preset": "digits"}, (8, 1, 10)),
         ({"family": "autoformer", "preset": "image32-patch4"}, (32, 3, 10)),
-        (clothing["space"], (clothing["data"]["image_size"], clothing["data"]["channels"], 10)),
+        (CLOTHING["space"], (CLOTHING["data"]["image_size"], CLOTHING["data"]["channels"], 10)),
         ({"family": "autoformer", "preset": "vit-bench-101"}, (224, 3, 100)),
         ({"family": "pit", "patch_size": 8, "stride": 3}, (32, 1, 10)),
         ({"family": "pit", "patch_size": 4}, (224, 3, 1000)),
-    ]
-
-
-@pytest.mark.parametrize(("settings", "task"), presets())
+    ],
+)
 def test_a_network_read_back_is_the_network_that_was_written(settings, task):
     space = make_space(settings, *task)
     rng = np.random.default_rng(0)

@@ -2,15 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
-from enumeration import members
+from enumeration import counted, members
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
@@ -119,15 +118,9 @@ def test_a_deeper_mutant_keeps_its_parents_blocks():
 @pytest.mark.parametrize(
     "change",
     [
-        {"embed_dim": 9},
-        {"depth": 1},
-        {"num_heads": (1,)},
-        {"num_heads": (1, 3)},
-        {"mlp_ratio": (1.0, 1.5)},
-        {"mlp_ratio": (1.0, 2.0, 2.0)},
-        {"extra": 1},
-        {"num_heads": 2},
-        {"embed_dim": (8,)},
+        *({"embed_dim": 9}, {"embed_dim": (8,)}, {"depth": 1}, {"extra": 1}),
+        *({"num_heads": (1,)}, {"num_heads": (1, 3)}, {"num_heads": 2}),
+        *({"mlp_ratio": (1.0, 1.5)}, {"mlp_ratio": (1.0, 2.0, 2.0)}),
     ],
 )
 def test_strangers_are_no_members(change):
@@ -232,13 +225,6 @@ def test_an_architecture_cannot_be_changed():
 # -- counts --------------------------------------------------------------------------------------------------
 
 
-def counted(space, arch) -> tuple[int, int]:
-    model = build(space, arch, seed=0).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, space.channels, space.image_size, space.image_size))
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
-
-
 @settings(derandomize=True)
 @given(spaces(), seeds)
 def test_closed_forms_count_the_built_network(space, seed):
@@ -252,8 +238,7 @@ def test_closed_forms_count_the_networks_of_every_preset(preset):
     size = int(preset[5:7]) if preset.startswith("image") else 8 if preset == "digits" else 224
     space = make_space({"family": "autoformer", "preset": preset}, size, 3, 1000)
     for arch in (space.extremes()[1], space.sample(np.random.default_rng(0))):
-        with torch.device("meta"):
-            assert (space.params(arch), space.macs(arch)) == counted(space, arch)
+        assert (space.params(arch), space.macs(arch)) == counted(space, arch)
 
 
 def test_published_networks_have_their_published_sizes(shared_dir):
@@ -265,8 +250,7 @@ def test_published_networks_have_their_published_sizes(shared_dir):
         arch = space.arch(entry["embed_dim"], entry["num_heads"], entry["mlp_ratio"])
         assert arch["depth"] == entry["depth"] and space.contains(arch), entry["name"]
         assert space.params(arch) == entry["params"], entry["name"]
-        with torch.device("meta"):
-            assert (space.params(arch), space.macs(arch)) == counted(space, arch), entry["name"]
+        assert (space.params(arch), space.macs(arch)) == counted(space, arch), entry["name"]
     assert len(entries) == 12
 
 
@@ -329,18 +313,14 @@ def test_the_default_experiment_is_the_space_that_it_was():
 
 
 def test_presets_for_small_images_reach_every_offset_and_no_further():
-    for size in (32, 64):
-        for patch in (2, 4, 8):
-            space = make_space({"family": "autoformer", "preset": f"image{size}-patch{patch}"}, size, 3, 10)
-            assert space.tokens == (size // patch) ** 2 + 1 and space.relative_position
-            assert space.max_relative_position == min(14, size // patch - 1)
+    for size, patch in product((32, 64), (2, 4, 8)):
+        space = make_space({"family": "autoformer", "preset": f"image{size}-patch{patch}"}, size, 3, 10)
+        assert space.tokens == (size // patch) ** 2 + 1 and space.relative_position
+        assert space.max_relative_position == min(14, size // patch - 1)
 
 
 def test_choices_are_a_set():
-    assert (
-        AutoFormerSpace((12, 8, 8), (2, 1, 2), (1,), (1.0,)).size()
-        == AutoFormerSpace((8, 12), (1, 2), (1,), (1.0,)).size()
-    )
+    assert AutoFormerSpace((12, 8, 8), (2, 1, 2), (1,), (1.0,)) == AutoFormerSpace((8, 12), (1, 2), (1,), (1.0,))
 
 
 def test_settings_that_do_not_make_a_space():
@@ -423,20 +403,8 @@ class Widths(Space):
     def sample(self, rng):
         return self.arch(rng.integers(1, self.most + 1))
 
-    def mutate(self, arch, rng):
-        return self.sample(rng)
-
-    def cross(self, a, b, rng):
-        return a
-
     def contains(self, arch):
         return arch.family == self.family and set(arch.genes) == {"width"} and 1 <= arch["width"] <= self.most
-
-    def features(self, arch):
-        return {"width": float(arch["width"])}
-
-    def size(self):
-        return self.most
 
     def extremes(self):
         return self.arch(1), self.arch(self.most)

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from enumeration import members
@@ -22,20 +21,6 @@ TINY_NASLIB = TransNASMicroSpace((8, 12), 2, 3, width=4, variant="naslib")
 TINY_MACRO = TransNASMacroSpace(16, 1, 3, width=4)
 TINY = [TINY_MICRO, TINY_NASLIB, TINY_MACRO]
 CELL = "64-41414-1_02_333"
-
-#: The space of each published table.
-TABLES = {
-    f"{level}-{task}": space(task=task, image_size=64 if task == "jigsaw" else 256)
-    for level, space, tasks in (
-        ("micro", TransNASMicroSpace, ("class_object", "jigsaw", "segmentsemantic", "normal", "autoencoder")),
-        ("macro", TransNASMacroSpace, ("class_object", "room_layout", "segmentsemantic", "autoencoder")),
-    )
-    for task in tasks
-} | {
-    "micro-ninapro": TransNASMicroSpace((16, 52), 1, 18, variant="naslib"),
-    "micro-svhn": TransNASMicroSpace(32, 3, 10, variant="naslib"),
-    "micro-scifar100": TransNASMicroSpace(60, 3, 100, variant="naslib"),
-}
 
 
 def random_members(space, count: int) -> list[Arch]:
@@ -60,14 +45,6 @@ def test_the_string_of_a_macro_network_names_its_modules():
     arch = MACRO.parse("64-1234-basic")
     assert arch["modules"] == (1, 2, 3, 4) and MACRO.format(arch) == "64-1234-basic"
     assert arch == MACRO.parse("(1, 2, 3, 4)") == MACRO.parse("(1, 2, 3, 4, 0, 0)") == MACRO.parse(arch.json)
-
-
-@pytest.mark.parametrize("space, size", [(MICRO, 4_096), (MACRO, 3_256)])
-def test_every_member_is_enumerated_once_and_comes_back_from_its_string(space, size):
-    found = list(members(space))
-    assert len(found) == space.size() == size == len({m.id for m in found})
-    for arch in found[::31]:
-        assert space.contains(arch) and space.parse(space.format(arch)) == arch == space.canonical(arch)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +89,6 @@ def test_the_settings_make_the_space():
     assert make(variant="naslib", width=16) == TransNASMicroSpace(64, 3, 10, width=16, variant="naslib")
     assert make(level="macro", task="normal") == TransNASMacroSpace(64, 3, 10, "normal")
     assert MICRO.family == MACRO.family
-    assert hash(make()) == hash(make()) and "task='normal'" in repr(make(task="normal"))
     for wrong, message in (
         ({"level": "nano"}, "level"),
         ({"task": "depth"}, "task"),
@@ -151,30 +127,6 @@ def test_what_is_the_same_network(a, b, same):
     assert (MICRO.representative(a) == MICRO.representative(b)) == same
 
 
-@pytest.mark.parametrize("space", [TINY_MICRO, TINY_NASLIB], ids=["published", "naslib"])
-def test_a_representative_computes_what_its_members_compute(space):
-    """With equal weights in all convolutions of a width, isomorphic networks have equal outputs."""
-    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
-    x = torch.randn(4, space.channels, height, width, generator=torch.Generator().manual_seed(0)).double()
-    checked = 0
-    for arch in random_members(space, 30):
-        other = space.representative(arch)
-        if other == arch:
-            continue
-        outputs = []
-        for member in (arch, other):
-            net = build(space, member, seed=0).double().train()
-            with torch.no_grad():
-                for parameter in net.parameters():
-                    if parameter.dim() == 4:
-                        rows = torch.arange(parameter[0].numel(), dtype=torch.float64).sin()
-                        parameter.copy_(rows.view_as(parameter[0]).expand_as(parameter))
-                outputs.append(net.forward_features(x))
-        torch.testing.assert_close(*outputs)
-        checked += 1
-    assert checked > 10
-
-
 def test_features_of_a_macro_network():
     features = MACRO.features(MACRO.parse("64-14123-basic"))
     assert features["modules"] == 5 and features["count_1"] == 2 and features["module1_4"] == 1
@@ -183,20 +135,6 @@ def test_features_of_a_macro_network():
 
 
 # -- sizes ---------------------------------------------------------------------------------------------------
-
-
-def image_of(space, batch: int) -> torch.Tensor:
-    height, width = (space.image_size,) * 2 if isinstance(space.image_size, int) else space.image_size
-    pieces = (9,) if space.task == "jigsaw" else ()
-    return torch.randn(batch, *pieces, space.channels, height, width, generator=torch.Generator().manual_seed(0))
-
-
-def check_sizes(space, arch: Arch, shape: tuple[int, ...], batch: int = 2):
-    net = build(space, arch, seed=0).eval()
-    assert sum(p.numel() for p in net.parameters()) == space.params(arch)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        assert net(image_of(space, batch)).shape == (batch, *shape)
-    assert counter.get_total_flops() == 2 * batch * space.macs(arch)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -208,8 +146,14 @@ def test_every_task_has_its_output(task):
         (TransNASMacroSpace, "64-3343-basic", 64),
     ):
         space = space(size, 3, 5, task, width=2)
+        arch = space.parse(text)
+        net = build(space, arch, seed=0).eval()
+        assert sum(p.numel() for p in net.parameters()) == space.params(arch)
         shape = (outputs, size, size) if task in ("segmentsemantic", "normal", "autoencoder") else (outputs,)
-        check_sizes(space, space.parse(text), shape, batch=1)
+        pieces = (9,) if task == "jigsaw" else ()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            assert net(torch.randn(1, *pieces, 3, size, size)).shape == (1, *shape)
+        assert counter.get_total_flops() == 2 * space.macs(arch)
 
 
 @pytest.mark.parametrize("task", ["segmentsemantic", "normal"])
@@ -221,23 +165,6 @@ def test_decoders_double_the_resolution_as_often_as_asked(task, doublings):
     assert all(a.outputs == b.inputs for a, b in pairwise(layers))
 
 
-def test_the_extremes():
-    for space in (TINY_MICRO, TINY_MACRO):
-        for count in (space.params, space.macs):
-            everything = [count(m) for m in members(space)]
-            extremes = [count(m) for m in space.extremes()]
-            assert (min(extremes), max(extremes)) == (min(everything), max(everything))
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_published_sizes(table, shared_dir):
-    """Every row of the tables: params in millions to all digits."""
-    rows = pd.read_csv(shared_dir / "data" / "nas_bench_suite_zero" / f"transbench101_{table}.csv")
-    space = TABLES[table]
-    archs = [space.parse(text) for text in rows.arch]
-    np.testing.assert_allclose([space.params(a) / 1e6 for a in archs], rows.params, rtol=1e-12)
-
-
 # -- the network ---------------------------------------------------------------------------------------------
 
 
@@ -245,13 +172,6 @@ def test_published_sizes(table, shared_dir):
 def test_each_module_has_two_named_blocks(space):
     arch = random_members(space, 1)[0]
     assert len(build(space, arch, seed=0).features) == 1 + 2 * len(model_args(space, arch)["modules"])
-
-
-@pytest.mark.parametrize("digits", ["0_00_000", "3_00_300", "1_00_000"])
-def test_weights_without_effect_have_a_gradient_of_zero(digits):
-    net = build(TINY_MICRO, TINY_MICRO.parse(f"64-41414-{digits}"), seed=0)
-    net(image_of(TINY_MICRO, 4)).square().sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
 
 
 def test_initial_weights():

@@ -13,7 +13,7 @@ from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
 from libranas.core.shards import shard_of
 from libranas.labels.table import read_accuracy_table
-from libranas.latency.conditions import Conditions
+from libranas.latency.table import Conditions
 from libranas.runs.folder import RunFolder
 from libranas.spaces import Sampler
 

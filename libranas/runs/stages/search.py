@@ -11,8 +11,7 @@ from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import file_sha256
 from libranas.labels.table import mean_accuracies
-from libranas.latency.conditions import Conditions
-from libranas.latency.table import record
+from libranas.latency.table import Conditions, record
 from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
 from libranas.search.base import Evaluated, fittest

@@ -1,23 +1,73 @@
-"""What convolutional spaces share, and spaces whose genes are the operations on the six edges of a cell of four nodes.
+"""What convolutional spaces share: sizes of layers, and cells of four nodes with an operation on each of six edges.
 
-In such a cell node 0 is the input, node j the sum over i < j of operation (i, j) of node i, and node 3 the output.
-NAS-Bench-201 and the micro space of TransNAS-Bench-101 are of this kind.
+In such a cell (NAS-Bench-201, TransNAS-Bench-101 micro) node 0 is the input, node j the sum over i < j of operation
+(i, j) of node i, and node 3 the output.
 """
 
-from collections import Counter
+import ast
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, combinations, permutations, product
+from typing import NamedTuple
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.spaces.base import Space
-from libranas.spaces.cells.counting import Size
+
+# -- sizes of layers; those without weights count nothing ------------------------------------------------
+
+
+class Size(NamedTuple):
+    """Trainable parameters, and multiply-accumulates of matrix products and convolutions for one image.
+
+    Sizes add up; ``size * n`` is the size of `n` such layers.
+    """
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.params + other.params, self.macs + other.macs)
+
+    def __mul__(self, times: int) -> "Size":
+        return Size(self.params * times, self.macs * times)
+
+
+def conv(inputs: int, outputs: int, kernel: int, pixels: int, bias: bool = False) -> Size:
+    """Return the size of a square convolution with `pixels` output pixels."""
+    weights = inputs * outputs * kernel**2
+    return Size(weights + bias * outputs, weights * pixels)
+
+
+def norm(channels: int) -> Size:
+    """Return the size of a batch normalisation with scale and shift."""
+    return Size(2 * channels)
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int, pixels: int) -> Size:
+    """Return the size of a convolution with batch normalisation."""
+    return conv(inputs, outputs, kernel, pixels) + norm(outputs)
+
+
+def linear(inputs: int, outputs: int) -> Size:
+    """Return the size of a linear layer with bias."""
+    return Size(inputs * outputs + outputs, inputs * outputs)
+
+
+def halved(sides: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width after a layer of stride 2: half of them, rounded up."""
+    return tuple((side + 1) // 2 for side in sides)
+
+
+# -- cells -----------------------------------------------------------------------------------------------
 
 #: Edges (from, to) in the order of the genes and of the benchmarks' strings: by target, then by source.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+#: NASLib's tables name a cell by six codes: the operations, and the edges by source, then by target.
+NASLIB_CODES = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
+NASLIB_EDGES = tuple(sorted(EDGES))
 #: Every path from the input to the output, as places in :data:`EDGES`.
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 
@@ -93,6 +143,9 @@ def representatives(
         key = (sum(op in weighted for op in kinds[-1]), index, edges)
         smallest[form] = min(smallest.get(form, key), key)
     return {edges: smallest[form][-1] for edges, form in forms.items()}
+
+
+# -- spaces ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,6 +237,12 @@ class CellSpace(Space):
             and all(op in self.OPERATIONS for op in edges)
         )
 
+    def from_codes(self, text: str, names=NASLIB_CODES, edges=NASLIB_EDGES) -> Arch:
+        """Return the member of six codes, places in `names`, one for each of `edges`."""
+        code = dict(zip(edges, ast.literal_eval(text), strict=True))
+        known = dict(enumerate(names))
+        return self.arch(known[code[edge]] for edge in EDGES)
+
     def representative(self, arch: Arch) -> Arch:
         """Return the smallest cell that computes the same; see :func:`representatives`."""
         return self.arch(representatives(self.OPERATIONS, self.WEIGHTED, self.WITH_REDUCTIONS)[arch["edges"]])
@@ -193,8 +252,7 @@ class CellSpace(Space):
         shortest path that uses no other (4: there is none), the most such operations on a path that carries a signal,
         and the number of such edges at the input and at the output (after GRAF: Kadlecova et al., 2024)."""
         edges = arch["edges"]
-        count = Counter(edges)
-        out = {f"count_{op}": float(count[op]) for op in self.OPERATIONS}
+        out = {f"count_{op}": float(edges.count(op)) for op in self.OPERATIONS}
         for (i, j), operation in zip(EDGES, edges, strict=True):
             out |= {f"edge_{i}{j}_{op}": float(op == operation) for op in self.OPERATIONS}
         paths = [[edges[e] for e in path] for path in PATHS]

@@ -1,8 +1,8 @@
 """The search space of DARTS (Liu et al., ICLR 2019), which is NAS-Bench-301's too: a normal and a reduction cell.
 
 A cell has two inputs, the outputs of the two cells before it (nodes 0 and 1), and four nodes (2 to 5), each the sum of
-two operations on two different earlier nodes; its output is the four nodes side by side. The network is a stem, normal
-cells with reduction cells at a third and two thirds of the depth, and a classifier; see :mod:`libranas.networks.darts`.
+two operations on two different earlier nodes; its output is the four nodes side by side.
+:mod:`libranas.networks.darts` describes the network.
 
 A *mask* names for each cell and each of the 14 :data:`EDGES` the operations that are left, ``none`` among them: what
 a search that prunes a supernet works on (:class:`libranas.networks.darts.DARTSSupernet`).
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 from math import prod
 
 import numpy as np
@@ -21,8 +21,7 @@ import numpy as np
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import setting
-from libranas.spaces.cells.base import ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.cells.base import ConvolutionalSpace, Size, conv, conv_norm, halved, linear, norm
 from libranas.spaces.registry import SpaceFamily
 
 #: In the order of DARTS, which is also that of the codes in NASLib's tables.
@@ -60,16 +59,10 @@ class DARTSSpace(ConvolutionalSpace):
 
     Parameters
     ----------
-    image_size : int or (height, width)
-    channels, classes : int
-        The rest of the task.
-    width : int
-        Channels of a node in the first cells (C), at least 2; the paper: 36 for CIFAR-10, 48 for ImageNet.
-    layers : int
-        Cells; the paper: 20, and 14 for ImageNet.
+    width, layers : int
+        Channels of a node in the first cells (C), at least 2, and cells; for ImageNet the paper has 48 and 14.
     affine : bool
-        Normalisations inside the operations have a scale and a shift, and poolings none, as in the networks that the
-        paper trains. False: neither scale nor shift, and a normalisation after each pooling, as during its search.
+        True: as the paper trains its networks. False: as during its search; a normalisation follows each pooling too.
     large_stem : bool, optional
         The stem for ImageNet, which divides the resolution by 8. Default: for images of at least 128 x 128 pixels.
 
@@ -101,8 +94,6 @@ class DARTSSpace(ConvolutionalSpace):
         for name, least in (("width", 2), ("layers", 3)):
             if getattr(self, name) < least:
                 raise LibranasError(f"space.{name} is {getattr(self, name)}.", f"Choose at least {least}.")
-
-    # -- members ---------------------------------------------------------------------------------------
 
     def arch(self, normal: Sequence[tuple[str, int]], reduce: Sequence[tuple[str, int]]) -> Arch:
         """Return the member with these cells: eight pairs (operation, node read), the two of a node in any order."""
@@ -153,8 +144,6 @@ class DARTSSpace(ConvolutionalSpace):
     def size(self) -> int:
         return prod(node * (node - 1) // 2 * len(OPERATIONS) ** 2 for node in NODES) ** 2
 
-    # -- strings ---------------------------------------------------------------------------------------
-
     def read(self, text: str) -> Arch | None:
         """Read ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=..., ...)``, the nested
         tuples (node read, code of the operation) of NASLib's tables, or canonical JSON."""
@@ -173,8 +162,6 @@ class DARTSSpace(ConvolutionalSpace):
         cells = (f"{kind}={list(arch[kind])}, {kind}_concat={list(NODES)}" for kind in KINDS)
         return f"Genotype({', '.join(cells)})"
 
-    # -- description -----------------------------------------------------------------------------------
-
     def features(self, arch: Arch) -> dict[str, float]:
         """Describe each cell: how often each operation occurs and where; edges that read the two inputs; nodes that no
         other one reads; longest path, and its mean over the nodes; for every kind of operation the most on a path to
@@ -183,7 +170,7 @@ class DARTSSpace(ConvolutionalSpace):
         for kind in KINDS:
             cell = arch[kind]
             count, reads = Counter(op for op, _ in cell), Counter(source for _, source in cell)
-            edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
+            edges = _by_edge(cell)
             values = {f"count_{op}": count[op] for op in OPERATIONS}
             values |= {f"edge_{i}{j}_{op}": op == edges.get((i, j)) for i, j in EDGES for op in OPERATIONS}
             values |= {"reads_0": reads[0], "reads_1": reads[1], "ends": sum(not reads[node] for node in NODES)}
@@ -201,8 +188,6 @@ class DARTSSpace(ConvolutionalSpace):
         sources = [source for _ in NODES for source in (0, 1)]
         cells = ([(op, source) for source in sources] for op in ("max_pool_3x3", "sep_conv_5x5"))
         return tuple(self.arch(cell, cell) for cell in cells)
-
-    # -- closed forms ----------------------------------------------------------------------------------
 
     def total(self, arch: Arch) -> Size:
         skeleton, operation = _sizes(self)
@@ -224,7 +209,7 @@ def full_mask() -> Mask:
 
 def cell_mask(cell: Sequence[tuple[str, int]]) -> tuple[tuple[str, ...], ...]:
     """Return the operations of a cell of a member as those that are left on :data:`EDGES`."""
-    edges = dict(zip(_targets(cell), (op for op, _ in cell), strict=True))
+    edges = _by_edge(cell)
     return tuple((edges[edge],) if edge in edges else () for edge in EDGES)
 
 
@@ -236,30 +221,28 @@ def genotype(mask: Mask, scores: Mapping[str, Sequence[float]]) -> Arch:
     scores : for each cell a number an edge; a node keeps the two edges with the highest. Edges with ``none`` or without
         an operation cannot be kept.
     """
-    cells = {}
-    for kind in KINDS:
-        cells[kind] = []
-        for node in NODES:
-            found = []
-            for (source, target), left, score in zip(EDGES, mask[kind], scores[kind], strict=True):
-                if target == node and len(left) > 1:
-                    raise LibranasError(
-                        f"Edge {source}-{node} of the {kind} cell has {len(left)} operations.", "Prune it to one."
-                    )
-                if target == node and left and left[0] != "none":
-                    found.append((-score, source, left[0]))
-            if len(found) < 2:
-                raise LibranasError(f"Node {node} of the {kind} cell has fewer than two edges.", "Leave it two.")
-            cells[kind] += [(op, source) for _, source, op in sorted(found)[:2]]
+    cells = {kind: [] for kind in KINDS}
+    for kind, node in product(KINDS, NODES):
+        found = []
+        for (source, target), left, score in zip(EDGES, mask[kind], scores[kind], strict=True):
+            if target == node and len(left) > 1:
+                raise LibranasError(
+                    f"Edge {source}-{node} of the {kind} cell has {len(left)} operations.", "Prune it to one."
+                )
+            if target == node and left and left[0] != "none":
+                found.append((-score, source, left[0]))
+        if len(found) < 2:
+            raise LibranasError(f"Node {node} of the {kind} cell has fewer than two edges.", "Leave it two.")
+        cells[kind] += [(op, source) for _, source, op in sorted(found)[:2]]
     return Arch(DARTSSpace.family, {kind: _sorted(cell) for kind, cell in cells.items()})
 
 
 # -- cells -----------------------------------------------------------------------------------------------
 
 
-def _targets(cell: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """Return the edge (from, to) of each pair of a cell."""
-    return [(source, NODES[place // 2]) for place, (_, source) in enumerate(cell)]
+def _by_edge(cell: Sequence[tuple[str, int]]) -> dict[tuple[int, int], str]:
+    """Return the operation of each edge (from, to) of a cell."""
+    return {(source, NODES[place // 2]): op for place, (op, source) in enumerate(cell)}
 
 
 def _sorted(cell: Sequence[tuple[str, int]]) -> Cell:
@@ -327,7 +310,9 @@ def _sizes(space: DARTSSpace) -> tuple[Size, dict[tuple[str, str, bool], Size]]:
     reads an input of the cell."""
     C, now = space.width, space.sides
     if space.large_stem:
-        half, quarter, now = (_halved(now, times) for times in (1, 2, 3))
+        half = halved(now)
+        quarter = halved(half)
+        now = halved(quarter)
         skeleton = conv_norm(space.channels, C // 2, 3, prod(half))
         skeleton += conv_norm(C // 2, C, 3, prod(quarter)) + conv_norm(C, C, 3, prod(now))
         inputs = [C, C]
@@ -341,7 +326,7 @@ def _sizes(space: DARTSSpace) -> tuple[Size, dict[tuple[str, str, bool], Size]]:
         C *= 1 + reduces
         for channels in inputs:
             skeleton += conv_norm(channels, C, 1, prod(now))
-        now = _halved(now, int(reduces))
+        now = halved(now) if reduces else now
         for op in OPERATIONS:
             for near in (True, False):
                 operation[kind, op, near] += _operation(op, C, prod(now), near and reduces, space.affine)
@@ -358,13 +343,6 @@ def _operation(op: str, C: int, pixels: int, strided: bool, affine: bool) -> Siz
         return Size()
     separable = conv(1, C, int(op[-1]), pixels) + conv(C, C, 1, pixels) + scaled
     return separable * 2 if op.startswith("sep") else separable
-
-
-def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """Return height and width after so many layers of stride 2."""
-    for _ in range(times):
-        size = tuple((side + 1) // 2 for side in size)
-    return size
 
 
 FAMILY = SpaceFamily(DARTSSpace, network="libranas.networks.darts")

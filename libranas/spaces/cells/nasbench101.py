@@ -1,9 +1,7 @@
 """The search space NAS-Bench-101 (Ying et al., ICML 2019): cells that are small graphs with operations at the vertices.
 
 A cell has at most 7 vertices and 9 edges; the first vertex is its input, the last its output, the others carry one of
-three operations. The network is a stem, three stacks of equal cells with C, 2C and 4C channels, max pooling between
-two stacks, and a classifier; see :mod:`libranas.networks.nasbench101`. Published skeleton: C = 128, three cells a
-stack.
+three operations. :mod:`libranas.networks.nasbench101` describes the network.
 """
 
 import ast
@@ -11,14 +9,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import prod
 
 import numpy as np
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import setting
-from libranas.spaces.cells.base import ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv_norm, linear
+from libranas.spaces.cells.base import ConvolutionalSpace, Size, conv_norm, linear
 from libranas.spaces.registry import SpaceFamily
 
 #: Most vertices of a cell, input and output included, and most edges.
@@ -39,12 +37,8 @@ class NASBench101Space(ConvolutionalSpace):
     ----------
     image_size : int or (height, width)
         Divisible by 4.
-    channels, classes : int
-        The rest of the task.
     width : int
-        Channels of the first stack (C), at least 5.
-    cells : int
-        Of each stack.
+        At least 5.
     port_init : bool
         Initial weights as in the PyTorch port that NASLib scores (nasbench_pytorch), not PyTorch's own; see
         :class:`libranas.networks.nasbench101.NASBench101`.
@@ -77,25 +71,16 @@ class NASBench101Space(ConvolutionalSpace):
                 f"Choose at least {VERTICES - 2}.",
             )
 
-    # -- members ---------------------------------------------------------------------------------------
-
     def arch(self, matrix: Sequence[Sequence[int]], ops: Sequence[str]) -> Arch | None:
         """Return the member that is left of a graph without the vertices on no path from input to output.
 
         None if it has too many edges or no such path, or is no graph of this kind (see `_is_graph`)."""
         if not _is_graph(matrix, ops):
             return None
-        last = len(matrix) - 1
-        forward, backward = {0}, {last}
-        for v in range(1, last + 1):
-            if any(matrix[u][v] for u in forward):
-                forward.add(v)
-        for v in reversed(range(last)):
-            if any(matrix[v][u] for u in backward):
-                backward.add(v)
-        kept = sorted(forward & backward)
+        paths = np.linalg.matrix_power(np.array(matrix, int) + np.eye(len(ops), dtype=int), len(ops))
+        kept = np.flatnonzero(paths[0] * paths[:, -1])  # none where no path reaches the output
         matrix = tuple(tuple(int(matrix[u][v]) for v in kept) for u in kept)
-        if last not in forward or sum(map(sum, matrix)) > EDGES:
+        if not matrix or sum(map(sum, matrix)) > EDGES:
             return None
         return Arch(self.family, {"matrix": matrix, "ops": tuple(str(ops[v]) for v in kept)})
 
@@ -112,7 +97,7 @@ class NASBench101Space(ConvolutionalSpace):
         with probability 1/5, until the result is another member. Vertices that `arch` lacks are put anywhere."""
         while True:
             free = np.sort(rng.permutation(np.arange(1, VERTICES - 1))[: len(arch["ops"]) - 2])
-            upper, ops = _in_seven(arch, (0, *free, VERTICES - 1), rng.choice(OPERATIONS, size=VERTICES))
+            upper, ops = _in_seven(arch, rng.choice(OPERATIONS, size=VERTICES), (0, *free, VERTICES - 1))
             upper ^= rng.random(len(upper)) < 1 / VERTICES
             for v in range(1, VERTICES - 1):
                 if rng.random() < 1 / (VERTICES - 2):
@@ -125,11 +110,7 @@ class NASBench101Space(ConvolutionalSpace):
         """Take each entry of the matrix and each operation from either parent, until the result is a member.
 
         Parents with fewer than 7 vertices lack the last ones before the output."""
-        parents = [
-            _in_seven(x, (*range(len(x["ops"]) - 1), VERTICES - 1), other["ops"][: VERTICES - 1])
-            for x, other in ((a, b), (b, a))
-        ]
-        (upper_a, ops_a), (upper_b, ops_b) = parents
+        (upper_a, ops_a), (upper_b, ops_b) = (_in_seven(x, y["ops"][: VERTICES - 1]) for x, y in ((a, b), (b, a)))
         while True:
             upper = np.where(rng.random(len(upper_a)) < 0.5, upper_a, upper_b)
             ops = [x if first else y for x, y, first in zip(ops_a, ops_b, rng.random(VERTICES) < 0.5, strict=True)]
@@ -152,8 +133,6 @@ class NASBench101Space(ConvolutionalSpace):
         """Return the published number of different cells."""
         return 423_624
 
-    # -- strings ---------------------------------------------------------------------------------------
-
     def read(self, text: str) -> Arch | None:
         """Read the benchmark's arguments as JSON (``{"matrix": [[...], ...], "ops": ["input", ..., "output"]}``, or
         ``module_adjacency`` and ``module_operations``), the tuple of NASLib's tables, or canonical JSON. Vertices on no
@@ -170,8 +149,6 @@ class NASBench101Space(ConvolutionalSpace):
         """Return JSON of the arguments of the benchmark's ``ModelSpec``: ``{"matrix": ..., "ops": ...}``."""
         return json.dumps({"matrix": arch["matrix"], "ops": arch["ops"]})
 
-    # -- description -----------------------------------------------------------------------------------
-
     def features(self, arch: Arch) -> dict[str, float]:
         """Describe the representative.
 
@@ -182,8 +159,7 @@ class NASBench101Space(ConvolutionalSpace):
         arch = self.representative(arch)
         matrix, ops = arch["matrix"], arch["ops"]
         last = len(ops) - 1
-        place = (*range(last), VERTICES - 1)
-        upper, names = _in_seven(arch, place, [""] * VERTICES)
+        upper, names = _in_seven(arch, [""] * VERTICES)
         out = {"vertices": float(len(ops)), "edges": float(upper.sum())}
         out |= {f"count_{op}": float(ops.count(op)) for op in OPERATIONS}
         for (u, v), entry in zip(zip(*np.triu_indices(VERTICES, 1), strict=True), upper, strict=True):
@@ -218,13 +194,10 @@ class NASBench101Space(ConvolutionalSpace):
             for matrix, op in ((least, pooling), (most, convolution))
         )
 
-    # -- closed forms ----------------------------------------------------------------------------------
-
     def total(self, arch: Arch) -> Size:
         matrix, ops = arch["matrix"], arch["ops"]
-        height, width = self.sides
         inputs = outputs = self.width
-        pixels = height * width
+        pixels = prod(self.sides)
         size = conv_norm(self.channels, outputs, 3, pixels)
         for stack in range(3):
             if stack:
@@ -301,10 +274,12 @@ def _square(upper: np.ndarray) -> list[list[int]]:
     return matrix.tolist()
 
 
-def _in_seven(arch: Arch, place: Sequence[int], others: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _in_seven(arch: Arch, others: Sequence[str], place: Sequence[int] = ()) -> tuple[np.ndarray, list[str]]:
     """Write a member as a graph of 7 vertices: entries above the diagonal, row by row, and names.
 
-    Vertex v of the member is vertex ``place[v]`` there. The vertices without edges get their names from `others`."""
+    Vertex v of the member is vertex ``place[v]`` there; by default it lacks the last ones before the output. The
+    vertices without edges get their names from `others`."""
+    place = place or (*range(len(arch["ops"]) - 1), VERTICES - 1)
     matrix = np.zeros((VERTICES, VERTICES), dtype=int)
     matrix[np.ix_(place, place)] = arch["matrix"]
     ops = [

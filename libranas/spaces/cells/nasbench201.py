@@ -1,23 +1,16 @@
 """The search space NAS-Bench-201 (Dong and Yang, ICLR 2020): five operations on the six edges of a cell.
 
-The network is a stem, three stages of equal cells with C, 2C and 4C channels, a residual block that halves the
-resolution between two stages, and a classifier; see :mod:`libranas.networks.nasbench201`. Published skeleton: C = 16,
-five cells a stage.
+:mod:`libranas.networks.nasbench201` describes the network.
 """
 
-import ast
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 from libranas.core.arch import Arch
 from libranas.core.typed import setting
-from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace, Size, conv, conv_norm, linear, norm
 from libranas.spaces.registry import SpaceFamily
-
-#: NASLib's tables name a member by six codes, edges by source: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3).
-NASLIB_CODES = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
-NASLIB_EDGES = tuple(sorted(EDGES))
 
 
 @dataclass(frozen=True)
@@ -29,12 +22,6 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
     image_size : int or (height, width)
         Divisible by 4. Of the published tables: CIFAR 32 (3 channels), SVHN 32, Ninapro (16, 52) with 1 channel and
         18 classes, spherical CIFAR-100 60.
-    channels, classes : int
-        The rest of the task.
-    width : int
-        Channels of the first stage (C).
-    cells : int
-        Of each stage (N).
 
     Notes
     -----
@@ -65,8 +52,7 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
                     found[int(source), target] = operation
             return self.arch(found[edge] for edge in EDGES) if len(found) == len(EDGES) else None
         if text.startswith(("(", "[")):
-            codes = dict(zip(NASLIB_EDGES, ast.literal_eval(text), strict=True))
-            return self.arch(NASLIB_CODES[codes[edge]] for edge in EDGES) if min(codes.values()) >= 0 else None
+            return self.from_codes(text)
         return Arch.from_json(text)
 
     def notation(self) -> str:
@@ -89,8 +75,7 @@ class NASBench201Space(CellSpace, ConvolutionalSpace):
 @lru_cache
 def _sizes(space: NASBench201Space) -> tuple[Size, dict[str, Size]]:
     """Return the size of the skeleton, and of each operation on one edge of all cells."""
-    height, width = space.sides
-    C, pixels = space.width, height * width
+    C, pixels = space.width, prod(space.sides)
     skeleton = conv_norm(space.channels, C, 3, pixels)
     operation = dict.fromkeys(space.OPERATIONS, Size())
     for stage in range(3):

@@ -1,20 +1,19 @@
 """The search spaces of TransNAS-Bench-101 (Duan et al., CVPR 2021): cells (micro), or where to widen and halve (macro).
 
-A stem, modules of two blocks each and a head or decoder for the task; see :mod:`libranas.networks.transnas101`. A
-module has a code for what its first block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the
-resolution, 4 does both.
+A network (:mod:`libranas.networks.transnas101`) has modules of two blocks. The code of a module says what its first
+block does: 1 keeps width and resolution, 2 doubles the channels, 3 halves the resolution, 4 does both.
 
 * **Micro**: the modules are 4, 1, 4, 1, 4 and the blocks are cells; 4^6 = 4,096 members.
-* **Macro**: the blocks are residual blocks; 4 to 6 modules, of which 1 to 4 halve the resolution and 1 to 3 double the
-  channels: 3,256 members.
+* **Macro**: 4 to 6 modules of residual blocks, of which 1 to 4 halve the resolution and 1 to 3 double the channels:
+  3,256 members.
 """
 
 import ast
 import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -22,8 +21,7 @@ import numpy as np
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import Key, setting
-from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace
-from libranas.spaces.cells.counting import Size, conv, conv_norm, linear, norm
+from libranas.spaces.cells.base import EDGES, CellSpace, ConvolutionalSpace, Size, conv, conv_norm, halved, linear, norm
 from libranas.spaces.registry import SpaceFamily
 
 #: Tasks and how many numbers the network puts out (a pixel for the last three); None: the classes of the data.
@@ -86,13 +84,8 @@ class _TransNAS(ConvolutionalSpace):
     ----------
     image_size : int or (height, width)
         Of an image; for ``jigsaw`` of one of its nine pieces. Published: 256, pieces 64.
-    channels, classes : int
-        The rest of the task. The tables of NAS-Bench-Suite-Zero have 100 classes for class_object (75 in the
-        benchmark's own training).
-    task : str
-        One of :data:`TASKS`.
-    width : int
-        Channels after the stem.
+    classes : int
+        The tables of NAS-Bench-Suite-Zero have 100 for class_object (75 in the benchmark's own training).
     published_init : bool
         Initial weights as in the benchmark's training instead of PyTorch's: convolutions outside of decoders from
         N(0, 2 / (outputs * kernel area)).
@@ -127,54 +120,33 @@ class _TransNAS(ConvolutionalSpace):
 # -- closed forms ----------------------------------------------------------------------------------------
 
 
-def _stem(space: _TransNAS) -> tuple[Size, int, int]:
+def _stem(space: _TransNAS) -> tuple[Size, tuple[int, int]]:
     """Return the size of the published stem, two convolutions that halve the resolution; and the sides after it."""
-    C, (height, width) = space.width, map(_half, space.sides)
-    h, w = _half(height), _half(width)
-    size = conv_norm(space.channels, C // 2, 3, height * width) + conv_norm(C // 2, C, 3, h * w)
-    return size, h, w
+    C, first = space.width, halved(space.sides)
+    second = halved(first)
+    return conv_norm(space.channels, C // 2, 3, prod(first)) + conv_norm(C // 2, C, 3, prod(second)), second
 
 
-def _with_head(space: _TransNAS, body: Size, channels: int, height: int, width: int, halvings: int) -> Size:
+def _with_head(space: _TransNAS, body: Size, channels: int, pixels: int, halvings: int) -> Size:
     """Return the size of a network from that of what comes before the head, and its output."""
     if space.task in IMAGE_TASKS:
         for layer in decoder(space.task, channels, space.outputs, 2 + halvings):
             # a transposed convolution multiplies each pixel of its input
-            body += conv(layer.inputs, layer.outputs, 3, height * width, bias=True)
-            height, width = (2 * height, 2 * width) if layer.up else (height, width)
+            body += conv(layer.inputs, layer.outputs, 3, pixels, bias=True)
+            pixels *= 4 if layer.up else 1
             body += Size() if layer.last else norm(layer.outputs)
         return body
     pieces = PIECES if space.task == "jigsaw" else 1
     return Size(body.params, body.macs * pieces) + linear(pieces * channels, space.outputs)
 
 
-def _half(pixels: int) -> int:
-    """Return the rows after a step of two: half of them, rounded up."""
-    return -(-pixels // 2)
-
-
 # -- micro -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A skeleton of the micro space with the codes of its tables: digit of the code to operation, order of the edges.
-
-    `naslib`: a stem of one convolution that keeps the resolution, and no scale and shift in the batch normalisation of
-    identities that reduce."""
-
-    modules: tuple[int, ...]
-    naslib: bool
-    codes: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
-
-
-#: ``published``: the benchmark's own. ``naslib``: what NASLib builds and NAS-Bench-Suite-Zero trained for ninapro, svhn
-#: and scifar100; those tables have other codes and the edges by source: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3).
-VARIANTS = {
-    "published": Variant((4, 1, 4, 1, 4), False, ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3"), EDGES),
-    "naslib": Variant((4, 1, 4), True, ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1"), tuple(sorted(EDGES))),
-}
+#: Skeletons of the micro space. ``published``: the benchmark's own. ``naslib``: what NASLib builds and
+#: NAS-Bench-Suite-Zero trained for ninapro, svhn and scifar100: three modules, a stem of one convolution that keeps the
+#: resolution, no scale and shift in the batch normalisation of identities that reduce, and NASLib's codes.
+VARIANTS = ("published", "naslib")
 
 
 @dataclass(frozen=True)
@@ -182,15 +154,6 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
     """The 4,096 cells. In a block that doubles channels and halves resolution the operations at the cell's input do so,
     and ``skip_connect`` there is two 1x1 convolutions of every other pixel, with batch normalisation.
 
-    Parameters
-    ----------
-    variant : str
-        One of :data:`VARIANTS`.
-    **others
-        As for both spaces: task and skeleton.
-
-    Notes
-    -----
     :meth:`representative` follows what both kinds of cells compute
     (:func:`libranas.spaces.cells.base.representatives`): 1,376 different networks.
     """
@@ -206,25 +169,28 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def __post_init__(self):
         super().__post_init__()
-        if VARIANTS[self.variant].naslib and self.task not in ("class_object", "class_scene"):
+        if self.naslib and self.task not in ("class_object", "class_scene"):
             raise LibranasError(
                 f"space.variant {self.variant} with space.task {self.task}.", "That variant classifies only."
             )
 
     @property
-    def skeleton(self) -> Variant:
-        return VARIANTS[self.variant]
+    def naslib(self) -> bool:
+        return self.variant == "naslib"
+
+    @property
+    def modules(self) -> tuple[int, ...]:
+        """The codes of the modules."""
+        return (4, 1, 4) if self.naslib else (4, 1, 4, 1, 4)
 
     def read(self, text: str) -> Arch:
         """Read ``64-41414-1_02_333`` (digits 0 none, 1 skip, 2 conv 1x1, 3 conv 3x3 by target node), the six codes of
         the variant's tables, or canonical JSON."""
         text = text.strip()
         if names := re.fullmatch(r"64-41414-([0-3])_([0-3])([0-3])_([0-3])([0-3])([0-3])", text):
-            return self.arch(VARIANTS["published"].codes[int(digit)] for digit in names.groups())
+            return self.arch(self.OPERATIONS[int(digit)] for digit in names.groups())
         if text.startswith(("(", "[")):
-            codes = dict(zip(self.skeleton.edges, ast.literal_eval(text), strict=True))
-            known = dict(enumerate(self.skeleton.codes))
-            return self.arch(known[codes[edge]] for edge in EDGES)
+            return self.from_codes(text) if self.naslib else self.from_codes(text, self.OPERATIONS, EDGES)
         return Arch.from_json(text)
 
     def notation(self) -> str:
@@ -232,7 +198,7 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 
     def format(self, arch: Arch) -> str:
         """Return the benchmark's string, ``64-41414-1_02_333``."""
-        digits = "".join(str(VARIANTS["published"].codes.index(op)) for op in arch["edges"])
+        digits = "".join(str(self.OPERATIONS.index(op)) for op in arch["edges"])
         return f"64-41414-{digits[0]}_{digits[1:3]}_{digits[3:]}"
 
     def total(self, arch: Arch) -> Size:
@@ -245,25 +211,24 @@ class TransNASMicroSpace(CellSpace, _TransNAS):
 @lru_cache
 def _micro_sizes(space: TransNASMicroSpace) -> tuple:
     """Return the size of the stem, and those of each operation on one edge of all cells, at a cell's input and inside;
-    then channels, height and width after the last cell, and how often the resolution was halved behind the stem."""
-    skeleton, C = space.skeleton, space.width
-    if skeleton.naslib:
-        h, w = space.sides
-        body = conv_norm(space.channels, C, 3, h * w)
+    then channels and pixels after the last cell, and how often the resolution was halved behind the stem."""
+    C, sides = space.width, space.sides
+    if space.naslib:
+        body = conv_norm(space.channels, C, 3, prod(sides))
     else:
-        body, h, w = _stem(space)
+        body, sides = _stem(space)
     at_input, inside = ({op: Size() for op in space.OPERATIONS} for _ in range(2))
-    for code in skeleton.modules:
+    for code in space.modules:
         for first in (True, False):
             inputs = C
             if first and code == 4:
-                h, w, C = _half(h), _half(w), 2 * C
+                sides, C = halved(sides), 2 * C
                 # NASLib's has no scale and shift
-                at_input["skip_connect"] += conv(inputs, C, 1, h * w) + (Size() if skeleton.naslib else norm(C))
+                at_input["skip_connect"] += conv(inputs, C, 1, prod(sides)) + (Size() if space.naslib else norm(C))
             for operation, kernel in (("nor_conv_1x1", 1), ("nor_conv_3x3", 3)):
-                at_input[operation] += conv_norm(inputs, C, kernel, h * w)
-                inside[operation] += conv_norm(C, C, kernel, h * w)
-    return body, at_input, inside, C, h, w, skeleton.modules.count(4)
+                at_input[operation] += conv_norm(inputs, C, kernel, prod(sides))
+                inside[operation] += conv_norm(C, C, kernel, prod(sides))
+    return body, at_input, inside, C, prod(sides), space.modules.count(4)
 
 
 # -- macro -----------------------------------------------------------------------------------------------
@@ -344,8 +309,7 @@ class TransNASMacroSpace(_TransNAS):
         """Count the modules and each code, and say the codes by place. Also the binary logarithm of how much wider and
         how much smaller the features are, at the end and on average over the modules."""
         codes = arch["modules"]
-        count = Counter(codes)
-        out = {"modules": float(len(codes))} | {f"count_{c}": float(count[c]) for c in (1, 2, 3, 4)}
+        out = {"modules": float(len(codes))} | {f"count_{c}": float(codes.count(c)) for c in (1, 2, 3, 4)}
         for place in range(6):
             out |= {f"module{place}_{c}": float(codes[place : place + 1] == (c,)) for c in (1, 2, 3, 4)}
         for name, property_ in (("wider", widens), ("smaller", halves)):
@@ -368,16 +332,16 @@ class TransNASMacroSpace(_TransNAS):
 
 @lru_cache(maxsize=10_000)
 def _macro_total(space: TransNASMacroSpace, modules: tuple[int, ...]) -> Size:
-    body, h, w = _stem(space)
+    body, sides = _stem(space)
     C = space.width
     for code in modules:
         inputs = C
         C = 2 * C if widens(code) else C
-        h, w = (_half(h), _half(w)) if halves(code) else (h, w)
-        body += conv_norm(inputs, C, 3, h * w) + conv_norm(C, C, 3, h * w) * (1 + 2 * (BLOCKS - 1))
+        sides = halved(sides) if halves(code) else sides
+        body += conv_norm(inputs, C, 3, prod(sides)) + conv_norm(C, C, 3, prod(sides)) * (1 + 2 * (BLOCKS - 1))
         if code != 1:
-            body += conv_norm(inputs, C, 1, h * w)
-    return _with_head(space, body, C, h, w, sum(map(halves, modules)))
+            body += conv_norm(inputs, C, 1, prod(sides))
+    return _with_head(space, body, C, prod(sides), sum(map(halves, modules)))
 
 
 def make(level: str = "micro", variant: str = "published", **settings) -> TransNASMicroSpace | TransNASMacroSpace:
