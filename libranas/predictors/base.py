@@ -1,11 +1,6 @@
 """The records of this package: samples of architectures, combiners and the predictors that they give.
 
-A combiner makes one ranking of architectures from proxies, sizes and, where some are known, accuracies. It is fitted
-once, on a :class:`Calibration`, and gives a :class:`Predictor`. The value of one architecture does not depend on the
-others in its sample, so a predictor ranks a table and serves as the fitness of a search alike. Ranks are those among
-the reference sample. Scores that are not finite rank below all finite ones.
-
-Shape suffixes: A architectures, C labelled, R reference, P proxies, F features.
+Suffixes: A architectures, C labelled, R reference, P proxies, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -89,6 +84,8 @@ class Calibration:
 class Predictor:
     """A fitted combiner: called with a sample it gives a value for each architecture, shape (A,), higher = better.
 
+    A value does not depend on the other architectures of the sample: ranks are those among the reference sample.
+
     Attributes
     ----------
     proxies : those that it looks at; candidates of a search need no others
@@ -104,7 +101,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Combiner:
-    """A way to rank architectures.
+    """A way to rank architectures by proxies, sizes and, where some are known, accuracies.
 
     Attributes
     ----------

@@ -1,11 +1,6 @@
-"""LIBRA next to its competitors: rankings of architectures that were not used to fit anything.
+"""Judge combiners on architectures that were not used to fit anything.
 
-Every combiner (:mod:`libranas.predictors.registry`) learns from calibration architectures only (and from the scores,
-never the accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors
-are learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
-
-Shape suffixes: A architectures, P proxies, F features, E evaluation architectures. Tables as in
-:mod:`libranas.predictors.libra`: ``score_AP`` with higher = better, accuracies and #params as Series over the same ids.
+Suffixes: A architectures, P proxies, F features, E evaluation architectures.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
-"""Published tables, hundreds of trained networks with proxy values, and how combiners are judged on them.
+"""Judge combiners on published tables of NAS-Bench-Suite-Zero: CSV files named ``SPACE-TASK.csv``.
 
-The tables are those of NAS-Bench-Suite-Zero as CSV files named ``SPACE-TASK.csv``: ``arch`` (the strings of NASLib),
-``val_accuracy`` and one column a proxy, as stored there, all taken as higher = better (as the authors report them).
-Values that are not finite rank last. ``params`` is in millions.
+Columns: ``arch`` (the strings of NASLib), ``val_accuracy``, and the proxies, all taken as higher = better.
 """
 
 from collections.abc import Sequence

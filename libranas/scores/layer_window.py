@@ -1,14 +1,6 @@
-"""Choose the layer window of L-SWAG and apply it to stored scores. No accuracy is looked at.
+"""Choose the layer window of L-SWAG (arXiv 2505.07300, Eq. 6) and apply it to stored scores. No accuracy is looked at.
 
-Eq. 6 of L-SWAG (arXiv 2505.07300): mean log sigma of the gradient over many random networks, in bins of
-relative depth; the window [l_lo, l_hi] is the beginning and end of a spike and is fixed before scoring.
-The paper marks the spike by eye; :func:`choose_window` does it by a rule that needs no accuracy.
-
-A window is a range of depth *bins*, so that it applies to networks of any depth and to both kinds of
-place: weight layers (Lambda) and activation layers (Psi), whose depth is that of the last weight layer
-executed before them. What L-SWAG is inside a window says :mod:`libranas.zero_cost.lswag`.
-
-Shape suffixes: A architectures, S seeds, L weight layers, B depth bins.
+Suffixes: A architectures, S seeds, L weight layers, B depth bins.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,8 +28,7 @@ ENDS = {"first": slice(0, 1), "last": slice(-1, None)}
 class WindowChoice:
     """A window and how it was read off the curve; ``peak`` is the bin of its extreme.
 
-    A bin is part of the spike if it is beyond ``threshold = median +- 1 MAD`` of the curve (above for
-    ``spike``, below for ``valley``; None for rules that use no threshold) and connected to the peak.
+    ``threshold`` is median +- 1 MAD of the curve (None for rules that use none).
     """
 
     window: LayerWindow
@@ -69,10 +60,8 @@ def curve(
     Parameters
     ----------
     exclude : any of ``"first"`` and ``"last"``
-        Weight layers left out of the curve (not of the window). In vision transformers the head's gradient
-        is many times that of all other layers: with it the spike is always the last bin, behind every
-        activation layer, and says nothing about the body of the network. The patch embedding (stem) is
-        left out for the same reason at the other end.
+        Weight layers left out of the curve (not of the window): in vision transformers the head's gradient is many
+        times that of all other layers, and the spike would always be the last bin.
 
     Returns
     -------
@@ -108,7 +97,7 @@ def curve(
 
 
 def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, int] | None = None) -> WindowChoice:
-    """Read the layer window off a curve made by :func:`curve`.
+    """Read the layer window off a curve made by :func:`curve`; the paper marks the spike by eye.
 
     Parameters
     ----------

@@ -1,9 +1,6 @@
 """Scores as a flat table of nodes: path in the file to array and attributes.
 
-:func:`encode` makes it, :func:`decode` undoes it, the content hash is taken over it, and two sets of scores are
-compared by it.
-
-Shape suffixes: A architectures, S seeds, P passes.
+Suffixes: A architectures, S seeds, P passes.
 """
 
 import hashlib

@@ -1,9 +1,6 @@
 """Statistics of the gradient of one weight over units, without ever holding units x parameters.
 
-The gradients of all units are made for one tile of the weight at a time. A tile is small enough to stay in the cache of
-a core while it is reduced, and large enough for an efficient matrix product. Sums over the units are themselves
-products with a row of ones. On top of its ordinary weight gradient a layer then costs a few passes over cached memory.
-
+The gradients of all units are made for one tile of the weight at a time, which stays in the cache of a core.
 Legend: U units, G groups, K positions of a unit, I in, O out; tiles are r rows by c columns of O x I.
 """
 

@@ -1,9 +1,6 @@
-"""The definition of L-SWAG: Lambda, Psi and their product, for any layer window and every option.
+"""The definition of L-SWAG = Lambda x Psi (Casarin et al., CVPR 2025, Eq. 1), for any layer window and every option.
 
-L-SWAG = Lambda x Psi (Casarin et al., CVPR 2025, Eq. 1). Lambda adds up log sum 1 / std|g| over weight layers. Psi
-counts the distinct activation patterns (Eq. 7). Both are computed here from the per-layer components that are on a
-score card and in a score file, without a network. The score card, LIBRA, the search and the report call this module.
-
+Computed from the components on a score card or in a score file, without a network.
 Legend: L weight layers, M activation layers. "..." are leading axes (architectures, seeds), none on a score card.
 """
 

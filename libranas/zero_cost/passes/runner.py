@@ -1,9 +1,4 @@
-"""Run a pass, in as many parts as memory demands.
-
-A pass whose batch does not fit in memory is repeated in parts. Where the loss of an image does not depend on the
-others, parts give the same values: sums over images are added up, activation signs are joined, and inner products
-between images are made from pairs of parts. Batch normalisation in training mode forbids parts.
-"""
+"""Run a pass, in as many parts as memory demands; batch normalisation in training mode forbids parts."""
 
 import gc
 
