@@ -19,7 +19,6 @@ class LayerRule:
 
     Attributes
     ----------
-    kind : ``linear`` or ``convolution``
     operands : callable (module, inputs, out_grad, units) -> (a_UGKI, d_UGKO)
         Their product ``einsum('ugko,ugki->ugoi')`` is the weight gradient of each unit.
     forward : callable (module, inputs, weight, bias) -> output

@@ -11,8 +11,7 @@ from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.proxy import Undefined
 
-#: Weights with a standard deviation up to this fraction of the layer's median count as constant
-#: (dead units have exactly zero) and are left out of sums of 1/std.
+#: Weights with a standard deviation up to this fraction of the layer's median are left out of sums of 1/std.
 CONSTANT = 1e-12
 #: Keeps logarithm and reciprocal finite in jacov and epe_nas.
 K = 1e-5
@@ -85,10 +84,7 @@ def correlation(rows_RC: torch.Tensor) -> torch.Tensor:
 
 
 def log_determinant(kernel_SS: torch.Tensor) -> torch.Tensor:
-    """log \\|det\\| of kernels (..., S, S) of counts; -inf where one is singular.
-
-    Equal codes of two samples, or fewer units than samples, make a kernel singular; an LU factorisation then
-    returns rounding noise. The kernels are integer, so the numerical rank is a safe test.
-    """
+    """log \\|det\\| of kernels (..., S, S) of counts; -inf where one is singular."""
+    # Of a singular kernel an LU factorisation returns rounding noise. The numerical rank of integers is a safe test.
     singular = torch.linalg.matrix_rank(kernel_SS, hermitian=True) < kernel_SS.shape[-1]
     return torch.linalg.slogdet(kernel_SS).logabsdet.masked_fill(singular, float("-inf"))
