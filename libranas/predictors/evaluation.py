@@ -85,7 +85,13 @@ def evaluate(
     table = Sample(score_AP, params_A, check_features(feature_AF, score_AP.index))
     network_A = np.arange(len(table)) if network_A is None else network_A.loc[score_AP.index].to_numpy()
     counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
-    _check_counts(counts, len(np.unique(network_A)))
+    networks = len(np.unique(network_A))
+    for count in counts:
+        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
+            raise LibranasError(
+                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
+                "label more architectures or change the number for calibration",
+            )
     rows, summary = [], []
     for count in counts:
         lacks, judged = {}, []
@@ -102,24 +108,20 @@ def evaluate(
                     rows.append({**place, **judge(predict(others), truth)})
         for combiner in combiners:
             part = [row for row in rows if (row["method"], row["n_calibration"]) == (combiner.name, count)]
-            about = {
-                "method": combiner.name,
-                "needs_labels": combiner.needs_labels,
-                "labels": count if combiner.needs_labels else 0,
-            }
-            sizes = {"n_calibration": count, "n_evaluation": round(float(np.mean(judged))), "splits": len(part)}
-            summary.append({**about, **_over_splits(part), "lacks": lacks[combiner.name], **sizes})
+            summary.append(
+                {
+                    "method": combiner.name,
+                    "needs_labels": combiner.needs_labels,
+                    "labels": count if combiner.needs_labels else 0,
+                    **_over_splits(part),
+                    "lacks": lacks[combiner.name],
+                    "n_calibration": count,
+                    "n_evaluation": round(float(np.mean(judged))),
+                    "splits": len(part),
+                }
+            )
     columns = ["method", "n_calibration", "split", *MEASURES]
     return Evaluation(pd.DataFrame(summary), pd.DataFrame(rows, columns=columns))
-
-
-def _check_counts(counts: Sequence[int], networks: int) -> None:
-    for count in counts:
-        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
-            raise LibranasError(
-                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
-                "label more architectures or change the number for calibration",
-            )
 
 
 def _over_splits(rows: list[dict]) -> dict[str, float]:
@@ -143,9 +145,7 @@ def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple
     return np.sort(order_A[first[chosen]]), np.flatnonzero(~np.isin(code_A, chosen))
 
 
-def proxy_table(
-    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, seed: int = 0, resamples: int = 1000
-) -> pd.DataFrame:
+def proxy_table(score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, seed: int = 0) -> pd.DataFrame:
     """Every proxy by itself against accuracy, the best first; no labels are used to choose anything.
 
     One row a proxy: ``proxy, n, spearman, low, high, kendall, partial_given_params, non_finite``. All signed;
@@ -158,7 +158,7 @@ def proxy_table(
     for proxy in score_AP.columns:
         s = score_AP[proxy].to_numpy(dtype=np.float64)
         stream = stream_seed(seed, "ensemble", "bootstrap", proxy)
-        low, high = bootstrap_interval(spearman, s, accuracy, n=resamples, seed=stream)
+        low, high = bootstrap_interval(spearman, s, accuracy, seed=stream)
         rows.append(
             {
                 "proxy": proxy,

@@ -157,7 +157,7 @@ def choose(
 def _usable(
     score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[str]]:
-    """Scores of the proxies that vary, accuracies, sizes, and the names of the proxies that do not vary."""
+    """Return scores of the proxies that vary, accuracies, sizes, and the names of the proxies that do not vary."""
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
     accuracy, params = accuracy_A.to_numpy(dtype=np.float64), params_A.to_numpy(dtype=np.float64)
     if (n := len(accuracy)) < MIN_ARCHITECTURES:

@@ -4,7 +4,7 @@ Suffixes: A architectures, S seeds, L weight layers, B depth bins.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -38,24 +38,13 @@ class WindowChoice:
     mad: float
     threshold: float | None
 
-    def to_dict(self) -> dict:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict) -> "WindowChoice":
-        """Inverse of :meth:`to_dict`; other keys of the record are left alone."""
-        known = {field.name: record[field.name] for field in fields(cls)}
-        return cls(**{**known, "window": LayerWindow(**record["window"])})
-
 
 def curve(
     scores: Scores | Iterable[Scores], bins: int = 10, exclude: Sequence[str] = ("first", "last")
 ) -> pd.DataFrame:
     """Mean log standard deviation of the gradient by depth (Eq. 6).
 
-    Each network's mean over the seeds and the layers of a bin comes first, then mean and population
-    standard deviation over the networks, so that a deep network counts as much as a shallow one.
+    Means over the seeds and the layers of a bin come first, so that a deep network counts as much as a shallow one.
 
     Parameters
     ----------
@@ -65,9 +54,8 @@ def curve(
 
     Returns
     -------
-    DataFrame with one row a bin: ``bin``, ``mean``, ``std``, ``n`` (networks with a layer in that bin; NaN
-    where there is none). ``attrs["nonfinite"]`` counts entries of log sigma (layer and seed) that were
-    left out because they are not finite.
+    DataFrame with one row a bin: ``bin``, ``mean``, ``std`` (population), ``n`` (networks with a layer in that bin; NaN
+    where there is none). ``attrs["nonfinite"]`` counts entries of log sigma that were left out as not finite.
     """
     unknown = sorted(set(exclude) - ENDS.keys())
     if unknown:
@@ -105,10 +93,7 @@ def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, in
         (its mirror image around the lowest: large 1/sigma), ``"all"``, or ``"fixed"``
     fixed : first and last bin, for the rule ``"fixed"``
 
-    Raises
-    ------
-    LibranasError
-        If the rule or the fixed bins are not possible, or the curve has no finite value.
+    LibranasError if the rule or the fixed bins are not possible, or the curve has no finite value.
     """
     mean_B, last = curve["mean"].to_numpy("f8"), len(curve) - 1
     if rule not in RULES:

@@ -1,8 +1,4 @@
-"""Scores in memory, gathered from score cards.
-
-Shape suffixes: A architectures, S seeds. A component has shape (A, S, *places), NaN beyond the places that an
-architecture has (``axes`` says how many).
-"""
+"""Scores in memory, gathered from score cards. Suffixes: A architectures, S seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +17,10 @@ COSTS = ("seconds_AS", "peak_bytes_AS")
 
 @dataclass(frozen=True, eq=False)
 class ComponentArray:
-    """One component of a proxy: ``values`` of shape (A, S, *places) and the names of its axes."""
+    """One component of a proxy and the names of its axes.
+
+    ``values`` has shape (A, S, *places), NaN beyond the places that an architecture has (``Scores.axes``).
+    """
 
     values: np.ndarray
     axes: tuple[str, ...]
@@ -29,11 +28,10 @@ class ComponentArray:
 
 @dataclass(frozen=True, eq=False)
 class ProxyTable:
-    """One proxy on all architectures: raw values, why a value is missing (``""``: it is not), seconds.
+    """One proxy on all architectures: raw values, why a value is missing (``""``: it is not), seconds of its pass.
 
-    ``value_AS`` is not oriented: multiply by ``orientation`` (+1 or -1) for "higher is better".
-    ``seconds_AS`` is the time of the pass that the proxy shared with others, ``precision`` what that pass was
-    computed in (``""``: not known, the file is older than the attribute).
+    ``value_AS`` is not oriented: multiply by ``orientation`` (+1 or -1) for "higher is better". ``precision`` is that
+    of the pass (``""``: not known, the file is older than the attribute).
     """
 
     value_AS: np.ndarray

@@ -287,7 +287,7 @@ def test_the_judged_combiner_sees_features_in_the_order_of_the_search(fast):
 def test_proxy_table():
     scores, accuracy, params = table()
     scores.loc[scores.index[:3], "noise"] = [np.nan, np.inf, -np.inf]
-    result = proxy_table(scores, accuracy, params, resamples=200)
+    result = proxy_table(scores, accuracy, params)
     assert list(result["spearman"]) == sorted(result["spearman"], reverse=True)
     result = result.set_index("proxy")
     assert (result["n"] == 90).all()

@@ -1,7 +1,7 @@
 """The layer window: the curve, the rule, and what is left of L-SWAG inside it, against brute force."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -203,8 +203,8 @@ def test_fixed_and_all():
 @pytest.mark.parametrize("rule", layers.RULES)
 def test_a_choice_survives_json(rule):
     choice = layers.choose_window(curve_of(-3.0, -1.0, -5.0), rule, [0, 1])
-    record = json.loads(json.dumps({**choice.to_dict(), "something_else": 1}, allow_nan=False))
-    assert WindowChoice.from_dict(record) == choice
+    record = json.loads(json.dumps(asdict(choice), allow_nan=False))
+    assert WindowChoice(**{**record, "window": LayerWindow(**record["window"])}) == choice
 
 
 # ------------------------------------------------------------------------------------ L-SWAG in the window
