@@ -42,11 +42,6 @@ class Supernets:
     width: int
     layers: int
 
-    def params(self, arch: Arch) -> int:
-        return 0  # no size is compared: all supernets of a round are about equal
-
-    macs = params
-
     def build(self, mask: Mask, seed: int) -> DARTSSupernet:
         """The supernet of `mask` with the initial weights that the whole one has with this seed."""
         with torch.random.fork_rng(devices=[]):
