@@ -135,9 +135,7 @@ def check_table(
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     """Return the three with architectures in the order of their ids and proxies in the order of their names.
 
-    The fixed order makes every result independent of the order of rows and columns given. Raises LibranasError for
-    repeated or differing ids and for accuracies or sizes that are not finite (a missing accuracy is not a bad one;
-    scores may be non-finite, they rank last).
+    LibranasError for repeated or differing ids and for accuracies or sizes that are not finite.
     """
     for what, names in (("architecture", score_AP.index), ("proxy", score_AP.columns)):
         if names.has_duplicates:

@@ -29,10 +29,9 @@ class Evaluation:
     ----------
     summary : one row a method and number of labels: ``method, needs_labels, labels, spearman, low, high, kendall, p1,
         p5, regret, lacks, n_calibration, n_evaluation, splits``. Means over the splits; low and high are the 2.5 and
-        97.5 percentiles of Spearman over the splits (how much one random choice of calibration architectures
-        matters; not a confidence interval of the mean). Regret: best evaluation accuracy less that of the
-        method's top architecture (mean over tied tops), in units of accuracy. ``lacks`` names what a method needs
-        and does not get ("" if nothing): it is not judged, and its measures are NaN.
+        97.5 percentiles of Spearman over the splits. Regret: best evaluation accuracy less that of the method's top
+        architecture (mean over tied tops). ``lacks`` names what a method needs and does not get ("" if nothing): it is
+        not judged, and its measures are NaN.
     per_split : one row a method, number of labels and split: ``method, n_calibration, split, spearman, kendall, p1, p5,
         regret``.
     """
@@ -75,10 +74,9 @@ def evaluate(
     network_A : which network each architecture is, for tables in which several compute the same function: none of a
         labelled network is judged
 
-    A split does not depend on the methods nor on the other numbers of labels, and nothing on the order of rows or
-    columns. A method that cannot rank (all values equal) has a NaN Spearman in that split, and NaN in the summary: it
-    is not dropped, nor is one that lacks what it needs. Raises LibranasError if either part would have fewer than
-    10 architectures, for unknown methods, and for unusable tables.
+    A split does not depend on the methods nor on the other numbers of labels. A method that cannot rank (all values
+    equal) has a NaN Spearman in that split and in the summary. LibranasError if either part would have fewer than 10
+    architectures, for unknown methods, and for unusable tables.
     """
     combiners = [COMBINERS.get_or_explain(name) for name in (COMBINERS if methods is None else methods)]
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
@@ -135,8 +133,7 @@ def _over_splits(rows: list[dict]) -> dict[str, float]:
 def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`count` random architectures, no two of one network, and all those of other networks; positions, ascending.
 
-    Networks are drawn and not architectures: else a network that a table holds often would nearly always be among the
-    first, and what is judged would be no picture of the table.
+    Networks are drawn, not architectures: one that a table holds often is no more likely.
     """
     code_A, found = pd.factorize(network_A)
     chosen = rng.permutation(len(found))[:count]

@@ -60,8 +60,7 @@ class PublishedTable:
     accuracy_A : in the table's own unit
     sample : proxies and sizes; features too, where the space is known and they were asked for
     space : None if the name does not begin with that of a known one
-    network_A : id of the network that each is, where the space is known: several strings of a benchmark can compute the
-        same function
+    network_A : id of the network that each string stands for, where the space is known
     """
 
     name: str
@@ -99,10 +98,7 @@ def read_table(
     features : whether to describe the architectures; learners use it
     accuracy, params : columns
 
-    Raises
-    ------
-    LibranasError
-        For a missing file or column, a repeated architecture, or one without further scores.
+    LibranasError for a missing file or column, a repeated architecture, or one without further scores.
     """
     path = Path(path)
     try:

@@ -34,17 +34,11 @@ class Anatomy:
 
 
 def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
-    """Sort the modules of `model`.
+    """Sort the modules of `model`; LibranasError for a module that owns a weight of a type without a rule.
 
     Parameters
     ----------
-    features : names of modules whose outputs are the primary blocks; default: what is known of the model
-        (`feature_points`).
-
-    Raises
-    ------
-    LibranasError
-        For a module that owns a weight of a type without a rule; it is named. Never a silent zero.
+    features : names of modules whose outputs are the primary blocks; default: :func:`feature_points`
     """
     layers, norms, activations, counted = {}, {}, {}, set()
     for name, module in model.named_modules():

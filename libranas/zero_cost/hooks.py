@@ -44,10 +44,10 @@ class Recorder:
     watched : callable (axis, place name) -> bool, optional
         Places that are looked at; default all. The order of execution is always recorded.
     on_products : callable (layer name, weight, a_UGKI, d_UGKO), optional
-        Called in the backward pass as soon as a weight's gradient is complete, with the operands of
+        Called in the backward pass as soon as a weight's gradient is complete, with the operands of its
         :class:`~libranas.zero_cost.gradient_operands.LayerRule`.
     units : int
-        Number of gradient units that the batch is cut into for that; contiguous and equal.
+        Number of contiguous and equal gradient units that the batch is cut into for that.
     on_norm : callable (norm name, gradient_UW), optional
         The same for the weights of norms.
     on_signal : callable (layer name, product_BPD, fan_in, whether positions are tokens), optional
@@ -56,16 +56,14 @@ class Recorder:
         Called in the forward pass with the output of a layer, the input of an activation, and the tensor at a primary
         block (the only one with its graph).
     copy_outputs : bool
-        Hand copies of the layers' outputs to the network. An output may be a view, as those of linear layers on tokens
-        are. If the network changes a view in place, its gradient never arrives.
+        Hand copies of the layers' outputs to the network: of a view that it changes in place no gradient arrives.
 
     Attributes
     ----------
     order : list of (axis, place name)
         Places in the order of their first execution.
     anchors : list of tensors
-        Leaves to ask the gradient of a loss for. It then reaches every watched layer and no earlier one: where no
-        input of a layer needs a gradient, its output becomes a leaf.
+        Leaves to ask the gradient of a loss for: it then reaches every watched layer and no earlier one.
     waiting : set of the layers' uses whose gradient has not arrived
     """
 
@@ -117,10 +115,7 @@ class Recorder:
     def backward(self, output: torch.Tensor, sources: list[torch.Tensor]) -> tuple:
         """Return the gradients of a scalar at `sources`, while the hooks see those at the layers' outputs.
 
-        Raises
-        ------
-        OutputLost
-            If a layer's gradient did not arrive, unless outputs are copied already.
+        OutputLost if a layer's gradient did not arrive, unless outputs are copied already.
         """
         if not sources:
             return ()

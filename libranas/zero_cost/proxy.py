@@ -27,8 +27,7 @@ class Pass:
 
 ANALYTIC = Pass("analytic", "none")
 DATA = Pass("data", "data")
-#: The images one by one: in evaluation mode batch normalisation does not couple them either. A network whose data pass
-#: is such a run anyway (no batch normalisation) shows it there, at no cost.
+#: The images one by one, in evaluation mode; a network whose data pass is such a run anyway shows it there.
 EVALUATION = Pass("evaluation", "data")
 JACOBIAN = Pass("jacobian", "data")
 HESSIAN = Pass("hessian", "data")
@@ -71,13 +70,9 @@ class Proxy:
 
     Attributes
     ----------
-    name : str
-    version : int
-        Raised whenever the value for the same network and batch changes; cached scores are keyed by it.
-    title, source : str
-        In words, with the equation; paper.
-    run : Pass
-        The (most expensive) pass that it needs; its cost is the proxy's.
+    version : raised whenever the value for the same network and batch changes; cached scores are keyed by it
+    title, source : in words, with the equation; paper
+    run : the (most expensive) pass that it needs; its cost is the proxy's
     captures : need -> reduce, or a callable (Options) -> such a mapping
         ``reduce`` (what is captured, Options) -> dict of numbers or small tensors is called at each place,
         while the place's data are alive. The dicts of one place are joined.
@@ -85,9 +80,8 @@ class Proxy:
         With ``parts``: (their :class:`~libranas.core.scorecard.ProxyScore` by name, Options) instead.
     components : component name to its axes (of :data:`libranas.core.scorecard.AXES`)
     orientation : +1 if higher predicts a better network, else -1
-    parts : names of proxies whose values this one is made from; nothing is captured for it.
-    undefined_for : str
-        Where it has no value; the reason recorded with the NaN.
+    parts : names of proxies whose values this one is made from; nothing is captured for it
+    undefined_for : where it has no value; the reason recorded with the NaN
     """
 
     name: str

@@ -27,14 +27,10 @@ class Scorer:
 
     Parameters
     ----------
-    inputs, targets : tensors (B, C, H, W) and (B,)
-        The calibration batch, normalised.
-    batch_sha256 : str
-        Names the batch in the conditions of every score.
-    seed : int
-        Master seed.
-    options : dict
-        See :class:`libranas.zero_cost.registry.Options`.
+    inputs, targets : the calibration batch, normalised: tensors (B, C, H, W) and (B,)
+    batch_sha256 : names the batch in the conditions of every score
+    seed : master seed
+    options : see :class:`libranas.zero_cost.options.Options`
     """
 
     space: Space
