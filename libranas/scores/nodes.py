@@ -196,26 +196,3 @@ def rows_at_once(shape: Sequence[int], dtype: np.dtype, piece: int = 1 << 23) ->
 def content_sha256(scores: Scores) -> str:
     """Hash of all that does not depend on when, where and how fast it was computed."""
     return digest(encode(scores))
-
-
-def equal_values(a: Scores, b: Scores) -> list[str]:
-    """Differences between two sets of scores in words, bit for bit, costs and provenance aside.
-
-    Empty exactly when :func:`content_sha256` is the same for both.
-    """
-    left, right, differences = content(encode(a)), content(encode(b)), []
-    for path in sorted(left.keys() | right.keys()):
-        if path not in left or path not in right:
-            differences.append(f"{path}: only in the {'first' if path in left else 'second'}")
-            continue
-        (x, x_attrs), (y, y_attrs) = left[path], right[path]
-        if x_attrs != y_attrs:
-            differences.append(f"{path}: {x_attrs} and {y_attrs}")
-        if x is not None and x.shape != y.shape:
-            differences.append(f"{path}: shapes {x.shape} and {y.shape}")
-        elif x is not None:
-            unequal = x.view("<i8") != y.view("<i8") if x.dtype.kind == "f" else x != y
-            for at in map(tuple, np.argwhere(unequal)[:1].tolist()):
-                who = f" (architecture {a.archs[at[0]].id})" if path.startswith("proxies/") else ""
-                differences.append(f"{path}: {unequal.sum()} entries; at {at}{who} {x[at]} and {y[at]}")
-    return differences

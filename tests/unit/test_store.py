@@ -99,7 +99,6 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path_factory, blocks, seed
     store.write(path, scores)
     again = store.read(path)
     assert same(scores, again)
-    assert store.equal_values(scores, again) == []
     assert again.archs == tuple(archs) and again.seeds == tuple(seeds)
     assert again.axes == scores.axes
     assert again.provenance == scores.provenance
@@ -216,7 +215,6 @@ def test_a_nan_is_a_nan_however_the_processor_writes_it():
     negative = np.array([0xFFF8000000000001], np.uint64).view(np.float64)[0]
     a, b = collected(ARCHS, values={(1, 0): NAN}), collected(ARCHS, values={(1, 0): negative})
     assert store.content_sha256(a) == store.content_sha256(b)
-    assert store.equal_values(a, b) == []
 
 
 def test_a_file_is_readable_with_plain_h5py_and_every_element_is_stamped(tmp_path):
@@ -418,7 +416,6 @@ def test_shards_merged_in_any_cut_and_order_equal_one_run(cuts, order):
     shards = [collected(part, values=values) for part in (archs[:i], archs[i:j], archs[j:])]
     whole = collected(archs, values=values)
     joined = merged(shards, {arch.id for arch in ARCHS})
-    assert store.equal_values(joined, whole) == []
     assert same(replace(joined, provenance={}, passes={}), replace(whole, provenance={}, passes={}))
     for name, table in whole.passes.items():
         np.testing.assert_array_equal(joined.passes[name].seconds_AS, table.seconds_AS)
@@ -513,7 +510,7 @@ def test_an_empty_shard_is_written_read_and_merged(tmp_path):
     elsewhere = collected([], info=changed_info("zico", **{"pass": ""}))  # nothing ran: the pass is not known
     for nothing in (empty, elsewhere):
         for order in ([nothing, collected(ARCHS)], [collected(ARCHS[:2]), nothing, collected(ARCHS[2:])]):
-            assert store.equal_values(merged(order), collected(ARCHS)) == []
+            assert store.content_sha256(merged(order)) == store.content_sha256(collected(ARCHS))
 
 
 def test_architectures_stay_in_the_order_of_the_files():
@@ -564,17 +561,16 @@ def test_exactly_the_wanted_architectures_must_be_there():
 # --------------------------------------------------------------------------------------- differences, frames
 
 
-def test_differences_are_named():
+def test_every_difference_changes_the_hash():
     a = collected(ARCHS)
-    b = collected(ARCHS, values={(2, 1): 5.0})
-    (difference,) = store.equal_values(a, b)
-    assert difference.startswith(f"proxies/loss/value: 1 entries; at (2, 1) (architecture {ARCHS[2].id})")
-    assert store.equal_values(a, collected(ARCHS, info=changed_info("zico", version=9)))
-    assert any("shapes (4,) and (3,)" in d for d in store.equal_values(a, collected(ARCHS[:3])))
-    barely = collected(ARCHS, values={(0, 0): np.nextafter(a.proxies["loss"].value_AS[0, 0], INF)})
-    assert len(store.equal_values(a, barely)) == 1
-    without = replace(a, proxies={k: v for k, v in a.proxies.items() if k != "psi"})
-    assert "proxies/psi/value: only in the first" in store.equal_values(a, without)
+    barely = np.nextafter(a.proxies["loss"].value_AS[0, 0], INF)
+    others = (
+        collected(ARCHS, values={(0, 0): barely}),
+        collected(ARCHS, info=changed_info("zico", version=9)),
+        collected(ARCHS[:3]),
+        replace(a, proxies={k: v for k, v in a.proxies.items() if k != "psi"}),
+    )
+    assert len({store.content_sha256(scores) for scores in (a, *others)}) == 5
 
 
 def test_the_frame_is_the_oriented_mean_over_finite_seeds():
