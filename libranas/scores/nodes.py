@@ -162,15 +162,12 @@ def axis_of_rows(path: str) -> int | None:
     return 0 if (top in ("archs", "proxies") and rest) or path.endswith("/index") else None
 
 
-def content(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes that two runs of the same work must agree on: neither costs nor provenance."""
-    aside = [p for p in nodes if p.split("/")[0] in ("passes", "provenance") or p.endswith("/seconds")]
-    return {path: nodes[path] for path in sorted(nodes.keys() - aside)}
-
-
 def digest(nodes: Mapping[str, Node]) -> str:
+    """Hash of the nodes that two runs of the same work must agree on: neither costs nor provenance."""
     sha = hashlib.sha256()
-    for path, (value, attrs) in content(nodes).items():
+    for path, (value, attrs) in sorted(nodes.items()):
+        if path.split("/")[0] in ("passes", "provenance") or path.endswith("/seconds"):
+            continue
         shape = [] if value is None else [value.dtype.str, value.shape]
         sha.update(json.dumps([path, attrs, *shape], sort_keys=True).encode() + b"\n")
         for piece in _pieces(value):

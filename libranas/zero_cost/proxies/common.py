@@ -18,9 +18,6 @@ K = 1e-5
 CONSTANT_ROW = "the gradient of the logits is the same at all pixels of an image, so its correlations are undefined"
 
 
-# -- what a combine makes of the places -----------------------------------------------------------------------
-
-
 def numbers(places: list[dict], key: str) -> list[float]:
     """One entry of the dicts of all places, as floats; waits for the device only here."""
     return [float(place[key]) for place in places]
@@ -42,9 +39,6 @@ def without_empty(logs: list[float]) -> list[float]:
     if all(log == -math.inf for log in logs):
         raise Undefined("no weight of the network has a gradient that varies between the gradient units")
     return [0.0 if log == -math.inf else log for log in logs]
-
-
-# -- what a reduce makes of a place ---------------------------------------------------------------------------
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
