@@ -93,11 +93,6 @@ def test_bins_are_exact_where_floating_point_is_not(bins):
         assert lswag.depth_bin([l / L for l in range(L)], bins).tolist() == exact
 
 
-def test_a_mask_takes_both_end_bins():
-    mask = LayerWindow(2, 3, 10).mask([i / 20 for i in range(20)])
-    assert np.flatnonzero(mask).tolist() == [4, 5, 6, 7]
-
-
 # ----------------------------------------------------------------------------------------------- the curve
 
 
