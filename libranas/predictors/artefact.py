@@ -1,8 +1,6 @@
 """Fitted predictors as files: the stage libra writes one, the search reads it.
 
-The first line of a file is JSON: ``format``, ``version``, ``libraries`` (name to version), ``sha256`` of what follows.
-The rest is a pickle of plain objects: dataclasses of this package, arrays, trees of scikit-learn and texts of LightGBM.
-Reading makes objects of these types and of the packages of registered combiners, and of no others.
+The first line of a file is JSON, the rest a pickle of plain objects: of this package, arrays, trees, and no others.
 """
 
 import hashlib

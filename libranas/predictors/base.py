@@ -1,11 +1,6 @@
 """The records of this package: samples of architectures, combiners and the predictors that they give.
 
-A combiner makes one ranking of architectures from proxies, sizes and, where some are known, accuracies. It is fitted
-once, on a :class:`Calibration`, and gives a :class:`Predictor`. The value of one architecture does not depend on the
-others in its sample, so a predictor ranks a table and serves as the fitness of a search alike. Ranks are those among
-the reference sample. Scores that are not finite rank below all finite ones.
-
-Shape suffixes: A architectures, C labelled, R reference, P proxies, F features.
+Suffixes: A architectures, C labelled, R reference, P proxies, F features.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -89,6 +84,8 @@ class Calibration:
 class Predictor:
     """A fitted combiner: called with a sample it gives a value for each architecture, shape (A,), higher = better.
 
+    A value does not depend on the other architectures of the sample: ranks are those among the reference sample.
+
     Attributes
     ----------
     proxies : those that it looks at; candidates of a search need no others
@@ -104,7 +101,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Combiner:
-    """A way to rank architectures.
+    """A way to rank architectures by proxies, sizes and, where some are known, accuracies.
 
     Attributes
     ----------
@@ -138,9 +135,7 @@ def check_table(
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     """Return the three with architectures in the order of their ids and proxies in the order of their names.
 
-    The fixed order makes every result independent of the order of rows and columns given. Raises LibranasError for
-    repeated or differing ids and for accuracies or sizes that are not finite (a missing accuracy is not a bad one;
-    scores may be non-finite, they rank last).
+    LibranasError for repeated or differing ids and for accuracies or sizes that are not finite.
     """
     for what, names in (("architecture", score_AP.index), ("proxy", score_AP.columns)):
         if names.has_duplicates:

@@ -11,8 +11,7 @@ from libranas.predictors.ranks import Fractions
 class Encoder:
     """Columns for learners: normal scores of proxies and #params, standardised features; constant ones left out.
 
-    Learners see what can be had without training a network. Normal scores are those of the ranks in the reference
-    sample.
+    Normal scores are those of the ranks in the reference sample.
     """
 
     def __init__(self, reference: Sample, scores: bool = True, features: bool = True):
@@ -39,8 +38,7 @@ class Encoder:
     def __call__(self, sample: Sample) -> list[np.ndarray]:
         """One (A, D) array a kind of column that there is: scores, features that are 0 or 1, other features.
 
-        Marks of single choices are many and say little each, counts and lengths are few and say much: a Gaussian
-        process does better with scales of their own (0.875 against 0.865 on 13 published tables with 100 labels).
+        A Gaussian process does better with scales of their own (0.875 against 0.865 on 13 published tables).
         """
         # Columns by name as arrays: selecting them from tables would take most of the time of a search's combining.
         score_A = {**_arrays(sample.score_AP), "params": sample.params_A.to_numpy(dtype=np.float64)}

@@ -1,11 +1,6 @@
-"""LIBRA next to its competitors: rankings of architectures that were not used to fit anything.
+"""Judge combiners on architectures that were not used to fit anything.
 
-Every combiner (:mod:`libranas.predictors.registry`) learns from calibration architectures only (and from the scores,
-never the accuracies, of the whole sample) and then ranks the others. LIBRA reads accuracies, so the fair competitors
-are learners with the same labels, and the numbers to beat are those that need none (#params, log-rank of all proxies).
-
-Shape suffixes: A architectures, P proxies, F features, E evaluation architectures. Tables as in
-:mod:`libranas.predictors.libra`: ``score_AP`` with higher = better, accuracies and #params as Series over the same ids.
+Suffixes: A architectures, P proxies, F features, E evaluation architectures.
 """
 
 from collections.abc import Sequence
@@ -34,10 +29,9 @@ class Evaluation:
     ----------
     summary : one row a method and number of labels: ``method, needs_labels, labels, spearman, low, high, kendall, p1,
         p5, regret, lacks, n_calibration, n_evaluation, splits``. Means over the splits; low and high are the 2.5 and
-        97.5 percentiles of Spearman over the splits (how much one random choice of calibration architectures
-        matters; not a confidence interval of the mean). Regret: best evaluation accuracy less that of the
-        method's top architecture (mean over tied tops), in units of accuracy. ``lacks`` names what a method needs
-        and does not get ("" if nothing): it is not judged, and its measures are NaN.
+        97.5 percentiles of Spearman over the splits. Regret: best evaluation accuracy less that of the method's top
+        architecture (mean over tied tops). ``lacks`` names what a method needs and does not get ("" if nothing): it is
+        not judged, and its measures are NaN.
     per_split : one row a method, number of labels and split: ``method, n_calibration, split, spearman, kendall, p1, p5,
         regret``.
     """
@@ -80,17 +74,22 @@ def evaluate(
     network_A : which network each architecture is, for tables in which several compute the same function: none of a
         labelled network is judged
 
-    A split does not depend on the methods nor on the other numbers of labels, and nothing on the order of rows or
-    columns. A method that cannot rank (all values equal) has a NaN Spearman in that split, and NaN in the summary: it
-    is not dropped, nor is one that lacks what it needs. Raises LibranasError if either part would have fewer than
-    10 architectures, for unknown methods, and for unusable tables.
+    A split does not depend on the methods nor on the other numbers of labels. A method that cannot rank (all values
+    equal) has a NaN Spearman in that split and in the summary. LibranasError if either part would have fewer than 10
+    architectures, for unknown methods, and for unusable tables.
     """
     combiners = [COMBINERS.get_or_explain(name) for name in (COMBINERS if methods is None else methods)]
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
     table = Sample(score_AP, params_A, check_features(feature_AF, score_AP.index))
     network_A = np.arange(len(table)) if network_A is None else network_A.loc[score_AP.index].to_numpy()
     counts = [calibration] if isinstance(calibration, int | np.integer) else list(calibration)
-    _check_counts(counts, len(np.unique(network_A)))
+    networks = len(np.unique(network_A))
+    for count in counts:
+        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
+            raise LibranasError(
+                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
+                "label more architectures or change the number for calibration",
+            )
     rows, summary = [], []
     for count in counts:
         lacks, judged = {}, []
@@ -107,24 +106,20 @@ def evaluate(
                     rows.append({**place, **judge(predict(others), truth)})
         for combiner in combiners:
             part = [row for row in rows if (row["method"], row["n_calibration"]) == (combiner.name, count)]
-            about = {
-                "method": combiner.name,
-                "needs_labels": combiner.needs_labels,
-                "labels": count if combiner.needs_labels else 0,
-            }
-            sizes = {"n_calibration": count, "n_evaluation": round(float(np.mean(judged))), "splits": len(part)}
-            summary.append({**about, **_over_splits(part), "lacks": lacks[combiner.name], **sizes})
+            summary.append(
+                {
+                    "method": combiner.name,
+                    "needs_labels": combiner.needs_labels,
+                    "labels": count if combiner.needs_labels else 0,
+                    **_over_splits(part),
+                    "lacks": lacks[combiner.name],
+                    "n_calibration": count,
+                    "n_evaluation": round(float(np.mean(judged))),
+                    "splits": len(part),
+                }
+            )
     columns = ["method", "n_calibration", "split", *MEASURES]
     return Evaluation(pd.DataFrame(summary), pd.DataFrame(rows, columns=columns))
-
-
-def _check_counts(counts: Sequence[int], networks: int) -> None:
-    for count in counts:
-        if 0 < count < MIN_ARCHITECTURES or not 0 <= count <= networks - MIN_ARCHITECTURES:
-            raise LibranasError(
-                f"{count} of {networks} architectures to calibrate: both parts need {MIN_ARCHITECTURES} or more",
-                "label more architectures or change the number for calibration",
-            )
 
 
 def _over_splits(rows: list[dict]) -> dict[str, float]:
@@ -138,8 +133,7 @@ def _over_splits(rows: list[dict]) -> dict[str, float]:
 def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`count` random architectures, no two of one network, and all those of other networks; positions, ascending.
 
-    Networks are drawn and not architectures: else a network that a table holds often would nearly always be among the
-    first, and what is judged would be no picture of the table.
+    Networks are drawn, not architectures: one that a table holds often is no more likely.
     """
     code_A, found = pd.factorize(network_A)
     chosen = rng.permutation(len(found))[:count]
@@ -148,9 +142,7 @@ def parted(rng: np.random.Generator, count: int, network_A: np.ndarray) -> tuple
     return np.sort(order_A[first[chosen]]), np.flatnonzero(~np.isin(code_A, chosen))
 
 
-def proxy_table(
-    score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, seed: int = 0, resamples: int = 1000
-) -> pd.DataFrame:
+def proxy_table(score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series, seed: int = 0) -> pd.DataFrame:
     """Every proxy by itself against accuracy, the best first; no labels are used to choose anything.
 
     One row a proxy: ``proxy, n, spearman, low, high, kendall, partial_given_params, non_finite``. All signed;
@@ -163,7 +155,7 @@ def proxy_table(
     for proxy in score_AP.columns:
         s = score_AP[proxy].to_numpy(dtype=np.float64)
         stream = stream_seed(seed, "ensemble", "bootstrap", proxy)
-        low, high = bootstrap_interval(spearman, s, accuracy, n=resamples, seed=stream)
+        low, high = bootstrap_interval(spearman, s, accuracy, seed=stream)
         rows.append(
             {
                 "proxy": proxy,

@@ -1,12 +1,9 @@
 """Gaussian process regression on a few dozen to a few hundred architectures, columns in groups.
 
 ``k(a, b) = sum over groups g of  l_g <a_g, b_g> / D_g  +  m_g Matern_3/2(|a_g - b_g| / (s_g sqrt(D_g)))``, plus noise.
-A group with its own scales lets the data say how much a kind of column (proxies, the description of an architecture) is
-worth, with two numbers for the magnitude and one for the length whatever the number of columns: one length a column
-would be more numbers than there are labels. The numbers are the mode of their posterior under wide log-normal priors,
-which keeps ten labels from deciding that there is no noise.
-
-Shape suffixes: N training rows, M others, D columns of a group.
+One length a column would be more numbers than there are labels. The numbers are the mode of their posterior under wide
+log-normal priors, so that ten labels cannot decide that there is no noise.
+Suffixes: N training rows, M others, D columns.
 """
 
 from collections.abc import Sequence

@@ -51,8 +51,9 @@ def one_proxy(proxy: str) -> Predictor:
     return Predictor((proxy,), OneProxy(proxy))
 
 
-def rank_sum_within(reference: Sample, proxies: tuple[str, ...]) -> Predictor:
-    return Predictor(proxies, RankSum({p: Fractions(reference.score_AP[p]) for p in proxies}))
+def _te_nas(reference: Sample) -> Predictor:
+    fractions = {p: Fractions(reference.score_AP[p]) for p in TE_NAS_PROXIES}
+    return Predictor(TE_NAS_PROXIES, RankSum(fractions))
 
 
 #: Proxies of the published combinations; ntk_cond, minus the condition number, is stored as higher = better.
@@ -92,5 +93,5 @@ LOG_RANK_ALL = _label_free(
     "log_rank_all", "log-rank of all proxies", lambda reference: log_rank_within(reference, reference.varying)
 )
 AZ_NAS = _label_free("az_nas", "AZ-NAS", lambda reference: log_rank_within(reference, AZ_NAS_PROXIES), AZ_NAS_PROXIES)
-TE_NAS = _label_free("te_nas", "TE-NAS", lambda reference: rank_sum_within(reference, TE_NAS_PROXIES), TE_NAS_PROXIES)
+TE_NAS = _label_free("te_nas", "TE-NAS", _te_nas, TE_NAS_PROXIES)
 CONSENSUS = _label_free("consensus", "consensus of proxies", consensus, shown=True)

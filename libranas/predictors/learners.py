@@ -1,9 +1,7 @@
 """Learners on a few dozen labels: ridge, trees, Gaussian processes, and a stack of them.
 
-A learner is a function ``(groups, target_C, seed)`` that fits (C, D) arrays, one a kind of column, to targets in (0, 1)
-and gives a model with ``predict(groups)``. The target is the rank of the accuracy.
-
-Shape suffixes: A architectures, C labelled, D columns.
+A learner fits (C, D) arrays, one a kind of column, to targets in (0, 1), the ranks of the accuracies.
+Suffixes: A architectures, C labelled, D columns.
 """
 
 from collections.abc import Callable

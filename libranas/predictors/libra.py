@@ -1,24 +1,7 @@
 """LIBRA: three proxies that rank architectures together (L-SWAG paper, arXiv 2505.07300, Algorithm 1).
 
-Shape suffixes: A architectures, P proxies. ``score_AP`` is a DataFrame (rows: architecture ids, columns:
-proxies) in which higher is better; ``accuracy_A`` and ``params_A`` are Series over the same ids.
-
-LIBRA reads accuracies to choose, so it is not label-free: choose on calibration architectures, judge on
-others (:func:`libranas.predictors.evaluation.evaluate` does). `literal` is the published algorithm with the estimator
-of NAS-Bench-Suite-Zero, which the paper cites; `corrected` differs in four points:
-
-1. The published information gain (plug-in, ``1 + 3.322 ln n`` equal-width bins) is mostly finite-sample
-   bias: the cells outnumber the architectures. Here: few quantile bins (heavy tails no longer look like
-   low gain) and the mean gain of shuffled copies subtracted. Copies are shuffled inside the bins of z1,
-   which keeps z's relation to z1 and breaks only what is to be measured, so the expected gain of a
-   proxy that says nothing about accuracy beyond z1 (noise or a copy of z1) is zero.
-2. z2 is the proxy that adds *most* information given z1, as in NAS-Bench-Suite-Zero. Algorithm 1 takes the
-   least; with an unbiased estimate that is the proxy that adds nothing.
-3. A proxy that orders the architectures like one already chosen is passed over (the duplicate guard).
-4. z3 comes from the window, and never is #params itself, whose bias is 1 by definition.
-
-The combination of the three into one ranking is not in the paper: the sum of log rank fractions
-(AZ-NAS) is used, in a search against a fixed reference sample (:class:`libranas.predictors.ranks.ReferenceRanks`).
+The mode `literal` is the published algorithm. `corrected` has an unbiased information gain and takes the proxy with the
+largest, passes over duplicates, and takes z3 from the window (docs/decisions.md). Suffixes: A architectures, P proxies.
 """
 
 from collections.abc import Callable, Iterable
@@ -104,19 +87,18 @@ def choose(
     window: float = 0.1,
     duplicate: float = 0.98,
     ig_select: str | None = None,
-    z3_pool: str | None = None,
     seed: int = 0,
 ) -> Choice:
     """LIBRA, Algorithm 1: choose three proxies from scores and accuracies of calibration architectures.
 
     Parameters
     ----------
-    score_AP, accuracy_A, params_A : see the module; at least 10 architectures, 3 proxies that vary
-    mode : "literal" (as published) or "corrected"; see the module for the differences
+    score_AP : scores, higher is better; at least 10 architectures (rows) and 3 proxies that vary
+    accuracy_A, params_A : Series over the same ids
+    mode : "literal" (as published) or "corrected"; literal takes z3 from all that remain, corrected from the window
     window : z2 (and z3) come from proxies with rho in (rho of z1 - window, rho of z1]
     duplicate : corrected mode passes over proxies with |Spearman| >= this with one already chosen
     ig_select : "min" or "max" information gain for z2; default "min" if literal, "max" if corrected
-    z3_pool : "others" (all that remain) or "window"; default "others" if literal, "window" if corrected
     seed : of the corrected estimator
 
     Ties go to the higher rho, then to the first name. Where the window holds nothing that can be used, z2 or z3 is
@@ -125,10 +107,9 @@ def choose(
     """
     literal = mode == "literal"
     ig_select = ig_select or ("min" if literal else "max")
-    z3_pool = z3_pool or ("others" if literal else "window")
-    _check_options(
-        mode=(mode, "literal corrected"), ig_select=(ig_select, "min max"), z3_pool=(z3_pool, "others window")
-    )
+    for option, value, known in (("mode", mode, ("literal", "corrected")), ("ig_select", ig_select, ("min", "max"))):
+        if value not in known:
+            raise LibranasError(f"LIBRA: {option} {value!r} is unknown", f"known: {' '.join(known)}")
     score_A, accuracy, params, constant = _usable(score_AP, accuracy_A, params_A)
     n, accuracy_bias = len(accuracy), spearman(accuracy, params)
     rho = {name: spearman(x, accuracy) for name, x in score_A.items()}
@@ -153,7 +134,7 @@ def choose(
         )
 
     left = [name for name in others if name != z2]
-    if pool := proxies.new(left if z3_pool == "others" else [p for p in in_window if p != z2], z1, z2):
+    if pool := proxies.new(left if literal else [p for p in in_window if p != z2], z1, z2):
         z3 = proxies.least(pool, lambda name: abs(accuracy_bias - bias[name]))
         reasons.append(
             f"{z3} is third: its correlation with #params, {bias[z3]:.3f}, is the nearest to that of accuracy, "
@@ -173,16 +154,10 @@ def choose(
     return Choice(mode, n, z1, z2, z3, *made_from, tuple(reasons))
 
 
-def _check_options(**options: tuple[str, str]) -> None:
-    for option, (value, known) in options.items():
-        if value not in known.split():
-            raise LibranasError(f"LIBRA: {option} {value!r} is unknown", f"known: {known}")
-
-
 def _usable(
     score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Series
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, list[str]]:
-    """Scores of the proxies that vary, accuracies, sizes, and the names of the proxies that do not vary."""
+    """Return scores of the proxies that vary, accuracies, sizes, and the names of the proxies that do not vary."""
     score_AP, accuracy_A, params_A = check_table(score_AP, accuracy_A, params_A)
     accuracy, params = accuracy_A.to_numpy(dtype=np.float64), params_A.to_numpy(dtype=np.float64)
     if (n := len(accuracy)) < MIN_ARCHITECTURES:

@@ -20,8 +20,7 @@ class ReferenceRanks:
     (m architectures) F_k = average rank / (m + 1), so the sample itself is ordered as by
     :func:`libranas.predictors.libra.log_rank`; between its values F_k is linear. Outside, with d = distance beyond the
     sample's end / distance of that end from the median, F falls as F_lowest / (1 + d) and rises as
-    1 - (1 - F_highest) / (1 + d). So F_k is continuous and strictly increasing: a candidate better than all the sample
-    is still told from one that is better yet, while no single proxy can outweigh the others from there on.
+    1 - (1 - F_highest) / (1 + d). So F_k is continuous and strictly increasing.
 
     Attributes
     ----------

@@ -22,9 +22,8 @@ class Verdict:
     Attributes
     ----------
     choice : JSON-ready record of :class:`libranas.predictors.libra.Choice` with ``proxies``, ``calibration`` (ids that
-        chose) and ``held_out``: Spearman of the chosen combination on the other architectures, with interval and n;
-        and ``combiner``: what ranks the candidates of the search, with its ``name``, the ``proxies`` that it looks at
-        and its own ``held_out``
+        chose), ``held_out`` (Spearman of the chosen combination on the other architectures, with interval and n) and
+        ``combiner`` (what ranks the candidates of the search: ``name``, ``proxies``, ``held_out``)
     methods : see :class:`libranas.predictors.evaluation.Evaluation` (``summary``)
     proxies : see :func:`libranas.predictors.evaluation.proxy_table`; all labelled architectures
     predictor : the fitted combiner, as it was judged
@@ -49,17 +48,13 @@ def choose_and_judge(
 
     Parameters
     ----------
-    score_AP, params_A : the sample; labels of those with an accuracy are used, scores of all
-    settings : config section ``libra`` (mode, combiner, calibration, splits, window, duplicate); `calibration` may be a
-        list of numbers: every method is judged with each of them, and LIBRA's choice is made with the last one.
-        ``methods``, if there, names the methods to judge
+    score_AP, params_A : the sample
+    settings : config section ``libra``; `calibration` may be a list of numbers: every method is judged with each of
+        them, and LIBRA's choice is made with the last one. ``methods``, if there, names the methods to judge
     feature_AF : features of the sample, for learners
     network_A : as for :func:`libranas.predictors.evaluation.evaluate`; of the sample
 
-    Raises
-    ------
-    LibranasError
-        If accuracies name unknown architectures, or too few have one.
+    LibranasError if accuracies name unknown architectures, or too few have one.
     """
     if len(unknown := accuracy_A.index.difference(score_AP.index)):
         raise LibranasError(

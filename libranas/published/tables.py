@@ -1,8 +1,6 @@
-"""Published tables, hundreds of trained networks with proxy values, and how combiners are judged on them.
+"""Judge combiners on published tables of NAS-Bench-Suite-Zero: CSV files named ``SPACE-TASK.csv``.
 
-The tables are those of NAS-Bench-Suite-Zero as CSV files named ``SPACE-TASK.csv``: ``arch`` (the strings of NASLib),
-``val_accuracy`` and one column a proxy, as stored there, all taken as higher = better (as the authors report them).
-Values that are not finite rank last. ``params`` is in millions.
+Columns: ``arch`` (the strings of NASLib), ``val_accuracy``, and the proxies, all taken as higher = better.
 """
 
 from collections.abc import Sequence
@@ -62,8 +60,7 @@ class PublishedTable:
     accuracy_A : in the table's own unit
     sample : proxies and sizes; features too, where the space is known and they were asked for
     space : None if the name does not begin with that of a known one
-    network_A : id of the network that each is, where the space is known: several strings of a benchmark can compute the
-        same function
+    network_A : id of the network that each string stands for, where the space is known
     """
 
     name: str
@@ -101,10 +98,7 @@ def read_table(
     features : whether to describe the architectures; learners use it
     accuracy, params : columns
 
-    Raises
-    ------
-    LibranasError
-        For a missing file or column, a repeated architecture, or one without further scores.
+    LibranasError for a missing file or column, a repeated architecture, or one without further scores.
     """
     path = Path(path)
     try:

@@ -36,9 +36,9 @@ def compare_runs(runs: Sequence[dict], selected: dict[str, dict]) -> dict:
 
     Returns
     -------
-    dict with ``roles`` (a role to mean test accuracy, 95 % t interval over the seeds, all values, and
-    ``best_seed`` by validation accuracy), ``differences`` (control to winner minus control, Welch interval and p)
-    and ``verdict``, one sentence a control. JSON-ready; accuracies in [0, 1].
+    JSON-ready dict, accuracies in [0, 1]: ``roles`` (a role to mean test accuracy, 95 % t interval over the seeds, all
+    values, and ``best_seed`` by validation accuracy), ``differences`` (control to winner minus control, Welch interval
+    and p) and ``verdict``, one sentence a control
     """
     by_role: dict[str, list[dict]] = {}
     for run in sorted(runs, key=lambda r: r["seed"]):

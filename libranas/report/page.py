@@ -1,7 +1,4 @@
-"""The report: one HTML page that opens offline. It shows what the stages computed and computes nothing new.
-
-Figures are inline SVG (matplotlib), the page is a Jinja template (``template.html.j2``).
-"""
+"""The report: one HTML page that opens offline. It shows what the stages computed and computes nothing new."""
 
 import json
 from pathlib import Path
@@ -38,19 +35,9 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         content |= _trained(files)
     if "table1" in files:
         content |= _published(files, chosen)
-    html = (
-        _environment()
-        .get_template("template.html.j2")
-        .render(
-            **content,
-            config=config,
-            config_json=json.dumps(config, indent=2),
-            command=command,
-            facts=facts(),
-            roles=ROLES,
-        )
-    )
-    write_text(path, html)
+    content |= {"config": config, "config_json": json.dumps(config, indent=2), "command": command}
+    template = _environment().get_template("template.html.j2")
+    write_text(path, template.render(**content, facts=facts(), roles=ROLES))
 
 
 def _scored(files: dict, config: dict) -> dict:
@@ -150,16 +137,9 @@ def _environment() -> jinja2.Environment:
 
 
 def worth(proxies: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """Each proxy's correlation with accuracy beside the cost of its pass, the best first.
+    """Join each proxy's correlation with accuracy and the cost of its pass, the best first.
 
-    Parameters
-    ----------
-    proxies : ``libra/proxies.csv``
-    costs : made by :func:`libranas.scores.costs`
-
-    Returns
-    -------
-    DataFrame with the columns of both and ``others``, how many proxies the pass is shared with
+    ``others`` is how many proxies the pass is shared with.
     """
     table = proxies.merge(costs.assign(others=costs["shared"] - 1), on="proxy", validate="one_to_one")
     return table.sort_values("spearman", ascending=False, kind="stable")

@@ -15,7 +15,6 @@ from libranas.latency.table import LatencyTable
 from libranas.predictors import artefact
 from libranas.predictors.base import Predictor, Sample
 from libranas.runs.files import FILES
-from libranas.scores.layer_window import WindowChoice
 from libranas.spaces import Budget, Space, make_space
 from libranas.zero_cost.lswag import LayerWindow
 
@@ -120,7 +119,7 @@ class RunFolder:
     @cached_property
     def window(self) -> LayerWindow:
         """The layer window that the stage layers chose."""
-        return WindowChoice.from_dict(read_json(self.path("window"))).window
+        return LayerWindow(**read_json(self.path("window"))["window"])
 
     @cached_property
     def sample(self) -> Sample:

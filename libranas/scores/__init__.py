@@ -3,7 +3,7 @@
 from libranas.scores.file import Blocks, column, read, write
 from libranas.scores.frames import check_failures, costs, frame, nonfinite
 from libranas.scores.merge import merge
-from libranas.scores.nodes import content_sha256, equal_values
+from libranas.scores.nodes import content_sha256
 from libranas.scores.table import ComponentArray, PassTable, ProxyTable, Scores, collect, many
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "column",
     "content_sha256",
     "costs",
-    "equal_values",
     "frame",
     "many",
     "merge",

@@ -19,13 +19,7 @@ VERSION = 1
 
 
 def write(path: str | os.PathLike, scores: Scores) -> None:
-    """Write `scores` to `path` atomically; equal scores give equal bytes.
-
-    Raises
-    ------
-    LibranasError
-        If the disk is full or the folder cannot be written.
-    """
+    """Write `scores` to `path` atomically; equal scores give equal bytes. LibranasError if it cannot be written."""
     nodes = encode(scores)
     # HDF5 works in memory and the bytes are written at once: a full disk is then an ordinary error here,
     # not one in the middle of closing a file. v110 is the oldest layout whose metadata carry checksums.
@@ -95,7 +89,11 @@ def _again(path: str | os.PathLike) -> str:
 def all_nodes(f: h5py.File) -> dict[str, Node]:
     """Every node of a file, with data sets for values."""
     nodes: dict[str, Node] = {}
-    f.visititems(lambda name, element: nodes.update({name: _node_of(element)}))
+
+    def add(name: str, element) -> None:
+        nodes[name] = Node(element if isinstance(element, h5py.Dataset) else None, _attrs(element))
+
+    f.visititems(add)
     return nodes
 
 
@@ -103,7 +101,7 @@ def all_nodes(f: h5py.File) -> dict[str, Node]:
 def opened(
     path: str | os.PathLike, nodes_of: Callable[[h5py.File], dict[str, Node]] = all_nodes
 ) -> Iterator[tuple[h5py.File, dict[str, Node]]]:
-    """The file and its nodes, whose values are not read: checked for format and versions, with all errors explained."""
+    """The file and its nodes, whose values are not read: checked for format and versions, all errors explained."""
     newer = f"Update libranas. Or delete {path} and run the same command again with this one."
     with explained(path), h5py.File(path, "r", locking=False) as f:  # never changed once written: nothing to lock
         if f.attrs.get("format") != FORMAT.encode():
@@ -145,12 +143,9 @@ def verify(path: str | os.PathLike, f: h5py.File, nodes: Mapping[str, Node]) -> 
 
 
 def read(path: str | os.PathLike) -> Scores:
-    """Read a file written by :func:`write`: whole and verified, or not at all.
+    """Read a file written by :func:`write`: whole and verified.
 
-    Raises
-    ------
-    LibranasError
-        If the file is missing, truncated, damaged, not one of ours, or newer than this software.
+    LibranasError if it is missing, truncated, damaged, not one of ours, or newer than this software.
     """
     with opened(path) as (f, nodes):
         nodes = loaded(nodes)
@@ -187,19 +182,22 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Scores]:
         with opened(self.path) as (_, nodes):
+            if self.components is not None:
+                nodes = {
+                    path: node
+                    for path, node in nodes.items()
+                    if node.attrs["type"] != "component" or path.split("/")[-1] in self.components
+                }
             for start in range(0, max(1, self.length), self.rows):
-                part = slice(start, start + self.rows)
-                yield decode({p: self._cut(p, node, part) for p, node in nodes.items() if self._wanted(p, node)})
+                yield decode({p: _rows(p, node, slice(start, start + self.rows)) for p, node in nodes.items()})
 
-    def _wanted(self, path: str, node: Node) -> bool:
-        return node.attrs["type"] != "component" or self.components is None or path.split("/")[-1] in self.components
 
-    @staticmethod
-    def _cut(path: str, node: Node, part: slice) -> Node:
-        axis = axis_of_rows(path)
-        if node.value is None or axis is None:
-            return node if node.value is None else Node(node.value[()], node.attrs)
-        return Node(node.value[(slice(None),) * axis + (part,)], node.attrs)
+def _rows(path: str, node: Node, part: slice) -> Node:
+    """A node with its value in memory, of these architectures alone."""
+    if node.value is None:
+        return node
+    axis = axis_of_rows(path)
+    return Node(node.value[() if axis is None else (slice(None),) * axis + (part,)], node.attrs)
 
 
 def _set_attrs(element, attrs: Mapping[str, int | str]) -> None:
@@ -209,10 +207,6 @@ def _set_attrs(element, attrs: Mapping[str, int | str]) -> None:
         raw = value.encode() if isinstance(value, str) else None
         dtype = "<i8" if raw is None else h5py.string_dtype("utf-8", max(1, len(raw)))
         element.attrs.create(key, value if raw is None else np.array(raw, dtype), dtype=dtype)
-
-
-def _node_of(element) -> Node:
-    return Node(element if isinstance(element, h5py.Dataset) else None, _attrs(element))
 
 
 def _attrs(element) -> dict[str, int | str]:

@@ -1,7 +1,4 @@
-"""What scores say, as data frames.
-
-Shape suffixes: A architectures, S seeds.
-"""
+"""Data frames of scores. Suffixes: A architectures, S seeds."""
 
 from collections.abc import Iterable
 

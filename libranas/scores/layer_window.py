@@ -1,18 +1,10 @@
-"""Choose the layer window of L-SWAG and apply it to stored scores. No accuracy is looked at.
+"""Choose the layer window of L-SWAG (arXiv 2505.07300, Eq. 6) and apply it to stored scores. No accuracy is looked at.
 
-Eq. 6 of L-SWAG (arXiv 2505.07300): mean log sigma of the gradient over many random networks, in bins of
-relative depth; the window [l_lo, l_hi] is the beginning and end of a spike and is fixed before scoring.
-The paper marks the spike by eye; :func:`choose_window` does it by a rule that needs no accuracy.
-
-A window is a range of depth *bins*, so that it applies to networks of any depth and to both kinds of
-place: weight layers (Lambda) and activation layers (Psi), whose depth is that of the last weight layer
-executed before them. What L-SWAG is inside a window says :mod:`libranas.zero_cost.lswag`.
-
-Shape suffixes: A architectures, S seeds, L weight layers, B depth bins.
+Suffixes: A architectures, S seeds, L weight layers, B depth bins.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,8 +28,7 @@ ENDS = {"first": slice(0, 1), "last": slice(-1, None)}
 class WindowChoice:
     """A window and how it was read off the curve; ``peak`` is the bin of its extreme.
 
-    A bin is part of the spike if it is beyond ``threshold = median +- 1 MAD`` of the curve (above for
-    ``spike``, below for ``valley``; None for rules that use no threshold) and connected to the peak.
+    ``threshold`` is median +- 1 MAD of the curve (None for rules that use none).
     """
 
     window: LayerWindow
@@ -47,38 +38,24 @@ class WindowChoice:
     mad: float
     threshold: float | None
 
-    def to_dict(self) -> dict:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict) -> "WindowChoice":
-        """Inverse of :meth:`to_dict`; other keys of the record are left alone."""
-        known = {field.name: record[field.name] for field in fields(cls)}
-        return cls(**{**known, "window": LayerWindow(**record["window"])})
-
 
 def curve(
     scores: Scores | Iterable[Scores], bins: int = 10, exclude: Sequence[str] = ("first", "last")
 ) -> pd.DataFrame:
     """Mean log standard deviation of the gradient by depth (Eq. 6).
 
-    Each network's mean over the seeds and the layers of a bin comes first, then mean and population
-    standard deviation over the networks, so that a deep network counts as much as a shallow one.
+    Means over the seeds and the layers of a bin come first, so that a deep network counts as much as a shallow one.
 
     Parameters
     ----------
     exclude : any of ``"first"`` and ``"last"``
-        Weight layers left out of the curve (not of the window). In vision transformers the head's gradient
-        is many times that of all other layers: with it the spike is always the last bin, behind every
-        activation layer, and says nothing about the body of the network. The patch embedding (stem) is
-        left out for the same reason at the other end.
+        Weight layers left out of the curve (not of the window): in vision transformers the head's gradient is many
+        times that of all other layers, and the spike would always be the last bin.
 
     Returns
     -------
-    DataFrame with one row a bin: ``bin``, ``mean``, ``std``, ``n`` (networks with a layer in that bin; NaN
-    where there is none). ``attrs["nonfinite"]`` counts entries of log sigma (layer and seed) that were
-    left out because they are not finite.
+    DataFrame with one row a bin: ``bin``, ``mean``, ``std`` (population), ``n`` (networks with a layer in that bin; NaN
+    where there is none). ``attrs["nonfinite"]`` counts entries of log sigma that were left out as not finite.
     """
     unknown = sorted(set(exclude) - ENDS.keys())
     if unknown:
@@ -108,7 +85,7 @@ def curve(
 
 
 def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, int] | None = None) -> WindowChoice:
-    """Read the layer window off a curve made by :func:`curve`.
+    """Read the layer window off a curve made by :func:`curve`; the paper marks the spike by eye.
 
     Parameters
     ----------
@@ -116,10 +93,7 @@ def choose_window(curve: pd.DataFrame, rule: str = "spike", fixed: tuple[int, in
         (its mirror image around the lowest: large 1/sigma), ``"all"``, or ``"fixed"``
     fixed : first and last bin, for the rule ``"fixed"``
 
-    Raises
-    ------
-    LibranasError
-        If the rule or the fixed bins are not possible, or the curve has no finite value.
+    LibranasError if the rule or the fixed bins are not possible, or the curve has no finite value.
     """
     mean_B, last = curve["mean"].to_numpy("f8"), len(curve) - 1
     if rule not in RULES:

@@ -38,8 +38,6 @@ AGAIN = "Delete the files that do not belong together and run the same command a
 def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: Iterable[str] | None = None) -> None:
     """Join score files of disjoint sets of architectures into one, in the order of the files.
 
-    One part at a time is in memory, verified; how many there are and how large the whole is does not matter.
-
     Parameters
     ----------
     wanted : ids of the architectures that there must be; by default whatever there is

@@ -1,9 +1,6 @@
 """Scores as a flat table of nodes: path in the file to array and attributes.
 
-:func:`encode` makes it, :func:`decode` undoes it, the content hash is taken over it, and two sets of scores are
-compared by it.
-
-Shape suffixes: A architectures, S seeds, P passes.
+Suffixes: A architectures, S seeds, P passes.
 """
 
 import hashlib
@@ -165,15 +162,12 @@ def axis_of_rows(path: str) -> int | None:
     return 0 if (top in ("archs", "proxies") and rest) or path.endswith("/index") else None
 
 
-def content(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes that two runs of the same work must agree on: neither costs nor provenance."""
-    aside = [p for p in nodes if p.split("/")[0] in ("passes", "provenance") or p.endswith("/seconds")]
-    return {path: nodes[path] for path in sorted(nodes.keys() - aside)}
-
-
 def digest(nodes: Mapping[str, Node]) -> str:
+    """Hash of the nodes that two runs of the same work must agree on: neither costs nor provenance."""
     sha = hashlib.sha256()
-    for path, (value, attrs) in content(nodes).items():
+    for path, (value, attrs) in sorted(nodes.items()):
+        if path.split("/")[0] in ("passes", "provenance") or path.endswith("/seconds"):
+            continue
         shape = [] if value is None else [value.dtype.str, value.shape]
         sha.update(json.dumps([path, attrs, *shape], sort_keys=True).encode() + b"\n")
         for piece in _pieces(value):
@@ -199,26 +193,3 @@ def rows_at_once(shape: Sequence[int], dtype: np.dtype, piece: int = 1 << 23) ->
 def content_sha256(scores: Scores) -> str:
     """Hash of all that does not depend on when, where and how fast it was computed."""
     return digest(encode(scores))
-
-
-def equal_values(a: Scores, b: Scores) -> list[str]:
-    """Differences between two sets of scores in words, bit for bit, costs and provenance aside.
-
-    Empty exactly when :func:`content_sha256` is the same for both.
-    """
-    left, right, differences = content(encode(a)), content(encode(b)), []
-    for path in sorted(left.keys() | right.keys()):
-        if path not in left or path not in right:
-            differences.append(f"{path}: only in the {'first' if path in left else 'second'}")
-            continue
-        (x, x_attrs), (y, y_attrs) = left[path], right[path]
-        if x_attrs != y_attrs:
-            differences.append(f"{path}: {x_attrs} and {y_attrs}")
-        if x is not None and x.shape != y.shape:
-            differences.append(f"{path}: shapes {x.shape} and {y.shape}")
-        elif x is not None:
-            unequal = x.view("<i8") != y.view("<i8") if x.dtype.kind == "f" else x != y
-            for at in map(tuple, np.argwhere(unequal)[:1].tolist()):
-                who = f" (architecture {a.archs[at[0]].id})" if path.startswith("proxies/") else ""
-                differences.append(f"{path}: {unequal.sum()} entries; at {at}{who} {x[at]} and {y[at]}")
-    return differences

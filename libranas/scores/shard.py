@@ -41,17 +41,10 @@ def score_shard(
     log_path: Path,
     progress: Callable = silent,
 ) -> store.Scores:
-    """Score a shard, going on from what its progress log holds.
+    """Score a shard with a number of `seeds`, going on from what its progress log holds.
 
     The log is keyed by everything a value depends on, versions of proxies and libraries included: adding a
     proxy computes that proxy alone, and a record from other conditions is never used.
-
-    Parameters
-    ----------
-    seeds : int
-        Number of initialisations.
-    log_path : path
-        Outside the outputs that Snakemake declares, since it deletes those before a rerun.
     """
     names = proxies.with_parts(names)
     keys = scorer.keys(names)

@@ -1,11 +1,8 @@
-"""Scores in memory, gathered from score cards.
-
-Shape suffixes: A architectures, S seeds. A component has shape (A, S, *places), NaN beyond the places that an
-architecture has (``axes`` says how many).
-"""
+"""Scores in memory, gathered from score cards. Suffixes: A architectures, S seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -14,13 +11,16 @@ from libranas.core.errors import LibranasError
 from libranas.core.files import plain
 from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
 
-#: Arrays (A, S) of a :class:`ProxyTable` and of a :class:`PassTable`.
-ARRAYS, COSTS = ("value_AS", "reason_AS", "seconds_AS"), ("seconds_AS", "peak_bytes_AS")
+#: Arrays (A, S) of a :class:`PassTable`.
+COSTS = ("seconds_AS", "peak_bytes_AS")
 
 
 @dataclass(frozen=True, eq=False)
 class ComponentArray:
-    """One component of a proxy: ``values`` of shape (A, S, *places) and the names of its axes."""
+    """One component of a proxy and the names of its axes.
+
+    ``values`` has shape (A, S, *places), NaN beyond the places that an architecture has (``Scores.axes``).
+    """
 
     values: np.ndarray
     axes: tuple[str, ...]
@@ -28,11 +28,10 @@ class ComponentArray:
 
 @dataclass(frozen=True, eq=False)
 class ProxyTable:
-    """One proxy on all architectures: raw values, why a value is missing (``""``: it is not), seconds.
+    """One proxy on all architectures: raw values, why a value is missing (``""``: it is not), seconds of its pass.
 
-    ``value_AS`` is not oriented: multiply by ``orientation`` (+1 or -1) for "higher is better".
-    ``seconds_AS`` is the time of the pass that the proxy shared with others, ``precision`` what that pass was
-    computed in (``""``: not known, the file is older than the attribute).
+    ``value_AS`` is not oriented: multiply by ``orientation`` (+1 or -1) for "higher is better". ``precision`` is that
+    of the pass (``""``: not known, the file is older than the attribute).
     """
 
     value_AS: np.ndarray
@@ -113,8 +112,7 @@ def collect(
     ValueError
         If cards contradict each other or the declared components.
     """
-    seeds, single = tuple(map(int, seeds)), []
-    for arch, size, mac in zip(archs, params, macs, strict=True):
+    for arch in archs:
         for seed in seeds:
             lacking = [p for p in proxy_info if p not in getattr(cards.get((arch.id, seed)), "scores", {})]
             if lacking:
@@ -122,90 +120,70 @@ def collect(
                     f"Architecture {arch.id} has no score by {', '.join(lacking)} with seed {seed}.",
                     "Run the score stage again: it computes what its progress log does not hold.",
                 )
-        single.append(_one(arch, size, mac, seeds, [cards[arch.id, seed] for seed in seeds], proxy_info))
-    # An empty shard still says which seeds and proxies it would have held.
-    card = ScoreCard({name: ProxyScore(np.nan) for name in proxy_info}, {}, {})
-    template = _one(Arch("", {}), 0, 0, seeds, [card] * len(seeds), proxy_info)
-    return _gather(single or [template], len(archs), plain(provenance))
+    every = [cards[arch.id, seed] for arch in archs for seed in seeds]
+    shape = len(archs), len(seeds)
 
+    def array(values: Iterable, dtype="f8") -> np.ndarray:
+        return np.array(list(values), dtype).reshape(shape)
 
-def _one(arch, params, macs, seeds, cards: Sequence[ScoreCard], proxy_info: Mapping) -> Scores:
-    """The scores of a single architecture (A = 1: nothing to pad)."""
-    axes, proxies, passes = {}, {}, {}
-    for name, axis in (item for card in cards for item in card.axes.items()):
-        if axes.setdefault(name, (axis,)) != (axis,):
-            raise ValueError(f"architecture {arch.id}: its seeds disagree about the axis {name!r}")
+    axes = {}
+    for name in sorted({name for card in every for name in card.axes}):
+        axes[name] = tuple(_shared_axis(name, arch, [cards[arch.id, seed] for seed in seeds]) for arch in archs)
+
+    def component(name: str, key: str, places: Sequence[str]) -> ComponentArray:
+        counts = [[len(axis.names) for axis in axes[place]] if place in axes else [0] * shape[0] for place in places]
+        values = np.full((*shape, *(max(count_A, default=0) for count_A in counts)), np.nan)
+        for (a, arch), (s, seed) in product(enumerate(archs), enumerate(seeds)):
+            own = tuple(count_A[a] for count_A in counts)
+            # a proxy that failed may have no components
+            found = np.asarray(cards[arch.id, seed].scores[name].components.get(key, np.full(own, np.nan)), "f8")
+            if found.shape != own:
+                raise ValueError(f"architecture {arch.id}: {name}, {key} has not shape {own}")
+            values[(a, s, *map(slice, own))] = found
+        return ComponentArray(values, tuple(places))
+
+    proxies = {}
     for name, info in sorted(proxy_info.items()):
-        scores = [card.scores[name] for card in cards]
-        components = {}
-        for key, places in sorted(info["component_axes"].items()):
-            absent = np.full(_extent(axes, places), np.nan)  # a proxy that failed may have no components
-            arrays = [np.asarray(score.components.get(key, absent), "f8") for score in scores]
-            if any(array.shape != absent.shape for array in arrays):
-                raise ValueError(f"architecture {arch.id}: {name}, {key} has not shape {absent.shape}")
-            components[key] = ComponentArray(np.array([arrays]), tuple(places))
-        undeclared = {key for score in scores for key in score.components} - components.keys()
+        scores = [card.scores[name] for card in every]
+        undeclared = {key for score in scores for key in score.components} - info["component_axes"].keys()
         if undeclared:
-            raise ValueError(f"architecture {arch.id}: {name} does not declare {undeclared}")
+            raise ValueError(f"{name} does not declare {undeclared}")
         proxies[name] = ProxyTable(
-            np.array([[score.value for score in scores]], "f8"),
-            np.array([[_reason(score) for score in scores]], object),
-            np.array([[score.seconds for score in scores]], "f8"),
-            components,
-            *(int(info["version"]), int(info["orientation"]), str(info["pass"]), str(info["equation"])),
+            array(score.value for score in scores),
+            array((_reason(score) for score in scores), object),
+            array(score.seconds for score in scores),
+            {key: component(name, key, places) for key, places in sorted(info["component_axes"].items())},
+            int(info["version"]),
+            int(info["orientation"]),
+            str(info["pass"]),
+            str(info["equation"]),
             info.get("precision", ""),
         )
-    for name in {name for card in cards for name in card.passes}:
-        costs = [card.passes.get(name, PassCost(np.nan)) for card in cards]
-        seconds, peaks = np.array([(cost.seconds, cost.peak_bytes) for cost in costs], "f8").T
-        passes[name] = PassTable(seconds[None], peaks[None])
-    excluded = tuple(name for card in cards for name in card.excluded)
-    warnings = tuple(warning for card in cards for warning in card.warnings)
-    sizes = np.array([params], "i8"), np.array([macs], "i8")
-    return Scores((arch,), *sizes, seeds, proxies, axes, passes, {}, excluded, warnings)
+    passes = {}
+    for name in sorted({name for card in every for name in card.passes}):
+        costs = [card.passes.get(name, PassCost(np.nan)) for card in every]
+        passes[name] = PassTable(array(cost.seconds for cost in costs), array(cost.peak_bytes for cost in costs))
+    return Scores(
+        tuple(archs),
+        np.array(params, "i8"),
+        np.array(macs, "i8"),
+        tuple(map(int, seeds)),
+        proxies,
+        axes,
+        passes,
+        plain(provenance),
+        tuple(sorted({name for card in every for name in card.excluded})),
+        tuple(sorted({warning for card in every for warning in card.warnings})),
+    )
+
+
+def _shared_axis(name: str, arch: Arch, cards: Sequence[ScoreCard]) -> Axis:
+    """The places of an architecture along an axis, on which its seeds agree; none if it has no such axis."""
+    found = {card.axes[name] for card in cards if name in card.axes} or {Axis((), ())}
+    if len(found) > 1:
+        raise ValueError(f"architecture {arch.id}: its seeds disagree about the axis {name!r}")
+    return found.pop()
 
 
 def _reason(score: ProxyScore) -> str:
     return score.reason or ("" if np.isfinite(score.value) else f"the proxy returned {score.value}")
-
-
-def _extent(axes: Mapping, names: Sequence[str]) -> tuple[int, ...]:
-    """Places that components along the axes `names` need to have room for every architecture."""
-    return tuple(max((len(axis.names) for axis in axes.get(name, ())), default=0) for name in names)
-
-
-def _gather(single: Sequence[Scores], count: int, provenance: dict) -> Scores:
-    """The first `count` of scores of one architecture each, put one under the other."""
-
-    def joined(tables, keys):
-        return {key: np.concatenate([getattr(t, key) for t in tables])[:count] for key in keys}
-
-    axes = {}
-    for name in sorted({name for p in single for name in p.axes}):
-        axes[name] = tuple(p.axes.get(name, (Axis((), ()),))[0] for p in single)[:count]
-    proxies = {}
-    for name, table in single[0].proxies.items():
-        tables = [p.proxies[name] for p in single]
-        components = {}
-        for key, c in table.components.items():
-            values = np.full((count, len(single[0].seeds), *_extent(axes, c.axes)), np.nan)
-            for row, one in zip(values, tables, strict=False):  # of the template there may be no row
-                part = one.components[key].values[0]
-                row[tuple(map(slice, part.shape))] = part
-            components[key] = ComponentArray(values, c.axes)
-        proxies[name] = replace(table, components=components, **joined(tables, ARRAYS))
-    passes = {}
-    for name in sorted({name for p in single for name in p.passes}):
-        blank = PassTable(*np.full((2, 1, len(single[0].seeds)), np.nan))
-        passes[name] = PassTable(**joined([p.passes.get(name, blank) for p in single], COSTS))
-    return Scores(
-        tuple(p.archs[0] for p in single)[:count],
-        seeds=single[0].seeds,
-        proxies=proxies,
-        axes=axes,
-        passes=passes,
-        provenance=provenance,
-        excluded=tuple(sorted({name for p in single for name in p.excluded})),
-        warnings=tuple(sorted({warning for p in single for warning in p.warnings})),
-        **joined(single, ("params_A", "macs_A")),
-    )

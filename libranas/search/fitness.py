@@ -17,11 +17,9 @@ from libranas.zero_cost.scorer import Scorer
 
 @dataclass(frozen=True)
 class Fitness:
-    """The fitness of a search: what a fitted combiner says of a candidate
-    (:func:`libranas.predictors.selection.fitted`).
+    """The fitness of a search: called with an architecture it returns ``(fitness, {proxy: score})``.
 
-    Called with an architecture it returns ``(fitness, {proxy: score})``. Only the proxies that the combiner looks at
-    are scored; where it looks at none, no network is built.
+    Only the proxies that the combiner looks at are scored; where it looks at none, no network is built.
 
     Parameters
     ----------
@@ -42,10 +40,7 @@ class Fitness:
         return digest(keys, self.seeds, self.predictor.proxies, self.window, self.psi, stage_version("layers"))
 
     def recall(self, logs: Iterable[Path]) -> None:
-        """Take scores that this fitness would compute from the logs of searches, however these combined them.
-
-        Their records have keys that begin with :attr:`scores_key`.
-        """
+        """Take scores that this fitness would compute from logs of searches: their keys begin with `scores_key`."""
         for record in chain.from_iterable(map(read_log, logs)):
             if record["key"].startswith(self.scores_key):
                 self.known[record["arch"]] = record["detail"]

@@ -1,13 +1,7 @@
 """Search of the DARTS space by pruning a supernet, after TE-NAS (Chen et al., ICLR 2021).
 
-The supernet begins with all operations on all edges. A round scores it without each operation of every edge that
-still has several, and every such edge loses the operation that is missed least. When each edge has one, every
-node keeps the two edges that are missed most. The scores of a round are combined by the sum of their log ranks among
-the candidates of the round, so that proxies of any scale can be used together. 780 supernets are scored in all.
-
-Two differences from TE-NAS. It draws new weights for every candidate; here all supernets share the weights of the
-whole one, so that two candidates differ by what was removed and by nothing else. And its edges begin with ``none`` too,
-which adds nothing to the sum of an edge: removing it changes no score, so it is left out from the beginning.
+Other than there, all supernets share the weights of the whole one: two candidates differ only by what was removed. And
+no edge begins with ``none``, which adds nothing to the sum of an edge.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,11 +41,6 @@ class Supernets:
     space: DARTSSpace
     width: int
     layers: int
-
-    def params(self, arch: Arch) -> int:
-        return 0  # no size is compared: all supernets of a round are about equal
-
-    macs = params
 
     def build(self, mask: Mask, seed: int) -> DARTSSupernet:
         """The supernet of `mask` with the initial weights that the whole one has with this seed."""
@@ -103,6 +92,10 @@ def prune(
     score: Callable[[Arch], Mapping[str, float]], log_path: str | Path, key: str, progress: Callable = silent
 ) -> tuple[Arch, int]:
     """Prune the whole supernet to a member of the DARTS space, going on from the log.
+
+    A round scores the supernet without each operation of every edge that still has several; every such edge loses the
+    operation that is missed least, by the sum of the log ranks among the candidates of the round. When each edge has
+    one, every node keeps the two edges that are missed most. 780 supernets are scored in all.
 
     Parameters
     ----------

@@ -132,12 +132,10 @@ class _Roles:
 def equal_size(
     space: Space, budget: Budget, like: Arch, tolerance: float, seed: int, exclude: Iterable[Arch] = ()
 ) -> Iterator[Arch]:
-    """Random members whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`, and not `like`.
+    """Random members of the budget whose parameters lie within `tolerance` (0.02: 2 %) of those of `like`; not `like`.
 
-    The budget's other limits still hold; the window of parameters is the tolerance cut with the budget's. Drawn by
-    rejection; a size that is too rare for that is reached by mutations of random members that bring it no further away,
-    for up to :data:`TRIES` networks. Where these do not reach it either, the member of the budget that came nearest in
-    size.
+    Drawn by rejection; a size that is too rare for that is reached by mutations of random members that bring it no
+    further away, for up to :data:`TRIES` networks. Else the member of the budget that came nearest in size.
     """
     size = space.params(like)
     low, high = int(np.ceil(size * (1 - tolerance))), int(size * (1 + tolerance))
@@ -166,13 +164,7 @@ WALKS = 100
 def _walk(
     space: Space, budget: Budget, window: Budget, size: int, rng: np.random.Generator, exclude: set[str]
 ) -> Arch | None:
-    """The first member within the window that walks of some hundred mutations meet; else the nearest of the budget.
-
-    Parameters
-    ----------
-    size : parameters that are wanted
-    exclude : networks that do not count
-    """
+    """Return the first member within the window that walks of mutations meet; else the one nearest in size."""
     limits = window.limits(space)
     nearest, gap = None, np.inf
 

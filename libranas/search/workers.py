@@ -18,10 +18,9 @@ from libranas.zero_cost.scorer import Scorer
 
 @contextmanager
 def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
-    """A ``map`` for :func:`libranas.search.run.run` that scores architectures in worker processes.
+    """Give a ``map`` for :func:`libranas.search.run.run` that scores architectures in worker processes.
 
-    With ``cuda`` as the scorer's device the workers take the GPUs in turn; on a CPU each has one thread. A score
-    depends on its architecture alone, so their number changes nothing. Combining scores stays in this process.
+    With ``cuda`` as the scorer's device the workers take the GPUs in turn; on a CPU each has one thread.
     """
     if workers == 1 or not fitness.predictor.proxies:
         yield map

@@ -34,17 +34,11 @@ class Anatomy:
 
 
 def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
-    """Sort the modules of `model`.
+    """Sort the modules of `model`; LibranasError for a module that owns a weight of a type without a rule.
 
     Parameters
     ----------
-    features : names of modules whose outputs are the primary blocks; default: what is known of the model
-        (`feature_points`).
-
-    Raises
-    ------
-    LibranasError
-        For a module that owns a weight of a type without a rule; it is named. Never a silent zero.
+    features : names of modules whose outputs are the primary blocks; default: :func:`feature_points`
     """
     layers, norms, activations, counted = {}, {}, {}, set()
     for name, module in model.named_modules():
@@ -84,20 +78,16 @@ def _ordinary(module: nn.Module) -> bool:
 
 
 def _is_timms(module: nn.Module, *names: str) -> bool:
-    """Return whether a module is exactly of one of timm's layer types.
-
-    A network can only hold them where timm is loaded. It is not loaded here, because that takes seconds.
-    """
-    layers = sys.modules.get("timm.layers")
+    """Return whether a module is exactly of one of timm's layer types."""
+    layers = sys.modules.get("timm.layers")  # not imported here: that takes seconds, and such a network has it loaded
     return layers is not None and type(module) in [getattr(layers, name) for name in names]
 
 
 def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[str, nn.Module, str]]:
     """Return where the primary blocks end: (name, module, ``"input"`` or ``"output"``) in execution order.
 
-    Default of `names`: the tuple ``features`` of the network itself, which all networks of :mod:`libranas.networks`
-    but the transformers have. In timm's vision transformers, PiT among them, the residual stream after attention is
-    the input of ``norm2``.
+    Default of `names`: the tuple ``features`` of the network itself. In timm's vision transformers, PiT among them,
+    blocks end after attention (the input of ``norm2``) and after the MLP.
     """
     own = getattr(model, "features", ())
     if names := names or (own if isinstance(own, tuple) else ()):

@@ -29,11 +29,10 @@ class Weight:
 
 @dataclass
 class Gradient:
-    """Gradient of one weight over units: everything that the gradient proxies reduce.
+    """Gradient of one weight over units; what no proxy of the call needs is None.
 
-    ``mean_OI`` is the mean over the units, which for equal units is the gradient of the mean loss (for the
-    need ``gradient`` it is that of the whole batch, also where units are coupled). ``sign_sum_OI`` is the
-    sum over the units of sign(g). What no proxy of the call needs is None.
+    ``mean_OI`` is the gradient of the mean loss of the whole batch for the need ``gradient``, else the mean over the
+    units. ``sign_sum_OI`` is the sum over the units of sign(g).
     """
 
     name: str
@@ -53,11 +52,10 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Signal:
-    """Output of a layer times the gradient of the mean loss at it: ``product_BPD``, for this part of the batch.
+    """Output of a layer times the gradient of the mean loss at it, for this part of the batch.
 
-    Outputs (images, channels, pixels) come with positions P = pixels; outputs (images, tokens, channels)
-    with P = tokens and ``tokens`` set; (images, channels) with one position. What ``reduce`` returns is
-    added up over the parts of the batch, so means are taken over ``batch`` images, its whole size.
+    Positions are pixels, or tokens if ``tokens`` is set. What ``reduce`` returns is added up over the parts of the
+    batch, so means are taken over ``batch`` images, its whole size.
     """
 
     product_BPD: torch.Tensor
@@ -108,10 +106,8 @@ EXACT = 2**24
 
 
 def pack_bits(bits_SV: torch.Tensor) -> torch.Tensor:
-    """Columns of a matrix of zeros and ones as 64-bit words: shape (V, ceil(S / 64)), int64.
-
-    Sixteen bits at a time are one dot product with powers of two, which a float32 holds exactly.
-    """
+    """Columns of a matrix of zeros and ones as 64-bit words: shape (V, ceil(S / 64)), int64."""
+    # Sixteen bits at a time are one dot product with powers of two, which a float32 holds exactly.
     bits_SV = bits_SV.to(torch.float32)
     words = []
     for chunk in bits_SV.split(64):

@@ -58,14 +58,9 @@ class Collected:
                 del self._found[name, need]
 
     def of(self, proxy: Proxy, watched: dict[str, tuple[str, ...]]) -> list[dict]:
-        """Return the joined dicts of each place, in the order of execution.
+        """Return the joined dicts of each place, in the order of execution; Undefined if there is no value.
 
         `watched` are the places along each axis that were looked at.
-
-        Raises
-        ------
-        Undefined
-            With the reason why there is no value.
         """
         if proxy.name in self.undefined:
             raise Undefined(self.undefined[proxy.name])

@@ -1,9 +1,6 @@
 """Statistics of the gradient of one weight over units, without ever holding units x parameters.
 
-The gradients of all units are made for one tile of the weight at a time. A tile is small enough to stay in the cache of
-a core while it is reduced, and large enough for an efficient matrix product. Sums over the units are themselves
-products with a row of ones. On top of its ordinary weight gradient a layer then costs a few passes over cached memory.
-
+The gradients of all units are made for one tile of the weight at a time, which stays in the cache of a core.
 Legend: U units, G groups, K positions of a unit, I in, O out; tiles are r rows by c columns of O x I.
 """
 
@@ -16,8 +13,7 @@ import torch
 from libranas.zero_cost.captures import Gradient
 
 #: Elements of a tile of all units' gradients: 4 MiB of float32, near the second-level caches of a few cores.
-#: A GPU has no such limit and prefers few large products.
-TILE, GPU_TILE = 2**20, 2**27
+TILE, GPU_TILE = 2**20, 2**27  # a GPU prefers few large products
 #: Columns of a tile.
 COLUMNS = 256
 
@@ -111,18 +107,10 @@ class Scatter(Running):
 
 
 class Moments:
-    """Statistics of one weight's gradient over units.
+    """Statistics of one weight's gradient over units; the layers of a run share `scratch`.
 
-    Parameters
-    ----------
-    wanted : Wanted
-    scratch : Scratch, shared by the layers of a run
-
-    Notes
-    -----
-    Only \\|g\\| is centred: ``sum (g - mean)^2 = sum (|g| - abs_mean)^2 + U (abs_mean^2 - mean^2)``. Nothing
-    cancels in that. Where all units have the same sign the last bracket is exactly zero, and where they have
-    not, it is of the order of the variance itself.
+    Only \\|g\\| is centred: ``sum (g - mean)^2 = sum (|g| - abs_mean)^2 + U (abs_mean^2 - mean^2)``. Nothing cancels in
+    that: the last bracket is zero where all units have the same sign, else of the order of the variance itself.
     """
 
     def __init__(self, wanted: Wanted, scratch: Scratch | None = None):

@@ -1,9 +1,6 @@
 """Rules for the types of layers that are scored: how the gradient of each sample is made.
 
-A new type of layer is one more entry of :data:`LAYER_RULES`. A linear layer with input A (samples x positions x in)
-and output gradient D has the weight gradient ``D_s^T A_s`` for sample s. A convolution is the same after its input
-is unfolded.
-
+A new type of layer is one more entry of :data:`LAYER_RULES`.
 Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, B images, P positions, D channels.
 """
 
@@ -22,7 +19,6 @@ class LayerRule:
 
     Attributes
     ----------
-    kind : ``linear`` or ``convolution``
     operands : callable (module, inputs, out_grad, units) -> (a_UGKI, d_UGKO)
         Their product ``einsum('ugko,ugki->ugoi')`` is the weight gradient of each unit.
     forward : callable (module, inputs, weight, bias) -> output

@@ -1,19 +1,23 @@
 """Hooks on a network for one run, which cannot leak.
 
-Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, B images, P positions, D channels,
-W entries of a norm's weight.
+Legend: U units, B images, P positions, D channels, W entries of a norm's weight; operands as in
+:mod:`libranas.zero_cost.gradient_operands`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
 
+from libranas.core.errors import LibranasError
 from libranas.core.scorecard import AXES, Axis
 from libranas.zero_cost.anatomy import Anatomy
-from libranas.zero_cost.taps import ActivationTap, FeatureTap, LayerTap, LayerUse, NormTap, WeightGradient
+from libranas.zero_cost.gradient_operands import normalised
+from libranas.zero_cost.layer_use import LayerUse, WeightGradient
 
 
 class OutputLost(Exception):
@@ -32,7 +36,7 @@ def hooked(hooks: Iterable[tuple[nn.Module, Callable]]):
 
 
 class Recorder:
-    """Put taps on a network for one run and take all of them off again; a context manager.
+    """Put hooks on a network for one run and take all of them off again; a context manager.
 
     Parameters
     ----------
@@ -40,10 +44,10 @@ class Recorder:
     watched : callable (axis, place name) -> bool, optional
         Places that are looked at; default all. The order of execution is always recorded.
     on_products : callable (layer name, weight, a_UGKI, d_UGKO), optional
-        Called in the backward pass as soon as a weight's gradient is complete, with the operands of
+        Called in the backward pass as soon as a weight's gradient is complete, with the operands of its
         :class:`~libranas.zero_cost.gradient_operands.LayerRule`.
     units : int
-        Number of gradient units that the batch is cut into for that; contiguous and equal.
+        Number of contiguous and equal gradient units that the batch is cut into for that.
     on_norm : callable (norm name, gradient_UW), optional
         The same for the weights of norms.
     on_signal : callable (layer name, product_BPD, fan_in, whether positions are tokens), optional
@@ -52,16 +56,14 @@ class Recorder:
         Called in the forward pass with the output of a layer, the input of an activation, and the tensor at a primary
         block (the only one with its graph).
     copy_outputs : bool
-        Hand copies of the layers' outputs to the network. An output may be a view, as those of linear layers on tokens
-        are. If the network changes a view in place, its gradient never arrives.
+        Hand copies of the layers' outputs to the network: of a view that it changes in place no gradient arrives.
 
     Attributes
     ----------
     order : list of (axis, place name)
         Places in the order of their first execution.
     anchors : list of tensors
-        Leaves to ask the gradient of a loss for. It then reaches every watched layer and no earlier one: where no
-        input of a layer needs a gradient, its output becomes a leaf.
+        Leaves to ask the gradient of a loss for: it then reaches every watched layer and no earlier one.
     waiting : set of the layers' uses whose gradient has not arrived
     """
 
@@ -92,15 +94,15 @@ class Recorder:
         self._handles: list = []
 
     def __enter__(self):
-        taps = [(module, LayerTap(self, name)) for name, module in self.anatomy.layers.items()]
-        taps += [(module, FeatureTap(self, name, side)) for name, module, side in self.anatomy.features]
+        hooks = [(module, partial(self._see_layer, name)) for name, module in self.anatomy.layers.items()]
+        hooks += [(module, partial(self._see_feature, name, side)) for name, module, side in self.anatomy.features]
         if self.on_norm is not None:
             norms = self.anatomy.norms.items()
-            taps += [(module, NormTap(self, name)) for name, module in norms if module.weight is not None]
-        self._handles = [module.register_forward_hook(tap) for module, tap in taps]
+            hooks += [(module, partial(self._see_norm, name)) for name, module in norms if module.weight is not None]
+        self._handles = [module.register_forward_hook(hook) for module, hook in hooks]
         for name, module in self.anatomy.activations.items():
             # Before the module: one that works in place overwrites its input.
-            self._handles.append(module.register_forward_pre_hook(ActivationTap(self, name)))
+            self._handles.append(module.register_forward_pre_hook(partial(self._see_activation, name)))
         return self
 
     def __exit__(self, *_):
@@ -111,12 +113,9 @@ class Recorder:
         self.waiting.clear()
 
     def backward(self, output: torch.Tensor, sources: list[torch.Tensor]) -> tuple:
-        """Return the gradients of a scalar at `sources`, while the taps see those at the layers' outputs.
+        """Return the gradients of a scalar at `sources`, while the hooks see those at the layers' outputs.
 
-        Raises
-        ------
-        OutputLost
-            If a layer's gradient did not arrive, unless outputs are copied already.
+        OutputLost if a layer's gradient did not arrive, unless outputs are copied already.
         """
         if not sources:
             return ()
@@ -139,17 +138,21 @@ class Recorder:
             depths[axis].append(max(0, layers - 1) / total)
         return {axis: Axis(tuple(names[axis]), tuple(depths[axis])) for axis in names}
 
-    # -- for the taps --
+    def gradient(self, key: str, emit: Callable[[list], None]) -> WeightGradient:
+        """Return the gradient of a weight that one more use will add to."""
+        gradient = self._gradients.setdefault(key, WeightGradient(emit))
+        gradient.expected += 1
+        return gradient
 
-    def layer(self, weight: torch.Tensor, name: str) -> tuple[str, bool]:
-        """Return the place of a layer's use, and whether it is the first one of its weight."""
-        first = id(weight) not in self._names
-        place = self._names.setdefault(id(weight), name)
-        if first:
-            self.order.append(("layer", place))
-        return place, first
+    def _anchored(self, output: torch.Tensor) -> torch.Tensor:
+        """Return an output that a gradient reaches; see ``anchors``."""
+        if output.requires_grad:
+            return output
+        anchor = output.detach().requires_grad_()
+        self.anchors.append(anchor)
+        return anchor.clone()  # what follows may work in place, which a leaf does not allow
 
-    def use(self, axis: str, name: str) -> str:
+    def _use(self, axis: str, name: str) -> str:
         """Return the place of one more use of a module: one that is used twice is two places."""
         self._uses[axis, name] += 1
         count = self._uses[axis, name]
@@ -157,16 +160,45 @@ class Recorder:
         self.order.append((axis, place))
         return place
 
-    def gradient(self, key: str, emit: Callable[[list], None]) -> WeightGradient:
-        """Return the gradient of a weight that one more use will add to."""
-        gradient = self._gradients.setdefault(key, WeightGradient(emit))
-        gradient.expected += 1
-        return gradient
+    # -- the hooks --
 
-    def anchored(self, output: torch.Tensor) -> torch.Tensor:
-        """Return an output that a gradient reaches; see ``anchors``."""
-        if output.requires_grad:
-            return output
-        anchor = output.detach().requires_grad_()
-        self.anchors.append(anchor)
-        return anchor.clone()  # what follows may work in place, which a leaf does not allow
+    def _see_layer(self, name: str, module, args, output):
+        first = id(module.weight) not in self._names
+        place = self._names.setdefault(id(module.weight), name)
+        if first:
+            self.order.append(("layer", place))
+        if not self.watched("layer", place):
+            return None
+        if self.on_output is not None and first:
+            self.on_output(place, output.detach())
+        if self.on_products is None and self.on_signal is None:
+            return None
+        output = self._anchored(output)
+        output.register_hook(LayerUse(self, place, module, args[0], output).receive)
+        return output.clone() if self.copy_outputs else output
+
+    def _see_norm(self, name: str, module, args, output):
+        size, units = module.weight.numel(), self.units
+        gradient = self.gradient(f"norm {id(module.weight)}", lambda received: self.on_norm(name, sum(received)))
+        normal, output = normalised(module, args[0].detach()), self._anchored(output)
+
+        def receive(out_grad):
+            product = normal * out_grad
+            if len(product) % units:
+                raise LibranasError(f"Norm {name} got {len(product)} rows for {units} images.")
+            channels_last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))
+            pixels = 1 if channels_last else math.prod(product.shape[2:])
+            gradient.receive(product.reshape(units, -1, size, pixels).sum((1, 3)))
+
+        output.register_hook(receive)
+        return output
+
+    def _see_activation(self, name: str, module, args) -> None:
+        place = self._use("activation", name)
+        if self.on_activation is not None and self.watched("activation", place):
+            self.on_activation(place, args[0].detach())
+
+    def _see_feature(self, name: str, side: str, module, args, output) -> None:
+        place = self._use("feature", name)
+        if self.on_feature is not None:
+            self.on_feature(place, args[0] if side == "input" else output)

@@ -1,9 +1,6 @@
-"""The definition of L-SWAG: Lambda, Psi and their product, for any layer window and every option.
+"""The definition of L-SWAG = Lambda x Psi (Casarin et al., CVPR 2025, Eq. 1), for any layer window and every option.
 
-L-SWAG = Lambda x Psi (Casarin et al., CVPR 2025, Eq. 1). Lambda adds up log sum 1 / std|g| over weight layers. Psi
-counts the distinct activation patterns (Eq. 7). Both are computed here from the per-layer components that are on a
-score card and in a score file, without a network. The score card, LIBRA, the search and the report call this module.
-
+Computed from the components on a score card or in a score file, without a network.
 Legend: L weight layers, M activation layers. "..." are leading axes (architectures, seeds), none on a score card.
 """
 
@@ -26,9 +23,6 @@ PSI_RANGES = ("window", "from_first", "all")
 NOT_POSITIVE = "Lambda is not positive, so the product with Psi would fall as Psi grows"
 
 
-# -- the formulas --------------------------------------------------------------------------------------------
-
-
 def lambda_of(
     components: Mapping[str, np.ndarray], names: Sequence[str], options: Options, inside_L: np.ndarray | None = None
 ) -> np.ndarray:
@@ -37,8 +31,7 @@ def lambda_of(
     Parameters
     ----------
     components : ``lambda``, the log of a layer's sum of 1 / std|g|, and ``log_sigma``, each of shape (..., L)
-        A layer that was not looked at has NaN. A layer without a weight whose gradient varies has ``lambda`` 0 and
-        ``log_sigma`` NaN.
+        NaN where a layer was not looked at; ``lambda`` 0 and ``log_sigma`` NaN where no weight's gradient varies.
     names : the L layers
     inside_L : bool, which layers count; default all
 
@@ -93,10 +86,8 @@ def layers_looked_at(components: Mapping[str, np.ndarray], inside_L: np.ndarray 
 
 
 def counted(names: Sequence[str], options: Options) -> np.ndarray:
-    """Tell which layers the option ``lambda_exclude`` leaves in: bool, shape (L,).
-
-    With the option ``window`` the network's first or last layer may not be among the `names`.
-    """
+    """Tell which layers the option ``lambda_exclude`` leaves in: bool, shape (L,)."""
+    # With a window the network's first or last layer may not be among the names.
     low, high = options.window or (0.0, 1.0)
     ends = {"first": names[0] if low <= 0 else None, "last": names[-1] if high >= 1 else None} if names else {}
     excluded = {ends.get(name, name) for name in options.lambda_exclude}
@@ -127,9 +118,6 @@ def _sum(terms: np.ndarray) -> np.ndarray:
     for place in range(terms.shape[-1]):
         total = total + terms[..., place]
     return total
-
-
-# -- the layer window ----------------------------------------------------------------------------------------
 
 
 def depth_bin(depth: Sequence[float], bins: int) -> np.ndarray:
@@ -220,12 +208,6 @@ def _of_card(card: ScoreCard, name: str, axis: str) -> Whole:
 
 
 def options_of(conditions: Mapping) -> Options:
-    """Return the options that scores were made with, as far as they matter here.
-
-    Parameters
-    ----------
-    conditions : of the provenance of a score file
-        A file that is older than an option was made with its default.
-    """
-    stored = conditions.get("options", {})
+    """Return the options that matter here, from the conditions in the provenance of a score file."""
+    stored = conditions.get("options", {})  # a file that is older than an option was made with its default
     return Options(**{name: stored[name] for name in OPTIONS if name in stored})

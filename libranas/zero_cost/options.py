@@ -8,13 +8,7 @@ from libranas.core.typed import BadSetting, check_fields, setting
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of a scoring call; recorded with the scores.
-
-    Raises
-    ------
-    BadSetting
-        A LibranasError and ValueError, if an option has a value that it does not take.
-    """
+    """Settings of a scoring call; recorded with the scores. BadSetting for a value that an option does not take."""
 
     unit: Literal["auto", "sample", "microbatch"] = setting(
         "What statistics of a gradient run over. auto: samples, but micro-batches where batch normalisation in "

@@ -1,13 +1,7 @@
-"""What a proxy is: a frozen record that says what it captures, and formulas. A proxy never calls the model.
+"""The record of a proxy: what it captures at each place of the network, and formulas. A proxy never calls the model.
 
-A proxy names what it wants to see at each place of the network (a :data:`NEED`); every need belongs to one
-:class:`Pass`, and the engine runs each pass once for all proxies that share it. At each place the proxy's
-``reduce`` turns what is captured there into a few numbers at once, so nothing large outlives its layer; at
-the end ``combine`` makes the value and the components from those numbers.
-
-Legend: U gradient units (samples or micro-batches), S samples, V units of an activation layer,
-O x I a weight as a matrix (convolutions: I = channels x kernel), B images, P positions, D channels,
-X pixels of an image.
+``reduce`` turns what is captured into a few numbers while it is alive: nothing large outlives its layer. ``combine``
+makes the value and the components from those numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,30 +15,27 @@ from libranas.zero_cost.options import Options
 class Pass:
     """One way of running the network. Proxies with equal passes share a single run.
 
-    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones,
-    their absolute values, or drawn anew from N(0, 1). ``loss``: mean cross-entropy, the sum of the logits,
-    or none (forward only). ``precision``: what the pass is computed in; None takes the caller's.
+    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones, their
+    absolute values, or drawn anew from N(0, 1). ``precision``: what the pass is computed in; None takes the caller's.
     """
 
     name: str
     batch: Literal["none", "data", "noise", "ones"]
     weights: Literal["initial", "absolute", "gaussian"] = "initial"
-    loss: Literal["cross_entropy", "logit_sum", "none"] = "none"
     precision: Literal["float32", "float64"] | None = None
 
 
 ANALYTIC = Pass("analytic", "none")
-DATA = Pass("data", "data", loss="cross_entropy")
-#: The images one by one: in evaluation mode batch normalisation does not couple them either. A network whose data pass
-#: is such a run anyway (no batch normalisation) shows it there, at no cost.
-EVALUATION = Pass("evaluation", "data", loss="cross_entropy")
-JACOBIAN = Pass("jacobian", "data", loss="logit_sum")
-HESSIAN = Pass("hessian", "data", loss="cross_entropy")
+DATA = Pass("data", "data")
+#: The images one by one, in evaluation mode; a network whose data pass is such a run anyway shows it there.
+EVALUATION = Pass("evaluation", "data")
+JACOBIAN = Pass("jacobian", "data")
+HESSIAN = Pass("hessian", "data")
 NOISE = Pass("noise", "noise")
 GAUSSIAN = Pass("gaussian", "noise", weights="gaussian")
-SYNAPTIC = Pass("synaptic", "ones", weights="absolute", loss="logit_sum", precision="float64")
+SYNAPTIC = Pass("synaptic", "ones", weights="absolute", precision="float64")
 #: The synaptic pass with every LayerNorm replaced by the identity.
-SYNAPTIC_BARE = Pass("synaptic_bare", "ones", weights="absolute", loss="logit_sum", precision="float64")
+SYNAPTIC_BARE = Pass("synaptic_bare", "ones", weights="absolute", precision="float64")
 #: What can be captured -> the pass that shows it, and the axis of its places (None: one place, the network).
 NEEDS: dict[str, tuple[Pass, str | None]] = {
     "network": (ANALYTIC, None),  # Network
@@ -69,8 +60,8 @@ NEEDS: dict[str, tuple[Pass, str | None]] = {
     "saliency": (SYNAPTIC, "layer"),  # Saliency
     "bare_saliency": (SYNAPTIC_BARE, "layer"),  # Saliency
 }
-NEED = str
-Captures = Mapping[NEED, Callable]
+#: Need -> reduce.
+Captures = Mapping[str, Callable]
 
 
 @dataclass(frozen=True)
@@ -79,13 +70,9 @@ class Proxy:
 
     Attributes
     ----------
-    name : str
-    version : int
-        Raised whenever the value for the same network and batch changes; cached scores are keyed by it.
-    title, source : str
-        In words, with the equation; paper.
-    run : Pass
-        The (most expensive) pass that it needs; its cost is the proxy's.
+    version : raised whenever the value for the same network and batch changes; cached scores are keyed by it
+    title, source : in words, with the equation; paper
+    run : the (most expensive) pass that it needs; its cost is the proxy's
     captures : need -> reduce, or a callable (Options) -> such a mapping
         ``reduce`` (what is captured, Options) -> dict of numbers or small tensors is called at each place,
         while the place's data are alive. The dicts of one place are joined.
@@ -93,9 +80,8 @@ class Proxy:
         With ``parts``: (their :class:`~libranas.core.scorecard.ProxyScore` by name, Options) instead.
     components : component name to its axes (of :data:`libranas.core.scorecard.AXES`)
     orientation : +1 if higher predicts a better network, else -1
-    parts : names of proxies whose values this one is made from; nothing is captured for it.
-    undefined_for : str
-        Where it has no value; the reason recorded with the NaN.
+    parts : names of proxies whose values this one is made from; nothing is captured for it
+    undefined_for : where it has no value; the reason recorded with the NaN
     """
 
     name: str

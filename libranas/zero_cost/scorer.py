@@ -1,8 +1,4 @@
-"""Score architectures of a search space on the calibration batch.
-
-The initial weights of an architecture come from the random stream (seed, "init", architecture, seed index),
-so its scores do not depend on which others are scored, in which order, or on how often the work was killed.
-"""
+"""Score architectures of a search space on the calibration batch; no score depends on the other architectures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,14 +27,10 @@ class Scorer:
 
     Parameters
     ----------
-    inputs, targets : tensors (B, C, H, W) and (B,)
-        The calibration batch, normalised.
-    batch_sha256 : str
-        Names the batch in the conditions of every score.
-    seed : int
-        Master seed.
-    options : dict
-        See :class:`libranas.zero_cost.registry.Options`.
+    inputs, targets : the calibration batch, normalised: tensors (B, C, H, W) and (B,)
+    batch_sha256 : names the batch in the conditions of every score
+    seed : master seed
+    options : see :class:`libranas.zero_cost.options.Options`
     """
 
     space: Space
@@ -51,10 +43,7 @@ class Scorer:
 
     @cached_property
     def conditions(self) -> dict:
-        """What every score depends on besides architecture, initialisation and proxy; JSON-ready.
-
-        The options are all there, with their values: one that is left out and its default given are the same.
-        """
+        """What every score depends on besides architecture, initialisation and proxy, with all options; JSON-ready."""
         return {
             "stage_version": stage_version("score"),
             "batch_sha256": self.batch_sha256,

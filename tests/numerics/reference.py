@@ -216,9 +216,7 @@ def of_units(net, units, layers, options: Options) -> dict:
     for layer in range(len(layers)):
         g_UW = torch.stack([unit[layer] for unit in each]).flatten(1)
         spread = {"signed": deviation(g_UW), "abs": deviation(g_UW.abs())}
-        sigma = spread[options.zico_variance]
-        pairs = zip(g_UW.abs().mean(0).tolist(), sigma.tolist(), strict=True)
-        ratios = sum(mean / s for mean, s in pairs if varies(s, sigma))
+        ratios = sum_of_ratios(g_UW, spread[options.zico_variance])
         parts["zico", "sums"].append(ratios)
         parts["zico", "per_layer"].append(math.log(ratios) if ratios else 0.0)
         steps = torch.stack([g_UW[: u + 1].sum(0) for u in range(len(g_UW))]) if options.gsnr_accumulate else g_UW
@@ -239,6 +237,12 @@ def deviation(g_UW: torch.Tensor) -> torch.Tensor:
 
 def varies(s: float, sigma: torch.Tensor) -> bool:
     return s > 1e-12 * sigma.median().item()
+
+
+def sum_of_ratios(g_UW: torch.Tensor, sigma: torch.Tensor) -> float:
+    """E|g| / sigma of the weights that vary."""
+    pairs = zip(g_UW.abs().mean(0).tolist(), sigma.tolist(), strict=True)
+    return sum(mean / s for mean, s in pairs if varies(s, sigma))
 
 
 def lambda_of(sigma: torch.Tensor, units: int, options: Options) -> tuple:
@@ -353,9 +357,7 @@ def lswag_sample(net, x, y) -> tuple[dict, dict]:
     logs = []
     for layer in range(len(layers)):
         g_SW = torch.stack([sample[layer] for sample in each]).flatten(1)
-        sigma = deviation(g_SW)
-        pairs = zip(g_SW.abs().mean(0).tolist(), sigma.tolist(), strict=True)
-        ratios = sum(mean / s for mean, s in pairs if varies(s, sigma))
+        ratios = sum_of_ratios(g_SW, deviation(g_SW))
         logs.append(math.log(ratios) if ratios else 0.0)
     values = {"lswag_sample_lambda": sum(logs) if any(logs) else NAN, "lswag_sample_psi": NAN, "lswag_sample": NAN}
     parts = {("lswag_sample_lambda", "lambda"): logs}
@@ -521,24 +523,19 @@ def az(net, noise, signs_of, features) -> tuple[dict[str, float], dict]:
 
 
 def primary_blocks(net, x, features) -> tuple[list[str], list[torch.Tensor]]:
-    modules = dict(net.named_modules())
-    if features:
-        points = [(n, modules[n], "output") for n in features]
-    else:
-        points = []
-        for name in transformer_blocks(net):
-            points += [(f"{name}.after_attn", modules[f"{name}.norm2"], "input")]
-            points += [(f"{name}.after_mlp", modules[name], "output")]
-    kept, handles = {}, []
-    for name, module, side in points:
+    outputs, inputs = {name: name for name in features}, {}
+    if not features:
+        outputs = {name: f"{name}.after_mlp" for name in transformer_blocks(net)}
+        inputs = {f"{name}.norm2": f"{name}.after_attn" for name in transformer_blocks(net)}
+    kept = {}
 
-        def keep(m, args, output, name=name, side=side):
-            kept[name] = args[0] if side == "input" else output
+    def keep(name, module, before, output):
+        if name in inputs:
+            kept[inputs[name]] = before
+        if name in outputs:
+            kept[outputs[name]] = output
 
-        handles.append(module.register_forward_hook(keep))
-    net(x)
-    for handle in handles:
-        handle.remove()
+    watch(net, x, keep)
     return list(kept), list(kept.values())
 
 

@@ -89,6 +89,10 @@ def seeded(make, seed: int):
         return make()
 
 
+def perceptron(seed: int) -> nn.Module:
+    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, CLASSES)), seed)
+
+
 # -- networks ------------------------------------------------------------------------------------------------
 
 
@@ -134,17 +138,8 @@ def cnns(draw, norms=("none", "group", "groups")):
                 padding = 1
             if most < 2 or reach >= min(h, w) + 2:
                 kernel, dilation, padding = (1, 1), 1, 0
-            conv = nn.Conv2d(
-                before,
-                out,
-                kernel,
-                stride,
-                padding,
-                dilation,
-                groups,
-                bias=draw(st.booleans()),
-                padding_mode=mode,
-            )
+            shape = before, out, kernel, stride, padding, dilation, groups
+            conv = nn.Conv2d(*shape, bias=draw(st.booleans()), padding_mode=mode)
             steps.append(conv)
             kind = draw(st.sampled_from(norms))
             if conv.weight[0].numel() == 1:  # a norm undoes its scale: the gradient is nothing but rounding
@@ -257,11 +252,11 @@ def test_pits(drawn, unit, options):
 
 
 def test_one_dimensional_convolutions():
-    for stride, padding, dilation, groups, mode in [
+    for stride, padding, dilation, groups, mode in (
         (1, 1, 1, 1, "zeros"),
         (2, 2, 2, 2, "circular"),
         (1, "same", 2, 1, "reflect"),
-    ]:
+    ):
         net = seeded(
             lambda s=stride, p=padding, d=dilation, g=groups, m=mode: nn.Sequential(
                 nn.Flatten(2),
@@ -334,7 +329,7 @@ def test_shared_weights_are_one_layer(unit):
 
 
 def test_dead_and_constant_weights_are_left_out():
-    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, CLASSES)), 5)
+    net = perceptron(5)
     with torch.no_grad():
         net[1].bias[:4] = -100.0  # four of six units never fire: their weights have no gradient
     card = compare(net, *batch(5, 1, 2, 2))
@@ -428,8 +423,7 @@ def test_one_image_of_one_channel(unit):
 
 
 def test_fewer_than_four_units_are_refused_where_a_variance_is_needed():
-    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, CLASSES)), 8)
-    card = engine.score(net, *batch(3, 1, 2, 2))
+    card = engine.score(perceptron(8), *batch(3, 1, 2, 2))
     for name in ("zico", "gsnr", "lswag_lambda", "lswag"):
         assert math.isnan(card[name]) and "4" in card.scores[name].reason
     assert math.isfinite(card["snip"]) and math.isfinite(card["gradsign"])
@@ -478,7 +472,7 @@ def test_a_block_that_changes_nothing_has_no_trainability():
 
 
 def test_layers_can_be_left_out_of_lambda_by_name():
-    net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, CLASSES)), 13)
+    net = perceptron(13)
     whole = compare(net, *batch(5, 1, 2, 2))
     card = compare(net, *batch(5, 1, 2, 2), lambda_exclude=("1",))
     per_layer = card.scores["lswag_lambda"].components["lambda"]
@@ -524,13 +518,8 @@ def test_outside_of_a_window_components_are_nan_and_inside_they_are_the_same(kin
                 np.testing.assert_allclose(
                     got[mask], values[mask], rtol=1e-8, atol=1e-14, err_msg=f"{name}: {component}"
                 )
-    for name, component in {
-        "snip": "per_layer",
-        "gsnr": "per_layer",
-        "zico": "per_layer",
-        "lswag_lambda": "lambda",
-    }.items():
-        values = whole.scores[name].components[component]
+    for name in ("snip", "gsnr", "zico", "lswag_lambda"):
+        values = whole.scores[name].components["lambda" if name == "lswag_lambda" else "per_layer"]
         assert part[name] == pytest.approx(values[inside["layer"]].sum(), rel=1e-9), name
     for name in ("jacov", "epe_nas", "ntk_cond", "az_expressivity", "az_trainability", "zen"):  # of the whole network
         assert part[name] == pytest.approx(whole[name], rel=1e-9, nan_ok=True), name

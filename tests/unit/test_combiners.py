@@ -209,9 +209,8 @@ def test_gaussian_process_is_the_textbook_one():
         return model.fit(x[:30], target[:30])
 
     np.testing.assert_allclose(process.predict([x[30:]]), textbook(process.theta).predict(x[30:]), rtol=1e-6)
-    prior, spread = np.array(
-        [gaussian_process.LINEAR, gaussian_process.MATERN, gaussian_process.LENGTH, gaussian_process.NOISE]
-    ).T
+    gp = gaussian_process
+    prior, spread = np.array([gp.LINEAR, gp.MATERN, gp.LENGTH, gp.NOISE]).T
 
     def posterior(theta):
         return textbook(theta).log_marginal_likelihood_value_ - 0.5 * (((theta - prior) / spread) ** 2).sum()

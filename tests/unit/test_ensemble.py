@@ -276,8 +276,7 @@ def test_the_judged_combiner_sees_features_in_the_order_of_the_search(fast):
     """Trees draw columns by position, so that other orders give other predictors."""
     scores, accuracy, params = table(n=60)
     features = pd.DataFrame({"z": accuracy.rank(), "a": params, "m": scores["noise"]})
-    settings = {"mode": "corrected", "combiner": "extra_trees", "calibration": 40, "splits": 1}
-    settings |= {"window": 0.1, "duplicate": 0.98, "methods": ["params"]}
+    settings = {**SETTINGS, "combiner": "extra_trees", "calibration": 40, "methods": ["params"]}
     verdict = choose_and_judge(scores, accuracy, params, settings, 3, features)
     sample = Sample(scores.sort_index(axis=1), params, features)
     expected = fitted(sample, accuracy, verdict.choice["calibration"], "extra_trees", 3)
@@ -287,7 +286,7 @@ def test_the_judged_combiner_sees_features_in_the_order_of_the_search(fast):
 def test_proxy_table():
     scores, accuracy, params = table()
     scores.loc[scores.index[:3], "noise"] = [np.nan, np.inf, -np.inf]
-    result = proxy_table(scores, accuracy, params, resamples=200)
+    result = proxy_table(scores, accuracy, params)
     assert list(result["spearman"]) == sorted(result["spearman"], reverse=True)
     result = result.set_index("proxy")
     assert (result["n"] == 90).all()

@@ -1,7 +1,7 @@
 """The layer window: the curve, the rule, and what is left of L-SWAG inside it, against brute force."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -91,11 +91,6 @@ def test_bins_are_exact_where_floating_point_is_not(bins):
     for L in range(1, 301):
         exact = [bins * l // L for l in range(L)]
         assert lswag.depth_bin([l / L for l in range(L)], bins).tolist() == exact
-
-
-def test_a_mask_takes_both_end_bins():
-    mask = LayerWindow(2, 3, 10).mask([i / 20 for i in range(20)])
-    assert np.flatnonzero(mask).tolist() == [4, 5, 6, 7]
 
 
 # ----------------------------------------------------------------------------------------------- the curve
@@ -203,8 +198,8 @@ def test_fixed_and_all():
 @pytest.mark.parametrize("rule", layers.RULES)
 def test_a_choice_survives_json(rule):
     choice = layers.choose_window(curve_of(-3.0, -1.0, -5.0), rule, [0, 1])
-    record = json.loads(json.dumps({**choice.to_dict(), "something_else": 1}, allow_nan=False))
-    assert WindowChoice.from_dict(record) == choice
+    record = json.loads(json.dumps(asdict(choice), allow_nan=False))
+    assert WindowChoice(**{**record, "window": LayerWindow(**record["window"])}) == choice
 
 
 # ------------------------------------------------------------------------------------ L-SWAG in the window
@@ -246,7 +241,7 @@ def test_other_proxies_stay_and_the_window_is_recorded(tmp_path):
     assert out.proxies["other"] is scores.proxies["other"]
     assert out.provenance["layer_window"] == {"lo": 3, "hi": 5, "bins": 10, "psi_range": "window"}
     store.write(tmp_path / "w.h5", out)
-    assert store.equal_values(store.read(tmp_path / "w.h5"), out) == []
+    assert store.content_sha256(store.read(tmp_path / "w.h5")) == store.content_sha256(out)
     assert "layer_window" not in scores.provenance  # the original is untouched
 
 

@@ -149,10 +149,10 @@ def test_third_is_not_size_itself_where_accuracy_follows_size():
     rng = np.random.default_rng(1)
     params = np.exp(accuracy + 0.3 * rng.normal(size=len(accuracy)))
     scores["size"] = np.log(params)
-    options = {"ig_select": "min", "z3_pool": "others"}
-    literal = choose(scores.drop(columns="best"), accuracy, params, "literal", **options)
+    literal = choose(scores.drop(columns="best"), accuracy, params, "literal")
     assert literal.z1 == "size"  # as the first it is a proxy like any other
     scores["best"] = accuracy + 0.2 * rng.normal(size=len(accuracy))
+    options = {"ig_select": "min", "window": 2.5}
     literal, corrected = (choose(scores, accuracy, params, m, **options) for m in ("literal", "corrected"))
     assert literal.z1 == corrected.z1 == "best"
     assert literal.z3 == "size" and "size" not in corrected.proxies[1:]

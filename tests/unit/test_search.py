@@ -278,8 +278,18 @@ def test_the_fittest_with_ties_in_the_order_of_evaluation():
 # -- what comes of the histories -----------------------------------------------------------------------------
 
 
-def table_of(archs, values) -> pd.DataFrame:
-    return history_table([Evaluated(a, v, {"zico": 2.0}) for a, v in zip(archs, values, strict=True)], SPACE)
+def table_of(archs, values, **options) -> pd.DataFrame:
+    history = [Evaluated(a, v, {"zico": 2.0}) for a, v in zip(archs, values, strict=True)]
+    return history_table(history, SPACE, **options)
+
+
+def by_size(archs, **options) -> pd.DataFrame:
+    """As the params-only search would have evaluated them."""
+    return table_of(archs, [float(SPACE.params(a)) for a in archs], **options)
+
+
+def by_fitness(archs, **options) -> pd.DataFrame:
+    return table_of(archs, [fitness(a)[0] for a in archs], **options)
 
 
 def test_the_table_of_a_history(tmp_path):
@@ -330,11 +340,7 @@ def test_the_winner_and_its_controls():
     rng = np.random.default_rng(3)
     archs = [a for a in (SPACE.sample(rng) for _ in range(400)) if BUDGET.admits(SPACE, a)][:40]
     sizes = [SPACE.params(a) for a in archs]
-    histories = {
-        "evolution": table_of(archs[:20], [fitness(a)[0] for a in archs[:20]]),
-        "params": table_of(archs[20:], [float(SPACE.params(a)) for a in archs[20:]]),
-    }
-    selected = select(histories, SPACE, BUDGET, seed=1)
+    selected = select({"evolution": by_fitness(archs[:20]), "params": by_size(archs[20:])}, SPACE, BUDGET, seed=1)
     winner, control, largest = (Arch.from_json(selected[r]["architecture"]) for r in ("winner", "random", "params_max"))
     assert winner == max(archs[:20], key=lambda a: fitness(a)[0])
     assert SPACE.params(largest) == max(sizes[20:])
@@ -349,8 +355,7 @@ def test_the_winner_and_its_controls():
 
 
 def test_a_winner_that_is_the_largest_says_so():
-    archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
-    table = table_of(archs, [float(SPACE.params(a)) for a in archs])
+    table = by_size([SPACE.sample(np.random.default_rng(i)) for i in range(3)])
     selected = select({"evolution": table, "params": table}, SPACE, Budget(), seed=1)
     assert selected["params_max"]["same_as"] == "winner"
 
@@ -363,8 +368,7 @@ def test_the_front_of_a_history_and_its_best_compromise():
     table = history_table(history, SPACE, objectives=objectives)
     front = pareto.front(points([e.fitness for e in history], *([cost(a) for a in archs] for cost in costs)))
     assert set(np.flatnonzero(table["front"])) == set(front) and 1 < len(front) < 40
-    sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE)
-    histories = {"nsga2": table, "params": sizes}
+    histories = {"nsga2": table, "params": by_size(archs)}
     fittest, balanced = (select(histories, SPACE, Budget(), 1, rule, objectives)["winner"] for rule in WINNERS)
     assert fittest["id"] == table["id"][table["fitness"].idxmax()] != balanced["id"]
     assert balanced["id"] in set(table["id"][table["front"]]) and balanced["params"] < fittest["params"]
@@ -384,14 +388,13 @@ def test_roles_keep_to_the_latency_that_is_measured():
     rng = np.random.default_rng(3)
     budget = Budget(latency=(0, 20), clock=Slow())
     archs = Sampler(SPACE, budget, rng).take(30)
-    ours = history_table([Evaluated(a, fitness(a)[0], {}) for a in archs], SPACE, budget=budget)
-    sizes = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
-    assert ours["latency"].tolist() == [SPACE.params(a) / 1000 for a in archs]
+    histories = {"evolution": by_fitness(archs, budget=budget), "params": by_size(archs, budget=budget)}
+    assert histories["evolution"]["latency"].tolist() == [SPACE.params(a) / 1000 for a in archs]
 
     def measured(arch):  # a third of the networks are slower than the table says
         return {"median": SPACE.params(arch) / 1000 + 20 * (int(arch.id, 16) % 3 == 0)}
 
-    selected = select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=measured)
+    selected = select(histories, SPACE, budget, 1, measured=measured)
     assert all(entry["latency"]["median"] <= 20 for entry in selected.values())
     kept = [a for a in archs if measured(a)["median"] <= 20]
     best = max(kept, key=lambda a: fitness(a)[0])
@@ -400,8 +403,8 @@ def test_roles_keep_to_the_latency_that_is_measured():
     assert {e["id"] for e in selected["winner"].get("rejected", [])} == fitter
     assert selected["params_max"]["params"] == max(map(SPACE.params, kept))
     with pytest.raises(LibranasError, match=r"keeps to budget\.latency"):
-        select({"evolution": ours, "params": sizes}, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
-    unlimited = select({"evolution": ours, "params": sizes}, SPACE, Budget(), 1, measured=measured)
+        select(histories, SPACE, budget, 1, measured=lambda a: {"median": 20.1})
+    unlimited = select(histories, SPACE, Budget(), 1, measured=measured)
     assert unlimited["winner"]["id"] == max(archs, key=lambda a: fitness(a)[0]).id and unlimited["winner"]["latency"]
 
 
@@ -409,7 +412,7 @@ def test_a_machine_that_became_slower_does_not_end_the_search():
     """All of the fittest lie at the limit of the table, and measure two per cent more."""
     budget = Budget(latency=(5, 20), clock=Slow())
     archs = sorted(Sampler(SPACE, budget, np.random.default_rng(3)).take(200), key=SPACE.params)
-    table = history_table([Evaluated(a, float(SPACE.params(a)), {}) for a in archs], SPACE, budget=budget)
+    table = by_size(archs, budget=budget)
     factor = 20_000 / SPACE.params(archs[-TRIES - 5])  # more than TRIES of the fittest are too slow
 
     def measured(arch):

@@ -154,5 +154,5 @@ def test_a_deleted_shard_is_rebuilt_alone(copied):
     assert copied.planned() == {**SCORED, "score": 1}
     (copied.results / "state/score/1.jsonl").unlink()
     copied.succeed("results/tiny/scores/shards/1.h5")
-    assert store.equal_values(store.read(shard), before) == []
+    assert store.content_sha256(store.read(shard)) == store.content_sha256(before)
     assert other.stat().st_mtime_ns == untouched

@@ -1,6 +1,7 @@
 """Zero-cost scores of the sample, and the label-free window of layers."""
 
 import logging
+from dataclasses import asdict
 
 from libranas import scores as store
 from libranas.core.files import write_json, write_text
@@ -43,7 +44,7 @@ def layers(run: RunFolder) -> None:
     for warning in warnings:
         log.warning(warning)
     write_text(run.path("curve"), curve.to_csv(index=False))
-    write_json(run.path("window"), {**choice.to_dict(), "warnings": warnings})
+    write_json(run.path("window"), {**asdict(choice), "warnings": warnings})
     as_drawn = table.loc[run.ids]  # not as sharded
     write_text(run.path("table"), as_drawn.to_csv(float_format="%.17g"))
     log.info("layers in depth bins %d to %d of %d", choice.window.lo, choice.window.hi, choice.window.bins)

@@ -1,7 +1,4 @@
-"""The data and evaluation passes: the loss on the batch, its gradient over units, and signs of activations.
-
-Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, B images, P positions, D channels.
-"""
+"""The data and evaluation passes: the loss on the batch, its gradient over units, and signs of activations."""
 
 from functools import partial
 

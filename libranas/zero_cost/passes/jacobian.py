@@ -1,7 +1,6 @@
 """The jacobian pass: gradients of the sum of the logits, at the images and at all weights.
 
-Legend: B images, X pixels of an image, W entries of all weights or of a norm; operands as in
-:mod:`libranas.zero_cost.gradient_operands`, with an image as a unit.
+Legend: B images, X pixels of an image, W entries of all weights or of a norm; operands have an image as a unit.
 """
 
 from itertools import combinations
@@ -47,10 +46,9 @@ class Jacobian(PassRun):
         return torch.cat(rows), logits.shape[1]
 
     def _kernel(self, tensors, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Return the inner products of the images' gradients, made a layer at a time.
+        """Return the inner products of the images' gradients, made a layer at a time and from pairs of parts.
 
-        If memory is short, they are made from pairs of parts. The gradients at the images and the number of logits
-        come with it.
+        The gradients at the images and the number of logits come with it.
         """
         context, size, scratch = self.context, len(inputs), Scratch()
         kernel_BB = torch.zeros(size, size, dtype=torch.float64, device=inputs.device)
@@ -84,10 +82,7 @@ class Jacobian(PassRun):
         return kernel_BB, gradient_BX, logits.shape[1]
 
     def _coupled_kernel(self, tensors, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the kernel with one backward pass for each image.
-
-        Through batch norm in training mode the logits of every image depend on all images.
-        """
+        """Return the kernel with one backward pass for each image, whose logits depend on all images."""
         owners = {**self.context.anatomy.layers, **self.context.anatomy.norms}
         names = [key_of(n) for n, m in owners.items() if m.weight is not None]
         leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())

@@ -1,9 +1,4 @@
-"""Run a pass, in as many parts as memory demands.
-
-A pass whose batch does not fit in memory is repeated in parts. Where the loss of an image does not depend on the
-others, parts give the same values: sums over images are added up, activation signs are joined, and inner products
-between images are made from pairs of parts. Batch normalisation in training mode forbids parts.
-"""
+"""Run a pass, in as many parts as memory demands; batch normalisation in training mode forbids parts."""
 
 import gc
 
@@ -29,13 +24,7 @@ PASSES: dict[str, type[PassRun]] = {
 
 
 def run_pass(context: Context, pass_: Pass) -> None:
-    """Run `pass_` and give what it shows to the proxies.
-
-    Raises
-    ------
-    LibranasError
-        If it does not fit in memory in any number of parts.
-    """
+    """Run `pass_` and give what it shows to the proxies; LibranasError if it fits in memory in no number of parts."""
     while (failure := _attempt(context, pass_)) is not None:
         context.collected.forget(context.shown_by(pass_))
         if failure:
@@ -43,10 +32,8 @@ def run_pass(context: Context, pass_: Pass) -> None:
 
 
 def _attempt(context: Context, pass_: Pass) -> str | None:
-    """Run a pass once; return what the allocator said if it did not fit, "" if it is to be repeated for another reason.
-
-    A function of its own, so that the tensors in the traceback die before the next attempt.
-    """
+    """Run a pass once; return what the allocator said if it did not fit, "" if it is to be repeated otherwise."""
+    # A function of its own, so that the tensors in the traceback die before the next attempt.
     try:
         PASSES[pass_.name](context).run()
     except OutputLost:

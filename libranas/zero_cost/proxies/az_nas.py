@@ -1,8 +1,6 @@
-"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity, progressivity and trainability of the primary blocks on
-N(0, 1) noise.
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity, progressivity and trainability of the primary blocks on N(0, 1) noise.
 
-The primary blocks of a vision transformer are its residual stream after every attention and after every
-MLP. Written from the paper; no code of the authors was used.
+Written from the paper; no code of the authors was used.
 """
 
 import math

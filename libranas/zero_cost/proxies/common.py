@@ -11,15 +11,11 @@ from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.proxy import Undefined
 
-#: Weights with a standard deviation up to this fraction of the layer's median count as constant
-#: (dead units have exactly zero) and are left out of sums of 1/std.
+#: Weights with a standard deviation up to this fraction of the layer's median are left out of sums of 1/std.
 CONSTANT = 1e-12
 #: Keeps logarithm and reciprocal finite in jacov and epe_nas.
 K = 1e-5
 CONSTANT_ROW = "the gradient of the logits is the same at all pixels of an image, so its correlations are undefined"
-
-
-# -- what a combine makes of the places -----------------------------------------------------------------------
 
 
 def numbers(places: list[dict], key: str) -> list[float]:
@@ -43,9 +39,6 @@ def without_empty(logs: list[float]) -> list[float]:
     if all(log == -math.inf for log in logs):
         raise Undefined("no weight of the network has a gradient that varies between the gradient units")
     return [0.0 if log == -math.inf else log for log in logs]
-
-
-# -- what a reduce makes of a place ---------------------------------------------------------------------------
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
@@ -85,10 +78,7 @@ def correlation(rows_RC: torch.Tensor) -> torch.Tensor:
 
 
 def log_determinant(kernel_SS: torch.Tensor) -> torch.Tensor:
-    """log \\|det\\| of kernels (..., S, S) of counts; -inf where one is singular.
-
-    Equal codes of two samples, or fewer units than samples, make a kernel singular; an LU factorisation then
-    returns rounding noise. The kernels are integer, so the numerical rank is a safe test.
-    """
+    """log \\|det\\| of kernels (..., S, S) of counts; -inf where one is singular."""
+    # Of a singular kernel an LU factorisation returns rounding noise. The numerical rank of integers is a safe test.
     singular = torch.linalg.matrix_rank(kernel_SS, hermitian=True) < kernel_SS.shape[-1]
     return torch.linalg.slogdet(kernel_SS).logabsdet.masked_fill(singular, float("-inf"))

@@ -11,11 +11,9 @@ from libranas.zero_cost.proxy import SYNAPTIC, Proxy, Undefined
 
 def _dss(saliency: Saliency, _):
     """Synaptic diversity of a linear layer of an attention, synaptic saliency of another one."""
-    if saliency.kind == "convolution":
-        return {"kind": saliency.kind, "per_layer": math.nan}
     if saliency.kind == "linear":
         return {"kind": saliency.kind, **flow(saliency, None)}
-    if not saliency.gradient_OI.isfinite().all():
+    if saliency.kind == "convolution" or not saliency.gradient_OI.isfinite().all():
         return {"kind": saliency.kind, "per_layer": math.nan}
     # On the CPU: singular values are slow on a GPU, two thirds of all scores there (benchmarks/scale/one-gpu.json).
     matrices = saliency.gradient_OI.cpu(), saliency.weight_OI.cpu()

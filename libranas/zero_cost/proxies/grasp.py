@@ -1,14 +1,7 @@
 """GraSP: what a step along the gradient does to the gradient; second derivatives on real images."""
 
-from libranas.core.lazy import torch
-from libranas.zero_cost.captures import Curvature
-from libranas.zero_cost.proxies.common import sum_over_layers
+from libranas.zero_cost.proxies.common import sum_over_layers, total
 from libranas.zero_cost.proxy import HESSIAN, Proxy
-
-
-def _grasp(curvature: Curvature, _):
-    return {"per_layer": -(curvature.weight_OI * curvature.product_OI).sum(dtype=torch.float64)}
-
 
 GRASP = Proxy(
     name="grasp",
@@ -17,7 +10,7 @@ GRASP = Proxy(
     source="Wang et al., GraSP (ICLR 2020), with the sign of Abdelfattah et al. (ICLR 2021); the sign of its "
     "correlation differs between spaces",
     run=HESSIAN,
-    captures={"curvature": _grasp},
+    captures={"curvature": lambda curvature, _: {"per_layer": -total(curvature.weight_OI * curvature.product_OI)}},
     combine=sum_over_layers,
     components={"per_layer": ("layer",)},
 )

@@ -14,8 +14,6 @@ from libranas.zero_cost.proxies.common import numbers, total, varying, without_e
 from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, window_unions
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
-# -- Lambda ---------------------------------------------------------------------------------------------------
-
 
 def _lambda(gradient: Gradient, options: Options):
     std_OI = gradient.std_OI if options.lambda_variance == "signed" else gradient.abs_std_OI
@@ -57,9 +55,6 @@ LSWAG_LAMBDA = Proxy(
 )
 
 
-# -- Psi ------------------------------------------------------------------------------------------------------
-
-
 def _psi(activation: Activation, options: Options):
     return {"patterns": activation.patterns(options.psi_samples), "units": activation.bits_SV.shape[1]}
 
@@ -85,9 +80,6 @@ LSWAG_PSI = Proxy(
     components={"words": ("activation",), "units": ("activation",), "union": ("activation", "activation")},
     undefined_for=NO_ACTIVATION,
 )
-
-
-# -- the product ----------------------------------------------------------------------------------------------
 
 
 def _combine_product(parts, options: Options):

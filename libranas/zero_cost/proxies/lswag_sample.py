@@ -1,14 +1,8 @@
 """L-SWAG of single samples: this project's variant, beside the literal one (:mod:`libranas.zero_cost.proxies.lswag`).
 
-It differs in four points, each of which was chosen on networks that do not judge it (benchmarks/README.md):
-
-1. Evaluation mode: batch normalisation, the identity at initialisation, does not couple the samples, so that a sample
-   is a unit of the statistics also in convolutional networks.
-2. Lambda keeps the mean, E|g| / std g. In evaluation mode the scale of the gradients differs between networks; the
-   ratio does not depend on it and is bounded for every weight, where 1 / std is ruled by the few smallest.
-3. Psi does not saturate: a pattern is made of log2(V) + 2 samples, V units in the layer, four times as many patterns as
-   units. With 64 samples nearly every unit has a pattern of its own, and Psi counts units.
-4. Psi is summed over the layers.
+1. Evaluation mode: a sample is a unit of the statistics also in networks with batch normalisation.
+2. Lambda keeps the mean, E|g| / std g, which does not depend on the scale of the gradients.
+3. Psi does not saturate: a pattern is made of log2(V) + 2 samples, V units in the layer. It is summed over the layers.
 """
 
 import math

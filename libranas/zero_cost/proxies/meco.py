@@ -1,7 +1,4 @@
-"""MeCo: how far the channels of a feature map are from being linearly dependent; one noise image, no labels.
-
-Legend: C rows of a feature map (channels, or tokens as the released code has them), X columns.
-"""
+"""MeCo: how far the channels (rows C) of a feature map are from being linearly dependent; one noise image."""
 
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Maps

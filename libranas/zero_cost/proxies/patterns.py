@@ -36,20 +36,16 @@ def _numbered(patterns: torch.Tensor) -> tuple[torch.Tensor, int]:
 def window_unions(patterns: list[torch.Tensor]) -> np.ndarray:
     """Sizes of the unions of pattern sets over every window of layers.
 
+    A window counts all patterns of its layers, less those that were last seen inside it.
+
     Parameters
     ----------
-    patterns : list of M tensors
-        The distinct patterns of each layer.
+    patterns : the distinct patterns of each of M layers
 
     Returns
     -------
     float array, shape (M, M)
         Entry (i, j), i <= j: number of distinct patterns in layers i..j; NaN below the diagonal.
-
-    Notes
-    -----
-    One table for all windows: the layer in which each pattern was last seen. A window counts all patterns of
-    its layers, less those that were last seen inside it.
     """
     M = len(patterns)
     number, count = _numbered(torch.cat(patterns))

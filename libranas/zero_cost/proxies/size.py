@@ -1,14 +1,8 @@
 """Size: #params, MACs and norm of the weights. No forward values, no data; the baselines to beat."""
 
 from libranas.core.lazy import torch
-from libranas.zero_cost.captures import Weight
-from libranas.zero_cost.proxies.common import sum_over_layers
+from libranas.zero_cost.proxies.common import only_value, sum_over_layers
 from libranas.zero_cost.proxy import ANALYTIC, Proxy
-
-
-def _l2_norm(weight: Weight, _):
-    return {"per_layer": torch.linalg.vector_norm(weight.weight_OI, dtype=torch.float64)}
-
 
 PARAMS = Proxy(
     name="params",
@@ -16,8 +10,8 @@ PARAMS = Proxy(
     title="number of trainable parameters",
     source="baseline",
     run=ANALYTIC,
-    captures={"network": lambda network, _: {"params": network.params}},
-    combine=lambda places, _: (float(places[0]["params"]), {}),
+    captures={"network": lambda network, _: {"value": network.params}},
+    combine=only_value,
 )
 
 FLOPS = Proxy(
@@ -26,8 +20,8 @@ FLOPS = Proxy(
     title="multiply-accumulates of one image: convolutions and all matrix products, attention included",
     source="baseline",
     run=ANALYTIC,
-    captures={"network": lambda network, _: {"macs": network.macs}},
-    combine=lambda places, _: (float(places[0]["macs"]), {}),
+    captures={"network": lambda network, _: {"value": network.macs}},
+    combine=only_value,
 )
 
 L2_NORM = Proxy(
@@ -36,7 +30,9 @@ L2_NORM = Proxy(
     title="sum over layers of ||W||_2",
     source="Krishnakumar et al., NAS-Bench-Suite-Zero (NeurIPS 2022)",
     run=ANALYTIC,
-    captures={"weight": _l2_norm},
+    captures={
+        "weight": lambda weight, _: {"per_layer": torch.linalg.vector_norm(weight.weight_OI, dtype=torch.float64)}
+    },
     combine=sum_over_layers,
     components={"per_layer": ("layer",)},
 )

@@ -1,22 +1,8 @@
 """SNIP, plain and the gradient norm (Abdelfattah et al., Zero-cost proxies, ICLR 2021)."""
 
 from libranas.core.lazy import torch
-from libranas.zero_cost.captures import Gradient
 from libranas.zero_cost.proxies.common import sum_over_layers, total
 from libranas.zero_cost.proxy import DATA, Proxy
-
-
-def _plain(gradient: Gradient, _):
-    return {"per_layer": total(gradient.saliency_OI)}
-
-
-def _snip(gradient: Gradient, _):
-    return {"per_layer": total(gradient.saliency_OI.abs())}
-
-
-def _grad_norm(gradient: Gradient, _):
-    return {"per_layer": torch.linalg.vector_norm(gradient.mean_OI, dtype=torch.float64)}
-
 
 PLAIN = Proxy(
     name="plain",
@@ -24,7 +10,7 @@ PLAIN = Proxy(
     title="sum over layers of sum W * dL/dW, signed",
     source="Abdelfattah et al., Zero-cost proxies (ICLR 2021); sign of its correlation differs between spaces",
     run=DATA,
-    captures={"gradient": _plain},
+    captures={"gradient": lambda gradient, _: {"per_layer": total(gradient.saliency_OI)}},
     combine=sum_over_layers,
     components={"per_layer": ("layer",)},
 )
@@ -34,7 +20,7 @@ SNIP = Proxy(
     title="sum over layers of sum |W * dL/dW|",
     source="Lee et al., SNIP (ICLR 2019); Abdelfattah et al. (ICLR 2021)",
     run=DATA,
-    captures={"gradient": _snip},
+    captures={"gradient": lambda gradient, _: {"per_layer": total(gradient.saliency_OI.abs())}},
     combine=sum_over_layers,
     components={"per_layer": ("layer",)},
 )
@@ -44,7 +30,9 @@ GRAD_NORM = Proxy(
     title="sum over layers of ||dL/dW||_2",
     source="Abdelfattah et al., Zero-cost proxies (ICLR 2021)",
     run=DATA,
-    captures={"gradient": _grad_norm},
+    captures={
+        "gradient": lambda gradient, _: {"per_layer": torch.linalg.vector_norm(gradient.mean_OI, dtype=torch.float64)}
+    },
     combine=sum_over_layers,
     components={"per_layer": ("layer",)},
 )

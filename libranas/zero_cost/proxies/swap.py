@@ -3,14 +3,9 @@
 import math
 
 from libranas.core.lazy import torch
-from libranas.zero_cost.captures import Activation
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
-
-
-def _swap(activation: Activation, _):
-    return {"patterns": activation.patterns()}
 
 
 def _combine_swap(places, _):
@@ -24,7 +19,7 @@ SWAP = Proxy(
     title="number of distinct sample-wise activation patterns over all layers",
     source="Peng et al., SWAP-NAS (ICLR 2024), Definition 3; GELU as in its transformer version",
     run=DATA,
-    captures={"activation": _swap},
+    captures={"activation": lambda activation, _: {"patterns": activation.patterns()}},
     combine=_combine_swap,
     components={"words": ("activation",)},
     undefined_for=NO_ACTIVATION,

@@ -3,13 +3,10 @@
 import math
 
 from libranas.core.lazy import torch
-from libranas.zero_cost.captures import Activation, Gradient, Saliency
+from libranas.zero_cost.captures import Gradient, Saliency
 from libranas.zero_cost.proxies.common import log_determinant, numbers
+from libranas.zero_cost.proxies.patterns import agreement
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
-
-
-def _output(activation: Activation, _):
-    return {"kernel": activation.agreement_SS}
 
 
 def _signal_to_noise(captured: Gradient | Saliency, _):
@@ -42,7 +39,7 @@ TCET = Proxy(
     "|W * dR/dW| of the synaptic pass with tcet_saliency='synflow'",
     run=DATA,
     captures=lambda options: {
-        "output": _output,
+        "output": agreement,
         "gradient" if options.tcet_saliency == "snip" else "saliency": _signal_to_noise,
     },
     combine=_combine_tcet,
