@@ -1,6 +1,6 @@
 """Pooling-based vision transformers (Heo et al., ICCV 2021): timm's network.
 
-Initial weights have timm's distribution. Added here: another input size, and gradient checkpointing per stage. Drop-path
+Initial weights have timm's distribution. Added: another input size, and gradient checkpointing per stage. Drop-path
 rates reach their maximum in the last block; in the code of Auto-Prox, which trained the same network for ViT-Bench-101,
 one step below.
 """
