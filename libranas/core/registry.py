@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from libranas.core.errors import LibranasError
 
@@ -32,14 +32,7 @@ class Registry(Mapping[str, Record], Generic[Record]):
         When it is read: if two records have one name, or an entry point cannot be loaded.
     """
 
-    def __init__(
-        self,
-        record: type[Record],
-        package: str,
-        kind: str,
-        group: str,
-        order: Callable[[Record], Any] | None = None,
-    ):
+    def __init__(self, record: type[Record], package: str, kind: str, group: str, order: Callable | None = None):
         self.record, self.package, self.kind, self.group, self.order = record, package, kind, group, order
         self._found: dict[str, tuple[Record, str]] | None = None
 
@@ -55,7 +48,7 @@ class Registry(Mapping[str, Record], Generic[Record]):
         return len(self._records)
 
     def get_or_explain(self, name: str) -> Record:
-        """The record called `name`; a LibranasError that lists the known names if there is none."""
+        """Return the record called `name`; a LibranasError lists the known names if there is none."""
         if name not in self:
             raise LibranasError(f"Unknown {self.kind} '{name}'.", f"Known: {', '.join(self)}.")
         return self[name]
