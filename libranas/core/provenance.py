@@ -82,7 +82,7 @@ def _gpu_names() -> list[str]:
 
 
 #: Packages whose versions are kept with results.
-PACKAGES = "torch torchvision timm numpy pandas scikit-learn lightgbm pymoo h5py snakemake".split()
+PACKAGES = ["torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "lightgbm", "pymoo", "h5py", "snakemake"]
 
 
 def facts() -> dict:

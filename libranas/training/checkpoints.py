@@ -57,36 +57,31 @@ class Checkpoints:
         except Exception as error:  # a damaged file raises nearly anything
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
-    def newest(self) -> tuple[Path, dict] | None:
+    def newest(self, belongs: Callable[[dict], bool] = lambda state: True) -> tuple[Path, dict] | None:
         """Read the newest checkpoint that can be read, as path and state; None without any file.
 
-        Raises
-        ------
-        LibranasError
-            If there are files and none of them can be read.
+        If its state does not belong to this run, all checkpoints are removed, and None is returned. LibranasError if
+        there are files and none of them can be read.
         """
         problems = []
         for path in self.paths():
             try:
-                return path, self.load(path)
+                state = self.load(path)
             except ValueError as error:
                 problems.append(f"{path}: {error}")
                 log.warning("Checkpoint %s cannot be read: %s. Falling back to the one before.", path, error)
+                continue
+            if belongs(state):
+                return path, state
+            for other in self.folder.glob("step-*"):
+                other.unlink(missing_ok=True)
+            return None
         if problems:
             raise LibranasError(
                 "No checkpoint can be read: " + "; ".join(problems) + ".",
                 f"Delete {self.folder} to begin anew, or bring back a copy of it.",
             )
         return None
-
-    def newest_of(self, belongs: Callable[[dict], bool]) -> tuple[Path, dict] | None:
-        """Read the newest checkpoint if its state `belongs` to this run; else remove all and return None."""
-        found = self.newest()
-        if found and not belongs(found[1]):
-            for path in self.folder.glob("step-*"):
-                path.unlink(missing_ok=True)
-            return None
-        return found
 
 
 def _step(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Processes of a training: one, or as many as torchrun or SLURM started; what they tell each other."""
+"""Processes of a training: one, or as many as torchrun or SLURM started."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Accuracy on an exact set of images, by one process or many.
+"""Measure accuracy on an exact set of images, by one process or many.
 
 Legend: N images, B batch, K classes.
 """
@@ -100,7 +100,7 @@ def real_accuracy(result: Evaluation, images: Images) -> dict | None:
 
 @torch.inference_mode()
 def accuracy(forward: Callable, data: ImageSet, device="cpu", batch_size: int = 512) -> float:
-    """Top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
+    """Return the top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
     correct = 0
     for start in range(0, len(data), batch_size):
         inputs = data.normalised(data.images_NCHW[start : start + batch_size], device)

@@ -23,7 +23,7 @@ from libranas.core.files import read_json
 from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.recipe import make_recipe
-from libranas.training.run_state import LossSums
+from libranas.training.run_state import RunState
 
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
 KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))
@@ -372,12 +372,12 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
 
 
 def test_the_earliest_bad_update_of_all_processes_is_told(tmp_path, monkeypatch, capfd):
-    add = LossSums.add
+    add = RunState.add
 
-    def added(self, loss, step):
-        add(self, loss * (float("nan") if step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0), step)
+    def added(self, loss):
+        add(self, loss * (float("nan") if self.step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0))
 
-    monkeypatch.setattr(LossSums, "add", added)
+    monkeypatch.setattr(RunState, "add", added)
     assert Processes(tmp_path, 2, RECIPE, log_steps=100).wait() == [1, 1]
     assert "not finite at update 6 of 30" in capfd.readouterr().err
 
