@@ -11,11 +11,9 @@
     The class-balanced batch that zero-cost proxies look at: ``inputs`` (float32, B x C x S x S, normalised)
     and ``targets`` (int64, B).
 
-A record of :mod:`libranas.data.registry` says where the images are and decodes none. Splits that the data set lacks
-are cut from its training images, limits are applied, and only then are the chosen images decoded, a batch at a time.
-Broken images are thus dropped *after* the splits were cut: mending one never moves another.
+Splits are cut and limits applied before any image is decoded, so mending a broken image never moves another.
 
-Shape suffixes: N images, B calibration batch, C channels, S image side.
+Legend: N images, B calibration batch, C channels, S image side.
 """
 
 import errno
@@ -114,24 +112,15 @@ def prepare(
 
     Parameters
     ----------
-    settings : dict
-        The validated ``data`` section of the config: ``adapter``, ``path``, ``image_size``, ``channels``,
-        ``splits`` (val, test: shares of the training images, used where the data set lacks the split),
-        ``limit`` (None, or images a split: stratified, seeded), ``max_broken``, ``calibration`` (batch size).
-    out_dir : path
-        Made if it does not exist.
-    seed : int
-        Master seed of the streams ``split``, ``limit`` and ``calibration``.
-    workers : int
-        Threads that decode; the result does not depend on it.
-    progress : callable (iterable, total, label) -> iterable
-        Wraps the loop over the images of each split.
+    settings : the checked section ``data`` of the configuration
+    seed : master seed of the streams ``split``, ``limit`` and ``calibration``
+    workers : threads that decode; the result does not depend on it
+    progress : (iterable, total, label) -> iterable; wraps the loop over the images of each split
 
     Returns
     -------
-    dict
-        The manifest. ``content_sha256`` covers pixels, labels, classes, normalisation and calibration batch,
-        not where the images came from: a folder and a tar of it agree.
+    The manifest. ``content_sha256`` covers pixels, labels, classes, normalisation and calibration batch, not where the
+    images came from: a folder and a tar of it agree.
 
     Raises
     ------
