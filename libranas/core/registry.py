@@ -18,6 +18,8 @@ Record = TypeVar("Record")
 class Registry(Mapping[str, Record], Generic[Record]):
     """All records of one type, by their ``name``. Modules are imported when the registry is first read.
 
+    Then it is a LibranasError if two records have one name, or an entry point cannot be loaded.
+
     Parameters
     ----------
     record : the type of the records, with an attribute ``name``
@@ -25,11 +27,6 @@ class Registry(Mapping[str, Record], Generic[Record]):
     kind : what a record is called in messages, singular
     group : entry-point group of records in other packages
     order : sort key of the listing; None: the order in which records were found
-
-    Raises
-    ------
-    LibranasError
-        When it is read: if two records have one name, or an entry point cannot be loaded.
     """
 
     def __init__(self, record: type[Record], package: str, kind: str, group: str, order: Callable | None = None):

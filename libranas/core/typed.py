@@ -63,15 +63,12 @@ def keys_of(section: type) -> Mapping[str, Key]:
 def read(keys: Mapping[str, Key], given: Mapping, prefix: str = "", partial: bool = False) -> dict:
     """Return the values of a section with the types of their keys; sequences are lists.
 
+    BadSetting has a line for each problem: the key, what is expected and what was found.
+
     Parameters
     ----------
     prefix : what stands before the names of keys in messages, such as ``"data."``
     partial : do not fill in defaults
-
-    Raises
-    ------
-    BadSetting
-        A line for each problem: the key, what is expected and what was found.
     """
     problems: list[str] = []
     values = _section(keys, given, prefix, partial, problems)

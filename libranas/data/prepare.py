@@ -57,7 +57,7 @@ class _SplitWriter:
         self.labels: list[int] = []
         self.sources: list[str] = []
         self.hash = hashlib.sha256()
-        # Integers: mean and deviation come out the same on every machine, down to the last bit.
+        # Integers: mean and deviation are the same on every machine, to the last bit.
         self.histogram_C = np.zeros((channels, 256), np.int64)
 
     def add(self, item: Item, image_SSC: np.ndarray) -> None:
@@ -120,12 +120,8 @@ def prepare(
     Returns
     -------
     The manifest. ``content_sha256`` covers pixels, labels, classes, normalisation and calibration batch, not where the
-    images came from: a folder and a tar of it agree.
-
-    Raises
-    ------
-    LibranasError
-        If the data set is missing, malformed, or has more than ``max_broken`` broken images; no file is left.
+    images came from: a folder and a tar of it agree. After a LibranasError (the data set is missing, malformed, or has
+    more than ``max_broken`` broken images) no file is left.
     """
     path = Path(settings["path"]).expanduser() if settings["path"] else None
     out_dir = Path(out_dir)
@@ -178,8 +174,8 @@ def prepare(
 def _write_splits(
     file: h5py.File, splits: dict, classes: list[str], settings: dict, workers: int, progress: Callable
 ) -> tuple[dict, _SplitWriter, list[dict]]:
-    """Decode and write the images. Return the manifest's entry of each split, the writer of the training images, and
-    the broken images."""
+    """Write the images; return the manifest's entry of each split, the writer of the training images, and the broken
+    ones."""
     size, channels = settings["image_size"], settings["channels"]
     broken, entries, writers = [], {}, {}
     for split, items in splits.items():

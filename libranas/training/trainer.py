@@ -38,8 +38,7 @@ class Training:
 
     Parameters
     ----------
-    model : nn.Module
-        Trained in place. Gives logits (B, K) for images (B, C, S, S).
+    model : trained in place; gives logits (B, K) for images (B, C, S, S)
     train, val : images; `val` may be None. It chooses nothing.
     look : what the network sees
     """
@@ -86,14 +85,10 @@ class Training:
         self.metrics = Metrics(settings, self.world.first, self.device, self.total, self.plan.batch)
 
     def fit(self, on_epoch: Callable[[dict], None] = lambda record: None) -> list[dict]:
-        """Train to the end, from the newest checkpoint if there is one; returns a record an epoch.
+        """Train to the end, from the newest checkpoint if there is one; return a record an epoch.
 
-        Raises
-        ------
-        libranas.core.progress.Stopped
-            After SIGTERM or SIGUSR1, once a checkpoint is written.
-        LibranasError
-            If the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
+        Raises :class:`libranas.core.progress.Stopped` after SIGTERM or SIGUSR1, once a checkpoint is written, and
+        LibranasError if the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
         """
         plan, rate = self.plan, self.recipe.effective_lr()
         log.info(
