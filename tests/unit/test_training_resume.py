@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import RANDOM, STOPPED, Processes, equal, images, steps, training, weights
+from training_runs import RANDOM, STOPPED, Processes, equal, images, one_thread, steps, training, weights  # noqa: F401
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_json
@@ -28,14 +28,6 @@ from libranas.training.run_state import RunState
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
 KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))
 RECIPE = make_recipe({**RANDOM, "epochs": 6})
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def steady(path) -> list[dict]:
