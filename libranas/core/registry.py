@@ -7,6 +7,7 @@ Other packages add records through an entry point of the registry's group, which
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -31,7 +32,6 @@ class Registry(Mapping[str, Record], Generic[Record]):
 
     def __init__(self, record: type[Record], package: str, kind: str, group: str, order: Callable | None = None):
         self.record, self.package, self.kind, self.group, self.order = record, package, kind, group, order
-        self._found: dict[str, tuple[Record, str]] | None = None
 
     def __getitem__(self, name: str) -> Record:
         return self._records[name][0]
@@ -58,17 +58,16 @@ class Registry(Mapping[str, Record], Generic[Record]):
         """Take back what :meth:`add` registered."""
         del self._records[name]
 
-    @property
+    @cached_property
     def _records(self) -> dict[str, tuple[Record, str]]:
-        if self._found is None:
-            found: dict[str, tuple[Record, str]] = {}
-            package = importlib.import_module(self.package)
-            for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
-                self._scan(found, importlib.import_module(module.name))
-            for point in entry_points(group=self.group):
-                self._load(found, point)
-            self._found = found
-        return self._found
+        """Each record and where it was found, by name."""
+        found: dict[str, tuple[Record, str]] = {}
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            self._scan(found, importlib.import_module(module.name))
+        for point in entry_points(group=self.group):
+            self._load(found, point)
+        return found
 
     def _load(self, found: dict, point) -> None:
         where = f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"

@@ -16,8 +16,8 @@ AXES = ("layer", "activation", "feature")
 class Axis(NamedTuple):
     """Names of the places along one axis of a network and their relative depth.
 
-    ``depth[i]`` is the place's position among the weight layers divided by their number, in [0, 1);
-    an activation or feature has the depth of the last weight layer executed before it.
+    ``depth[i]`` in [0, 1) is the place among the weight layers over their number; an activation or feature has that of
+    the last weight layer executed before it.
     """
 
     names: tuple[str, ...]
@@ -26,11 +26,10 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class ProxyScore:
-    """One proxy on one network.
+    """One proxy on one network; ``value`` is NaN exactly when ``reason`` says why.
 
-    ``value`` is NaN exactly when ``reason`` says why. ``components`` maps a name to an array whose
-    axes are those of the proxy's specification (e.g. per layer, shape (L,)). ``seconds`` is the time of
-    the pass that the proxy shared with the others of its ``pass_name``.
+    ``components`` maps a name to an array with the axes of the proxy's specification, such as (L,) of layers.
+    ``seconds`` is the time of the pass that the proxy shared.
     """
 
     value: float

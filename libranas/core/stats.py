@@ -1,9 +1,8 @@
 """Rank statistics and intervals: one place for ties, missing values and signs.
 
-Policy for non-finite scores (NaN, +inf, -inf): they rank below every finite one and tie among
-themselves, so a proxy that fails on a network never recommends it. Every correlation is signed, the
-callers report n. All functions take arrays of shape (A,), one entry an architecture, matched by position;
-a value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
+Scores that are not finite rank below all others and tie, so a proxy that fails on a network never recommends it.
+Correlations are signed. Arrays are (A,), an entry an architecture, matched by position. A value that the data leave
+undefined (fewer than two entries, a constant argument) is NaN, not an error.
 """
 
 from collections.abc import Callable, Sequence

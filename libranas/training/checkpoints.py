@@ -21,8 +21,7 @@ class Checkpoints:
     """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest `keep` steps stay.
 
     HASH begins the SHA-256 of the content, so a damaged file is noticed, and a second checkpoint of a step is another
-    file than the first: neither is touched before the other is complete. Tensors and plain values only: they are read
-    with ``weights_only=True``.
+    file than the first. Tensors and plain values only: they are read with ``weights_only=True``.
     """
 
     def __init__(self, folder: Path, keep: int = 2):

@@ -49,16 +49,12 @@ def project(image_SSC: np.ndarray, rotation: np.ndarray, bandwidth: int = 30) ->
     Parameters
     ----------
     image_SSC : uint8 (S, S, C)
-        A square image.
-    rotation : (3, 3)
-        Rotation matrix of the grid.
-    bandwidth : int
-        b of the grid.
+    rotation : rotation matrix (3, 3) of the grid
+    bandwidth : b of the grid
 
     Returns
     -------
-    uint8 (2b, 2b, C)
-        Colatitude by longitude by channel; bilinear between pixel centres, fading to black over the edge.
+    uint8 (2b, 2b, C), colatitude by longitude by channel; bilinear between pixel centres, fading to black over the edge
     """
     size = len(image_SSC)
     x, y, z = np.tensordot(rotation, grid(bandwidth), 1)
