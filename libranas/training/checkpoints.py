@@ -18,14 +18,14 @@ _DIGITS = 16
 
 
 class Checkpoints:
-    """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest `keep` steps stay.
+    """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest two steps stay.
 
     HASH begins the SHA-256 of the content, so a damaged file is noticed, and a second checkpoint of a step is another
     file than the first. Tensors and plain values only: they are read with ``weights_only=True``.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = Path(folder), max(2, keep)
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
 
     def paths(self) -> list[Path]:
         """Return the checkpoints, newest first."""
@@ -39,7 +39,7 @@ class Checkpoints:
         new = self.folder / "new.pt"
         path = new.rename(self.folder / f"step-{step:09d}-{file_sha256(new)[:_DIGITS]}.pt")
         by_step = itertools.groupby([path, *(other for other in self.paths() if other != path)], _step)
-        kept = {next(paths) for _, paths in itertools.islice(by_step, self.keep)}
+        kept = {next(paths) for _, paths in itertools.islice(by_step, 2)}
         for other in [*self.folder.glob("step-*"), *self.folder.glob(".new.*")]:
             if other not in kept:
                 other.unlink(missing_ok=True)

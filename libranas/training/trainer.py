@@ -72,7 +72,7 @@ class Training:
             "images": fingerprint(train),
             "network and data": settings.key,
         }
-        self.checkpoints = Checkpoints(settings.folder / "checkpoints", settings.keep)
+        self.checkpoints = Checkpoints(settings.folder / "checkpoints")
         self.saved = time.monotonic()
         self.bad = BadImages(settings.folder, settings.bad_images, self.world.rank)
         self.batches = Batches(self.plan, range(self.world.rank, self.plan.micro_batches, self.world.size))

@@ -237,7 +237,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
 
 
 def test_old_checkpoints_are_removed(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(tmp_path)
     (tmp_path / ".new.123.tmp.pt").touch()  # left behind by a kill
     for step in range(5):
         path = checkpoints.save(step, {"step": step})
