@@ -24,8 +24,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, 2 after a LibranasError was printed, 75 after a stop by a
-    signal from which the same command goes on."""
+    """Run the command; return the exit code: 0, 2 after a LibranasError, 75 after a stop from which it goes on."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser(argv).parse_args(argv)
     try:
@@ -40,8 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def positive(text: str) -> int:
+    """Read an argument that is a positive whole number."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return number
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """A parser of the command that `argv` names; where it names none, one that knows the commands by name."""
+    """Make a parser of the command that `argv` names; where it names none, one that knows the commands by name."""
     parser = argparse.ArgumentParser(prog="libranas", description="Zero-cost proxies of untrained networks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     name = next((argument for argument in argv if not argument.startswith("-")), None)

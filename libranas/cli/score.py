@@ -1,9 +1,6 @@
-"""``libranas score`` for any network and any images, ``libranas proxies`` for what there is.
+"""``libranas score`` scores any network on any images, ``libranas proxies`` lists the proxies.
 
-The first one reads images, builds one network with its initial weights, hands both to
-:func:`libranas.zero_cost.score.score` and prints what comes back.
-
-Legend: B images, C channels, S image side, K logits.
+Legend: B images, C channels, S image side.
 """
 
 import argparse
@@ -21,17 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from libranas.cli.common import device_of, positive
+from libranas.cli import positive
 from libranas.core.errors import LibranasError
 from libranas.core.files import write_json
 from libranas.core.provenance import facts
 from libranas.core.scorecard import ScoreCard
 from libranas.core.text import key_value, text_table
 from libranas.core.typed import BadSetting, keys_of, read
-from libranas.data.calibration import calibration_indices
-from libranas.data.decode import decode
+from libranas.data.calibration import calibration_indices, normalised
+from libranas.data.decode import decoded
 from libranas.data.registry import DATA_SETS, open_data_set
 from libranas.data.source import Item, Source
 from libranas.networks.load import IMAGE_SIZE, Wanted, checked_outputs, model_of, model_record
@@ -81,7 +77,7 @@ def _score(arguments: argparse.Namespace) -> None:
     names = proxies.list_proxies() if arguments.proxies is None else _names(arguments.proxies)
     names = proxies.with_parts(names)
     options = _options(arguments.option)
-    device = device_of(arguments.device)
+    device = _device_of(arguments.device)
     with _open_images(arguments.images) as source:
         items = _chosen(source, arguments.images, arguments.batch, arguments.seed)
         wanted = Wanted(len(source.classes), arguments.init_seed, arguments.image_size, arguments.channels)
@@ -143,6 +139,16 @@ def _proxies(arguments: argparse.Namespace) -> None:
         print(text_table(head, rows))
 
 
+def _device_of(setting: str) -> str:
+    import torch
+
+    from libranas.networks.device import pick_device
+
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise LibranasError("--device cuda: PyTorch finds no GPU here.", "Use --device cpu or auto.")
+    return pick_device(setting)
+
+
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -171,7 +177,7 @@ def _options(pairs: Sequence[str]) -> dict:
 
 @contextmanager
 def _open_images(path: Path) -> Iterator[Source]:
-    """Class folders or a tar of them; what the adapter says of the configuration is said of --images."""
+    """Open class folders or a tar of them; errors name --images instead of the configuration."""
     path = path.expanduser()
     if not path.exists():
         raise LibranasError(f"--images {path} does not exist.", f"Name {DATA_SETS['folder'].layout}.")
@@ -180,7 +186,7 @@ def _open_images(path: Path) -> Iterator[Source]:
 
 
 def _chosen(source: Source, path: Path, batch: int, seed: int) -> list[Item]:
-    """The images of the batch: training images, as many of each class as far as they go."""
+    """Choose training images, as many of each class as far as they go."""
     items = source.splits["train"]
     if len(source.classes) < 2:
         raise LibranasError(
@@ -197,37 +203,21 @@ def _chosen(source: Source, path: Path, batch: int, seed: int) -> list[Item]:
 
 
 def _batch(items: Sequence[Item], size: int, channels: int) -> tuple[np.ndarray, np.ndarray, dict]:
-    """The images, each channel normalised to mean 0 and deviation 1 over the batch.
-
-    The statistics are those of the batch, since no other image is decoded.
+    """Decode the images and normalise each channel to mean 0 and deviation 1 over the batch; no other is decoded.
 
     Returns
     -------
     inputs float32 (B, C, S, S), targets int64 (B,), and the mean and deviation of each channel (pixels in [0, 1])
     """
-    images, broken = [], []
-    for item in items:
-        try:
-            images.append(decode(item.load(), size, channels))
-        except UnidentifiedImageError:  # its own message has an address in it
-            broken.append(f"{item.source}: not an image file")
-        except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
-            broken.append(f"{item.source}: {getattr(error, 'strerror', None) or error}")
-    if broken:
-        names = "".join(f"\n     {reason}" for reason in broken[:10])
-        what = f"{len(broken)} of the {len(items)} chosen images cannot be read:{names}"
+    images = list(decoded(items, size, channels, workers=1))
+    if broken := [f"\n     {item.source}: {reason}" for item, reason in images if isinstance(reason, str)]:
+        what = f"{len(broken)} of the {len(items)} chosen images cannot be read:{''.join(broken[:10])}"
         raise LibranasError(what, "Mend or remove them.")
-    pixels_BSSC = np.stack(images) / 255
-    mean_C, std_C = pixels_BSSC.mean((0, 1, 2)), pixels_BSSC.std((0, 1, 2))
-    if not std_C.all():
-        raise LibranasError(
-            f"Channel {int(std_C.argmin())} is the same in every pixel of every chosen image.",
-            "Check that `--images` holds the right images.",
-        )
-    inputs_BSSC = ((pixels_BSSC - mean_C) / std_C).astype(np.float32)
+    pixels_BSSC = np.stack([image for _, image in images])
+    mean_C, std_C = (pixels_BSSC / 255).mean((0, 1, 2)), (pixels_BSSC / 255).std((0, 1, 2))
+    inputs_BCSS = normalised(pixels_BSSC, mean_C, std_C, "chosen", "--images")
     targets_B = np.array([item.label for item in items], np.int64)
-    statistics = {"mean": mean_C.tolist(), "std": std_C.tolist()}
-    return np.ascontiguousarray(inputs_BSSC.transpose(0, 3, 1, 2)), targets_B, statistics
+    return inputs_BCSS, targets_B, {"mean": mean_C.tolist(), "std": std_C.tolist()}
 
 
 @contextmanager
@@ -278,7 +268,6 @@ def _report(arguments: argparse.Namespace, card: ScoreCard, model, device: str, 
 
 
 def _better(proxy) -> str:
-    """The orientation in words: which values promise a better network."""
     return "higher" if proxy.orientation > 0 else "lower"
 
 

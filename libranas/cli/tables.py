@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from libranas.cli.common import positive
+from libranas.cli import positive
 from libranas.core.errors import LibranasError
 from libranas.core.files import write_text
 from libranas.core.text import key_value, text_table

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from libranas.cli.common import positive
+from libranas.cli import positive
 from libranas.core.errors import LibranasError
 from libranas.core.progress import Stopped
 from libranas.core.text import key_value
@@ -195,7 +195,6 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
 
 
 def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -> str:
-    """The model card of a training."""
     from libranas.core.files import read_json
     from libranas.export.model_card import model_card
     from libranas.training.results import percent

@@ -15,13 +15,7 @@ ON_TOP = "A file that is to lie on top of another preset needs that one named be
 
 
 def checked(config: dict) -> dict:
-    """Return `config` with all defaults; what the YAML files and the command line say is left as it is.
-
-    Raises
-    ------
-    LibranasError
-        A list of all problems, each with its key.
-    """
+    """Return `config` with all defaults; LibranasError lists all problems, each with its key."""
     try:
         config = read(keys_of(Config), config | _own_keys(config.get("space")))
         problems = _misfits(config)

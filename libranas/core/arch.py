@@ -1,8 +1,4 @@
-"""One architecture of a search space: a frozen, hashable value with a canonical id.
-
-An architecture is data, never a state of a model. What it means (which genes exist, how a network
-is built from them) belongs to its search space; see :mod:`libranas.spaces`.
-"""
+"""One architecture of a search space. What its genes mean belongs to the space (:mod:`libranas.spaces`)."""
 
 import hashlib
 import json
@@ -14,7 +10,7 @@ from libranas.core.errors import LibranasError
 
 
 def frozen(value):
-    """A gene as an immutable value: tuples for lists."""
+    """Return a gene as an immutable value: tuples for lists."""
     if isinstance(value, (list, tuple)):
         return tuple(frozen(v) for v in value)
     if isinstance(value, bool | int | float | str):
@@ -24,20 +20,13 @@ def frozen(value):
 
 @dataclass(frozen=True, eq=False)
 class Arch:
-    """An architecture: the family of its space and its genes.
+    """An architecture: a hashable value with a canonical id.
 
     Parameters
     ----------
-    family : str
-        Family of search spaces that gives the genes their meaning, e.g. ``"autoformer"``.
-    genes : mapping of str to number, string or sequence of them
-        For AutoFormer: ``embed_dim``, ``depth``, ``num_heads`` and ``mlp_ratio`` (one entry a block).
-
-    Notes
-    -----
-    ``id`` is the first 12 hex digits of the SHA-256 of the canonical JSON, so equal architectures have
-    equal ids in every process and on every machine. Twelve digits (48 bits) keep the chance of any
-    collision among a million architectures below 0.2 %; `merge` stages check ids for clashes.
+    family : family of search spaces that gives the genes their meaning, such as ``"autoformer"``
+    genes : numbers, strings or sequences of them by name; for AutoFormer ``embed_dim``, ``depth``, ``num_heads`` and
+        ``mlp_ratio`` (one entry a block)
     """
 
     family: str
@@ -57,35 +46,32 @@ class Arch:
         return hash(self.json)
 
     def replace(self, **genes) -> "Arch":
-        """A copy with some genes changed."""
+        """Return a copy with some genes changed."""
         return Arch(self.family, {**self.genes, **genes})
 
     @cached_property
     def json(self) -> str:
-        """Canonical JSON text: sorted keys, no spaces."""
+        """The canonical JSON text: sorted keys, no spaces."""
         return json.dumps({"family": self.family, **self.genes}, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def id(self) -> str:
-        """Twelve hex digits that name this architecture everywhere."""
+        """The first 12 hex digits of the SHA-256 of :attr:`json`, which name this architecture everywhere.
+
+        Among a million architectures the chance of any collision is below 0.2 %.
+        """
         return hashlib.sha256(self.json.encode()).hexdigest()[:12]
 
     @classmethod
     def known(cls, json_text: str, id: str) -> "Arch":
-        """An architecture from a verified file: text and id are taken as they are, genes read when asked for."""
+        """Make an architecture from a verified file: text and id are taken as they are, genes read when asked for."""
         arch = object.__new__(_Known)
         arch.__dict__.update(json=json_text, id=id)
         return arch
 
     @classmethod
     def from_json(cls, text: str) -> "Arch":
-        """Inverse of :attr:`json`.
-
-        Raises
-        ------
-        LibranasError
-            If `text` is not a JSON object with a ``family`` and genes.
-        """
+        """Invert :attr:`json`; LibranasError if `text` is not a JSON object with a ``family`` and genes."""
         try:
             genes = json.loads(text)
             return cls(genes.pop("family"), genes)

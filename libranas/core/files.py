@@ -1,9 +1,6 @@
-"""Writing files so that a kill at any moment leaves either the old file or the new one.
+"""Write files so that a kill at any moment leaves either the old file or the new one.
 
-* :func:`atomic_path` for whole files: write beside the target, flush to disk, rename.
-* :class:`AppendLog` for work in progress: one JSON object a line, each flushed to disk. A kill tears
-  at most the last line, which the next start cuts off. Scoring, benchmarks and searches keep their
-  progress in such logs, outside the outputs that Snakemake declares (it deletes those before a rerun).
+:func:`atomic_path` is for whole files, :class:`AppendLog` for the progress of work.
 """
 
 import errno
@@ -26,6 +23,14 @@ def disk_error(error: OSError, path: Path) -> LibranasError:
             "again: nothing was half-written, finished work is kept.",
         )
     return LibranasError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours.")
+
+
+@contextmanager
+def _explained(path: str | os.PathLike) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, Path(path)) from error
 
 
 @contextmanager
@@ -79,7 +84,7 @@ def read_json(path: str | os.PathLike):
 
 
 def plain(value):
-    """`value` with numpy scalars, tuples and non-finite floats turned into what JSON knows."""
+    """Turn numpy's values, tuples and non-finite floats into what JSON knows."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -92,10 +97,9 @@ def plain(value):
 
 
 def lock(descriptor: int, what: str, todo: str) -> None:
-    """Lock an open file until it is closed or its process ends, however that ends.
+    """Lock an open file until it is closed or its process ends; LibranasError(what, todo) if another process has it.
 
-    Raises LibranasError(what, todo) if another process holds the lock. On a file system without locks
-    (some network ones) nothing is locked.
+    On a file system without locks (some network ones) nothing is locked.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,17 +111,14 @@ def lock(descriptor: int, what: str, todo: str) -> None:
 
 
 def read_log(path: str | os.PathLike) -> list[dict]:
-    """The complete records of a log of JSON lines, which another process may be writing; none if there is no file."""
-    try:
+    """Read the complete records of a log, which another process may be writing; none if there is no file."""
+    with _explained(path), suppress(FileNotFoundError):
         return _records(Path(path))[0]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise disk_error(error, Path(path)) from error
+    return []
 
 
 def _records(path: Path) -> tuple[list[dict], int]:
-    """The complete records of a log, and how many bytes they take."""
+    """Read the complete records of a log, and how many bytes they take."""
     records, good = [], 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
@@ -136,14 +137,13 @@ def _records(path: Path) -> tuple[list[dict], int]:
 class AppendLog:
     """An append-only file of JSON objects, one a line, that survives ``kill -9``.
 
-    Opening it reads what is there and cuts off a torn last line. Each :meth:`append` is flushed to
-    disk before it returns, so at most the record being written is lost. Floats round-trip exactly
-    (NaN and infinities included). A log that another process has open is a LibranasError.
+    Opening it reads what is there and cuts off a torn last line. Floats round-trip exactly (NaN and infinities
+    included). A log that another process has open is a LibranasError.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        try:
+        with _explained(path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab")  # noqa: SIM115 - closed by close()
             lock(
@@ -153,37 +153,29 @@ class AppendLog:
             )
             self.records, good = _records(self.path)
             self._file.truncate(good)
-        except OSError as error:
-            raise disk_error(error, self.path) from error
 
     def append(self, record: dict) -> None:
         """Add one record and flush it to disk."""
-        try:
+        with _explained(self.path):
             self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise disk_error(error, self.path) from error
         self.records.append(record)
 
     def keep(self, count: int) -> None:
         """Drop the records after the first `count`."""
-        try:
+        with _explained(self.path):
             lines = self.path.read_bytes().splitlines(keepends=True)
             self._file.truncate(sum(map(len, lines[:count])))
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise disk_error(error, self.path) from error
         del self.records[count:]
 
     def close(self) -> None:
-        try:
+        with _explained(self.path):  # a full disk can surface only here
             if not self._file.closed:
                 with suppress(OSError):  # a file system without locks
                     fcntl.flock(self._file.fileno(), fcntl.LOCK_UN)  # forked processes may have the file open still
             self._file.close()
-        except OSError as error:  # a full disk can surface only here
-            raise disk_error(error, self.path) from error
 
     def __enter__(self):
         return self

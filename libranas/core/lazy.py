@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used: a registry of formulas is read without torch."""
+"""Import modules when they are first used: a registry of formulas is read without torch."""
 
 import importlib
 

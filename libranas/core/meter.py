@@ -9,23 +9,16 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 class Meter:
     """Measures what is done inside it; a context manager.
 
-    Parameters
-    ----------
-    device : torch.device
-
     Attributes
     ----------
-    seconds : float
-        Wall clock; a GPU is waited for at both ends.
-    peak_bytes : float
-        Largest memory held at any moment inside: what the allocator has handed out on a GPU, the resident
-        memory of the whole process on a CPU (Linux; NaN elsewhere).
+    seconds : wall clock; a GPU is waited for at both ends
+    peak_bytes : largest memory held at any moment inside: what the allocator has handed out on a GPU, the resident
+        memory of the whole process on a CPU (Linux; NaN elsewhere)
     """
 
     def __init__(self, device):
         self.device, self._measures_peak = device, True
         self.seconds = self.peak_bytes = float("nan")
-        self._begin = 0.0
 
     def __enter__(self):
         if self.device.type == "cuda":
@@ -34,7 +27,10 @@ class Meter:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            self._measures_peak = _reset_peak()
+            try:
+                _CLEAR.write_text("5")  # sets the process's high-water mark to what it holds now
+            except OSError:
+                self._measures_peak = False
         self._begin = time.perf_counter()
         return self
 
@@ -46,15 +42,6 @@ class Meter:
         self.seconds = time.perf_counter() - self._begin
         if self._measures_peak:
             self.peak_bytes = peak_memory(self.device)
-
-
-def _reset_peak() -> bool:
-    """Set the process's high-water mark to what it holds now; return whether the system can."""
-    try:
-        _CLEAR.write_text("5")
-    except OSError:
-        return False
-    return True
 
 
 def peak_memory(device) -> float:

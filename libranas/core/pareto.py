@@ -1,4 +1,4 @@
-"""Several numbers to minimise at once: fronts, NSGA-II's order and hypervolume, computed by pymoo.
+"""Minimise several numbers at once: fronts, NSGA-II's order and hypervolume, computed by pymoo.
 
 A row of ``point_PM`` is a candidate, a column an objective; lower is better. Rows that are not finite are last or left
 out. Legend: P candidates, M objectives.
@@ -10,14 +10,14 @@ import numpy as np
 
 
 def _finite(point_PM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the finite rows, and these rows."""
+    """Return the positions of the finite rows, and these rows."""
     point_PM = np.asarray(point_PM, dtype=np.float64)
     at = np.flatnonzero(np.isfinite(point_PM).all(axis=1))
     return at, point_PM[at]
 
 
 def front(point_PM: np.ndarray) -> np.ndarray:
-    """Positions of the non-dominated rows, the lowest first objective first; of equals the first."""
+    """Return the positions of the non-dominated rows, the lowest first objective first; of equals the first."""
     from pymoo.util.nds.non_dominated_sorting import find_non_dominated
 
     at, point_PM = _finite(point_PM)
@@ -28,8 +28,10 @@ def front(point_PM: np.ndarray) -> np.ndarray:
 
 
 def best_first(point_PM: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the `count` rows that NSGA-II keeps (Deb et al., 2002), front by front, within one the least crowded
-    first; rows that are not finite come after all others, in their order."""
+    """Return the positions of the `count` rows that NSGA-II keeps (Deb et al., 2002).
+
+    They come front by front, within one the least crowded first, and rows that are not finite last, in their order.
+    """
     from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
@@ -43,8 +45,11 @@ def best_first(point_PM: np.ndarray, count: int) -> np.ndarray:
 
 
 def balanced(point_PM: np.ndarray) -> np.ndarray:
-    """Positions of the rows of a front, the best compromise first: least is the largest distance from the best value of
-    an objective, in shares of the objective's range over the front."""
+    """Return the positions of the rows of a front, the best compromise first.
+
+    A compromise is as good as its worst objective: the distance from the best value, as a share of the range over the
+    front.
+    """
     point_PM = np.asarray(point_PM, dtype=np.float64)
     low_M, range_M = point_PM.min(axis=0), np.ptp(point_PM, axis=0)
     share_PM = (point_PM - low_M) / np.where(range_M > 0, range_M, 1)
@@ -52,7 +57,7 @@ def balanced(point_PM: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(point_PM: np.ndarray, corner_M: np.ndarray) -> float:
-    """Volume that the rows dominate up to a corner, the worst value of each objective."""
+    """Return the volume that the rows dominate up to a corner, the worst value of each objective."""
     from pymoo.indicators.hv import HV
 
     _, point_PM = _finite(point_PM)

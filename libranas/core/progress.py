@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log, and an end between two pieces of it when asked."""
+"""Show the progress of long work, and end it between two pieces when a signal asks for that."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ log = logging.getLogger("libranas")
 
 
 def silent(iterable: Iterable, total: int, label: str) -> Iterable:
-    """What takes the place of :func:`progress` where nobody watches: `iterable` as it is."""
+    """Take the place of :func:`progress` where nobody watches."""
     return iterable
 
 
@@ -52,23 +52,17 @@ def stop_when_asked() -> Iterator[None]:
 
 
 def asked() -> signal.Signals | None:
-    """The signal that asked for an end, if one did."""
+    """Return the signal that asked for an end, if one did."""
     return _asked[0] if _asked else None
 
 
 def stopped(number: signal.Signals, where: str) -> Stopped:
-    """The exception that ends work; `where` says how far it is."""
+    """Make the exception that ends work; `where` says how far it is."""
     return Stopped(f"Stopped by {number.name}, {where}.", "Progress is kept: run it again and it goes on from here.")
 
 
 def may_stop(where: str) -> None:
-    """Raise :class:`Stopped` if a signal asked for it; to be called when progress is on disk.
-
-    Parameters
-    ----------
-    where : str
-        How far the work is, for the message.
-    """
+    """Raise :class:`Stopped` if a signal asked for it. Call it when progress is on disk."""
     if number := asked():
         raise stopped(number, where)
 

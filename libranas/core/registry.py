@@ -7,8 +7,9 @@ Other packages add records through an entry point of the registry's group, which
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from libranas.core.errors import LibranasError
 
@@ -18,6 +19,8 @@ Record = TypeVar("Record")
 class Registry(Mapping[str, Record], Generic[Record]):
     """All records of one type, by their ``name``. Modules are imported when the registry is first read.
 
+    Then it is a LibranasError if two records have one name, or an entry point cannot be loaded.
+
     Parameters
     ----------
     record : the type of the records, with an attribute ``name``
@@ -25,23 +28,10 @@ class Registry(Mapping[str, Record], Generic[Record]):
     kind : what a record is called in messages, singular
     group : entry-point group of records in other packages
     order : sort key of the listing; None: the order in which records were found
-
-    Raises
-    ------
-    LibranasError
-        When it is read: if two records have one name, or an entry point cannot be loaded.
     """
 
-    def __init__(
-        self,
-        record: type[Record],
-        package: str,
-        kind: str,
-        group: str,
-        order: Callable[[Record], Any] | None = None,
-    ):
+    def __init__(self, record: type[Record], package: str, kind: str, group: str, order: Callable | None = None):
         self.record, self.package, self.kind, self.group, self.order = record, package, kind, group, order
-        self._found: dict[str, tuple[Record, str]] | None = None
 
     def __getitem__(self, name: str) -> Record:
         return self._records[name][0]
@@ -55,7 +45,7 @@ class Registry(Mapping[str, Record], Generic[Record]):
         return len(self._records)
 
     def get_or_explain(self, name: str) -> Record:
-        """The record called `name`; a LibranasError that lists the known names if there is none."""
+        """Return the record called `name`; a LibranasError lists the known names if there is none."""
         if name not in self:
             raise LibranasError(f"Unknown {self.kind} '{name}'.", f"Known: {', '.join(self)}.")
         return self[name]
@@ -68,17 +58,16 @@ class Registry(Mapping[str, Record], Generic[Record]):
         """Take back what :meth:`add` registered."""
         del self._records[name]
 
-    @property
+    @cached_property
     def _records(self) -> dict[str, tuple[Record, str]]:
-        if self._found is None:
-            found: dict[str, tuple[Record, str]] = {}
-            package = importlib.import_module(self.package)
-            for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
-                self._scan(found, importlib.import_module(module.name))
-            for point in entry_points(group=self.group):
-                self._load(found, point)
-            self._found = found
-        return self._found
+        """Each record and where it was found, by name."""
+        found: dict[str, tuple[Record, str]] = {}
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            self._scan(found, importlib.import_module(module.name))
+        for point in entry_points(group=self.group):
+            self._load(found, point)
+        return found
 
     def _load(self, found: dict, point) -> None:
         where = f"the entry point {point.name} = {point.value} of {point.dist.name if point.dist else 'a package'}"

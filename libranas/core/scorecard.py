@@ -1,10 +1,10 @@
-"""What scoring one network returns: a value a proxy, its components, and what it cost.
+"""The score card of one network: a value a proxy, its components and its cost.
 
-This is the contract between the engine (which computes), the progress log (which keeps it as JSON)
-and the store (which keeps it as HDF5). It needs neither torch nor a model.
+The engine makes it, the progress log keeps it as JSON, and the store as HDF5.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,11 @@ import numpy as np
 AXES = ("layer", "activation", "feature")
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """Names of the places along one axis of a network and their relative depth.
 
-    ``depth[i]`` is the place's position among the weight layers divided by their number, in [0, 1);
-    an activation or feature has the depth of the last weight layer executed before it, so that one
-    layer window applies to all axes.
+    ``depth[i]`` in [0, 1) is the place among the weight layers over their number; an activation or feature has that of
+    the last weight layer executed before it.
     """
 
     names: tuple[str, ...]
@@ -28,11 +26,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class ProxyScore:
-    """One proxy on one network.
+    """One proxy on one network; ``value`` is NaN exactly when ``reason`` says why.
 
-    ``value`` is NaN exactly when ``reason`` says why. ``components`` maps a name to an array whose
-    axes are those of the proxy's specification (e.g. per layer, shape (L,)). ``seconds`` is the time of
-    the pass that the proxy shared with the others of its ``pass_name``.
+    ``components`` maps a name to an array with the axes of the proxy's specification, such as (L,) of layers.
+    ``seconds`` is the time of the pass that the proxy shared.
     """
 
     value: float
@@ -42,13 +39,8 @@ class ProxyScore:
     seconds: float = float("nan")
 
 
-@dataclass(frozen=True)
-class PassCost:
-    """What one shared pass cost.
-
-    ``seconds`` are wall clock. ``peak_bytes`` is the largest memory held at any moment of the pass: what the
-    allocator handed out on a GPU, the resident memory of the whole process on a CPU (Linux; NaN elsewhere).
-    """
+class PassCost(NamedTuple):
+    """Wall-clock seconds and peak memory of one shared pass, as :class:`libranas.core.meter.Meter` measures them."""
 
     seconds: float
     peak_bytes: float = float("nan")
@@ -77,16 +69,14 @@ class ScoreCard:
         return self.scores[proxy].value
 
     def merged(self, other: "ScoreCard") -> "ScoreCard":
-        """This card with `other`'s proxies added; `other` wins where both have one.
+        """Return this card with `other`'s proxies added; `other` wins where both have one.
 
         Of a pass that both ran, for different proxies, the larger seconds and bytes are kept: a lower bound
         of what one run for all of them takes.
         """
         passes = {**self.passes, **other.passes}
         for name in self.passes.keys() & other.passes.keys():
-            a, b = self.passes[name], other.passes[name]
-            costs = np.fmax((a.seconds, a.peak_bytes), (b.seconds, b.peak_bytes))  # a number before NaN
-            passes[name] = PassCost(*costs.tolist())
+            passes[name] = PassCost(*np.fmax(self.passes[name], other.passes[name]).tolist())  # a number before NaN
         return ScoreCard(
             {**self.scores, **other.scores},
             {**self.axes, **other.axes},
@@ -96,7 +86,7 @@ class ScoreCard:
         )
 
     def to_record(self) -> dict:
-        """As plain JSON values; floats keep every bit."""
+        """Return plain JSON values; floats keep every bit."""
         return {
             "scores": {
                 name: {
@@ -108,8 +98,8 @@ class ScoreCard:
                 }
                 for name, s in self.scores.items()
             },
-            "axes": {name: {"names": a.names, "depth": a.depth} for name, a in self.axes.items()},
-            "passes": {name: [c.seconds, c.peak_bytes] for name, c in self.passes.items()},
+            "axes": {name: axis._asdict() for name, axis in self.axes.items()},
+            "passes": {name: list(cost) for name, cost in self.passes.items()},
             "excluded": self.excluded,
             "warnings": self.warnings,
         }

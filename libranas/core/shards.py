@@ -7,12 +7,12 @@ AIMS = ((100, 500), (400, 2500))
 
 
 def shards_for(count: int) -> int:
-    """The number of shards for `count` architectures, where none is given."""
+    """Choose the number of shards for `count` architectures."""
     return max(1, *(min(limit, round(count / architectures)) for architectures, limit in AIMS))
 
 
 def shard_of(identifier: str, shards: int) -> int:
-    """The shard in 0 .. shards - 1 of the architecture with this id (hexadecimal).
+    """Return the shard in 0 .. shards - 1 of the architecture with this id (hexadecimal).
 
     Jump consistent hash (Lamping and Veach, arXiv 1406.2294). It depends on nothing but the id, so it stays when the
     sample grows; and from N to M > N shards an architecture stays with probability N / M or goes to one of the new

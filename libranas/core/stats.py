@@ -1,13 +1,11 @@
 """Rank statistics and intervals: one place for ties, missing values and signs.
 
-Policy for non-finite scores (NaN, +inf, -inf): they rank below every finite one and tie among
-themselves, so a proxy that fails on a network never recommends it. Every correlation is signed, the
-callers report n. All functions take arrays of shape (A,), one entry an architecture, matched by position;
-a value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
+Scores that are not finite rank below all others and tie, so a proxy that fails on a network never recommends it.
+Correlations are signed. Arrays are (A,), an entry an architecture, matched by position. A value that the data leave
+undefined (fewer than two entries, a constant argument) is NaN, not an error.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import scipy  # parts of it are imported when they are used: slow, and a scoring job does without
@@ -15,28 +13,10 @@ import scipy  # parts of it are imported when they are used: slow, and a scoring
 from libranas.core.errors import LibranasError
 
 
-class Estimate(NamedTuple):
-    """A value with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Difference(NamedTuple):
-    """A difference of means with its confidence interval and the two-sided p-value of no difference."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-
 def rank_last(values: Sequence[float]) -> np.ndarray:
-    """The values as float64 with every non-finite one replaced by the next number below the smallest.
+    """Return the values as float64 with every non-finite one replaced by the next number below the smallest.
 
-    Ranks then follow the policy above; equal-width bins are not stretched, as they would be by a far
-    sentinel. If nothing is finite, all are zero (all tie).
+    If nothing is finite, all are zero (all tie).
     """
     x = np.array(values, dtype=np.float64)
     finite = np.isfinite(x)
@@ -46,14 +26,14 @@ def rank_last(values: Sequence[float]) -> np.ndarray:
 
 
 def finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of the finite entries along `axis`; NaN where there is none."""
+    """Return the mean of the finite entries along `axis`; NaN where there is none."""
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(finite, values, 0.0).sum(axis) / finite.sum(axis)
 
 
 def mean_of_seeds(value_AS: np.ndarray, orientation: int) -> tuple[np.ndarray, int]:
-    """Mean of each network's finite seeds, times the orientation (+1 or -1); and how many values were left out.
+    """Return the mean of each network's finite seeds, times the orientation (+1 or -1); and how many values it lacks.
 
     Where no seed is finite the mean is the infinity that they share, or else NaN.
     """
@@ -63,20 +43,13 @@ def mean_of_seeds(value_AS: np.ndarray, orientation: int) -> tuple[np.ndarray, i
     return np.where(none_A, alike_A, finite_mean(value_AS, 1)) * orientation, int(bad_AS[~none_A].sum())
 
 
-def oriented(values: Sequence[float], orientation: int) -> np.ndarray:
-    """The values with higher = better; `orientation` is +1 (already so) or -1 (lower is better)."""
-    if orientation not in (1, -1):
-        raise ValueError(f"orientation must be +1 or -1, got {orientation!r}")
-    return orientation * np.asarray(values, dtype=np.float64)
-
-
 def ranks(values: Sequence[float]) -> np.ndarray:
-    """Average ranks from 1 (lowest) to A (highest), non-finite values last."""
+    """Return average ranks from 1 (lowest) to A (highest), non-finite values last."""
     return scipy.stats.rankdata(rank_last(values))
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rho: the Pearson correlation of average ranks, signed."""
+    """Compute Spearman's rho: the Pearson correlation of average ranks, signed."""
     if len(x) != len(y):
         raise ValueError(f"arguments of different length: {len(x)} and {len(y)}")
     if len(x) < 2:
@@ -89,7 +62,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float:
-    """Kendall's tau-b (corrected for ties), signed."""
+    """Compute Kendall's tau-b (corrected for ties), signed."""
     x, y = rank_last(x), rank_last(y)
     if len(x) < 2 and len(x) == len(y):
         return float("nan")
@@ -97,7 +70,7 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def partial_spearman(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
-    """Spearman correlation of x and y with the (rank-linear) influence of `given` removed.
+    """Compute the Spearman correlation of x and y with the (rank-linear) influence of `given` removed.
 
     NaN where `given` fixes the ranks of x or y completely: nothing is left to correlate.
     """
@@ -159,23 +132,22 @@ def _repeats(values: Sequence[float], name: str) -> np.ndarray:
     return x
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Mean of independent repeats (seeds) with Student's t interval; LibranasError below two values."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean and 95 % interval (Student's t) of independent repeats; LibranasError below two values."""
     x = _repeats(values, "mean")
-    half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
+    half = scipy.stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
-def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Difference:
-    """mean(a) - mean(b) of independent repeats by Welch's t-test (unequal variances).
+def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, float]:
+    """Compare independent repeats by Welch's t-test (unequal variances): mean(a) - mean(b), its 95 % interval, p.
 
-    Interval and p are NaN if neither sample varies: without spread there is nothing to judge by.
-    LibranasError if either has fewer than two values.
+    Interval and p are NaN if neither sample varies. LibranasError if either has fewer than two values.
     """
     a, b = _repeats(a, "first sample"), _repeats(b, "second sample")
     difference = float(a.mean() - b.mean())
     if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return Difference(difference, float("nan"), float("nan"), float("nan"))
+        return difference, float("nan"), float("nan"), float("nan")
     test = scipy.stats.ttest_ind(a, b, equal_var=False)
-    interval = test.confidence_interval(level)
-    return Difference(difference, float(interval.low), float(interval.high), float(test.pvalue))
+    interval = test.confidence_interval(0.95)
+    return difference, float(interval.low), float(interval.high), float(test.pvalue)

@@ -1,4 +1,4 @@
-"""Text: values that a user writes on a command line, tables for a terminal."""
+"""Read values that a user writes on a command line; write tables for a terminal."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from libranas.core.errors import LibranasError
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:
-    """Columns two spaces apart; those of `right` are set flush right."""
+    """Set columns two spaces apart; those of `right` flush right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
@@ -19,7 +19,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[in
 
 
 def literal(text: str):
-    """A value as YAML (and so JSON) reads it, or a tuple as Python writes it; what it cannot read is text."""
+    """Read a value as YAML (and so JSON) does, or a tuple as Python writes it; what it cannot read is text."""
     try:
         return _numbers(yaml.safe_load(re.sub(r"^\((.*)\)$", r"[\1]", text.strip())))
     except yaml.YAMLError:
@@ -44,6 +44,5 @@ def key_value(text: str, where: str) -> tuple[str, object]:
 
 
 def split(text: str) -> list[str]:
-    """A name and the pairs key=value after it: a comma also separates the entries of a list, so it ends a value only
-    before the next key."""
+    """Cut a name and the pairs key=value after it: a comma in a list does not end a value, one before a key does."""
     return re.split(r",(?=\s*\w+\s*=)", text)

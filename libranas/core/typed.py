@@ -1,9 +1,7 @@
-"""Typed settings: what the keys of a section accept, and the one check of values against it.
+"""Typed settings: a dataclass says by type hints and :func:`setting` which values its fields take; one check for all.
 
-The configuration, recipes, options of scoring and settings of a search space are dataclasses. A type hint says which
-values a field takes; :func:`setting` adds limits and a description. Values come from YAML, JSON, a command line or
-Python. A number may be text, like ``1e-3`` in YAML and all that is nested in ``--config`` of Snakemake. A whole number
-may be a float without a fraction, like ``1e2``.
+A number may be text, like ``1e-3`` in YAML and all that is nested in ``--config`` of Snakemake; a whole number may be
+a float without a fraction, like ``1e2``.
 """
 
 import difflib
@@ -33,9 +31,8 @@ def setting(description: str, default=MISSING, **limits) -> Field:
     description : for the list of all keys
     default : value where the key is not given; without a default it must be given
     limits : ``least``, ``most``, ``above``, ``below`` of each number; ``length`` (fewest and most entries) and
-        ``unique`` of a list; ``pattern`` (a regular expression, and in words) and ``choices`` (a collection) of each
-        text; of a section ``partial`` (it is not filled with defaults) and ``keys`` (a function from its value to its
-        keys)
+        ``unique`` of a list; ``pattern`` (a regular expression, and in words) and ``choices`` of each text; of a
+        section ``partial`` (it is not filled with defaults) and ``keys`` (a function from its value to its keys)
     """
     return field(default=default, metadata={"description": description, **limits})
 
@@ -63,15 +60,12 @@ def keys_of(section: type) -> Mapping[str, Key]:
 def read(keys: Mapping[str, Key], given: Mapping, prefix: str = "", partial: bool = False) -> dict:
     """Return the values of a section with the types of their keys; sequences are lists.
 
+    BadSetting has a line for each problem: the key, what is expected and what was found.
+
     Parameters
     ----------
     prefix : what stands before the names of keys in messages, such as ``"data."``
     partial : do not fill in defaults
-
-    Raises
-    ------
-    BadSetting
-        A line for each problem: the key, what is expected and what was found.
     """
     problems: list[str] = []
     values = _section(keys, given, prefix, partial, problems)

@@ -15,22 +15,13 @@ def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarr
 
     Parameters
     ----------
-    labels_N : int (N,)
-        Labels of the training split; classes that occur nowhere are passed over.
-    batch : int
-        Size B of the batch.
-    seed : int
-        Master seed.
+    labels_N : int (N,), of the training split; classes that occur nowhere are passed over
+    batch : size B of the batch; LibranasError with fewer images
+    seed : master seed
 
     Returns
     -------
-    int64 (B,)
-        Distinct indices into `labels_N`, shuffled.
-
-    Raises
-    ------
-    LibranasError
-        With fewer than `batch` images.
+    int64 (B,), distinct indices into `labels_N`, shuffled
     """
     if len(labels_N) < batch:
         raise LibranasError(
@@ -49,6 +40,20 @@ def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarr
     return rng.permutation(order_N[first_B])
 
 
+def normalised(pixels_BSSC: np.ndarray, mean_C, std_C, images: str, setting: str) -> np.ndarray:
+    """Return images (uint8) as float32 (B, C, S, S), each channel less its mean and divided by its deviation.
+
+    LibranasError if a channel does not vary; `images` and `setting` name for it what was read, and from where.
+    """
+    if not std_C.all():
+        raise LibranasError(
+            f"Channel {int(std_C.argmin())} is the same in every pixel of every {images} image.",
+            f"Check that `{setting}` holds the right images.",
+        )
+    inputs_BSSC = ((pixels_BSSC / 255 - mean_C) / std_C).astype(np.float32)
+    return np.ascontiguousarray(inputs_BSSC.transpose(0, 3, 1, 2))
+
+
 def calibration_batch(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make the calibration batch from the group ``train`` of images.h5.
 
@@ -56,14 +61,8 @@ def calibration_batch(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -
     -------
     inputs float32 (B, C, S, S), normalised with the mean and standard deviation of each channel, and targets int64 (B,)
     """
-    if not std_C.all():
-        raise LibranasError(
-            f"Channel {int(std_C.argmin())} is the same in every pixel of every training image.",
-            "Check that `data.path` holds the right images.",
-        )
     labels_N = train["labels"][:]
     chosen_B = calibration_indices(labels_N, batch, seed)
     increasing_B, back_B = np.unique(chosen_B, return_inverse=True)  # h5py reads no other order
     pixels_BSSC = train["images"][increasing_B][back_B]
-    inputs_BSSC = ((pixels_BSSC / 255 - mean_C) / std_C).astype(np.float32)
-    return np.ascontiguousarray(inputs_BSSC.transpose(0, 3, 1, 2)), labels_N[chosen_B]
+    return normalised(pixels_BSSC, mean_C, std_C, "training", "data.path"), labels_N[chosen_B]

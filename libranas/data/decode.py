@@ -21,12 +21,8 @@ def open_image(data: bytes | np.ndarray, channels: int) -> Image.Image:
     """Open an image file's bytes (or its pixels, uint8) as a grey or RGB image of 8 bits a channel.
 
     The whole file is decoded and turned as its EXIF orientation says. Of an animation the first frame is taken;
-    transparency is discarded, as torchvision does.
-
-    Raises
-    ------
-    ValueError or what Pillow raises
-        If it is not an image, is cut off, or has more pixels than Pillow's ``MAX_IMAGE_PIXELS``.
+    transparency is discarded, as torchvision does. ValueError, or what Pillow raises, if it is not an image, is cut
+    off, or has more pixels than Pillow's ``MAX_IMAGE_PIXELS``.
     """
     if isinstance(data, np.ndarray):
         image = Image.fromarray(data)

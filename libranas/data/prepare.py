@@ -11,11 +11,9 @@
     The class-balanced batch that zero-cost proxies look at: ``inputs`` (float32, B x C x S x S, normalised)
     and ``targets`` (int64, B).
 
-A record of :mod:`libranas.data.registry` says where the images are and decodes none. Splits that the data set lacks
-are cut from its training images, limits are applied, and only then are the chosen images decoded, a batch at a time.
-Broken images are thus dropped *after* the splits were cut: mending one never moves another.
+Splits are cut and limits applied before any image is decoded, so mending a broken image never moves another.
 
-Shape suffixes: N images, B calibration batch, C channels, S image side.
+Legend: N images, B calibration batch, C channels, S image side.
 """
 
 import errno
@@ -59,7 +57,7 @@ class _SplitWriter:
         self.labels: list[int] = []
         self.sources: list[str] = []
         self.hash = hashlib.sha256()
-        # Integers: mean and deviation come out the same on every machine, down to the last bit.
+        # Integers: mean and deviation are the same on every machine, to the last bit.
         self.histogram_C = np.zeros((channels, 256), np.int64)
 
     def add(self, item: Item, image_SSC: np.ndarray) -> None:
@@ -114,29 +112,16 @@ def prepare(
 
     Parameters
     ----------
-    settings : dict
-        The validated ``data`` section of the config: ``adapter``, ``path``, ``image_size``, ``channels``,
-        ``splits`` (val, test: shares of the training images, used where the data set lacks the split),
-        ``limit`` (None, or images a split: stratified, seeded), ``max_broken``, ``calibration`` (batch size).
-    out_dir : path
-        Made if it does not exist.
-    seed : int
-        Master seed of the streams ``split``, ``limit`` and ``calibration``.
-    workers : int
-        Threads that decode; the result does not depend on it.
-    progress : callable (iterable, total, label) -> iterable
-        Wraps the loop over the images of each split.
+    settings : the checked section ``data`` of the configuration
+    seed : master seed of the streams ``split``, ``limit`` and ``calibration``
+    workers : threads that decode; the result does not depend on it
+    progress : (iterable, total, label) -> iterable; wraps the loop over the images of each split
 
     Returns
     -------
-    dict
-        The manifest. ``content_sha256`` covers pixels, labels, classes, normalisation and calibration batch,
-        not where the images came from: a folder and a tar of it agree.
-
-    Raises
-    ------
-    LibranasError
-        If the data set is missing, malformed, or has more than ``max_broken`` broken images; no file is left.
+    The manifest. ``content_sha256`` covers pixels, labels, classes, normalisation and calibration batch, not where the
+    images came from: a folder and a tar of it agree. After a LibranasError (the data set is missing, malformed, or has
+    more than ``max_broken`` broken images) no file is left.
     """
     path = Path(settings["path"]).expanduser() if settings["path"] else None
     out_dir = Path(out_dir)
@@ -189,8 +174,8 @@ def prepare(
 def _write_splits(
     file: h5py.File, splits: dict, classes: list[str], settings: dict, workers: int, progress: Callable
 ) -> tuple[dict, _SplitWriter, list[dict]]:
-    """Decode and write the images. Return the manifest's entry of each split, the writer of the training images, and
-    the broken images."""
+    """Write the images; return the manifest's entry of each split, the writer of the training images, and the broken
+    ones."""
     size, channels = settings["image_size"], settings["channels"]
     broken, entries, writers = [], {}, {}
     for split, items in splits.items():

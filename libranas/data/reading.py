@@ -19,11 +19,8 @@ _AGAIN = "Delete it and run the stage `prepare` again."
 def open_images(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Open ``images.h5`` read-only, after a check.
 
-    Raises
-    ------
-    LibranasError
-        Naming the file, if it is missing, foreign, of another version, cut off or damaged (also when that
-        shows only in reading).
+    LibranasError names the file if it is missing, foreign, of another version, cut off or damaged (also when that
+    shows only in reading).
     """
     if not Path(path).is_file():
         raise LibranasError(f"{path} does not exist.", "Run the stage `prepare`, which makes it.")
@@ -44,8 +41,6 @@ def open_images(path: str | os.PathLike) -> Iterator[h5py.File]:
 def load_split(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Load images uint8 (N, C, S, S) and labels int64 (N,) of a split of ``images.h5``; errors: `open_images`."""
     with open_images(path) as file:
-        if split not in SPLITS:
-            raise LibranasError(f"{path} has no split '{split}'.", f"Name one of {', '.join(SPLITS)}.")
         images_NSSC, labels_N = file[split]["images"][:], file[split]["labels"][:]
     return np.ascontiguousarray(images_NSSC.transpose(0, 3, 1, 2)), labels_N
 
@@ -53,10 +48,6 @@ def load_split(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndar
 def load_calibration(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Load inputs float32 (B, C, S, S), normalised, and targets int64 (B,) of ``calibration.npz``.
 
-    Raises
-    ------
-    LibranasError
-        Naming the file, if it is missing, cut off or foreign.
+    LibranasError names the file if it is missing, cut off or foreign.
     """
-    inputs_BCSS, targets_B = read_npz(path, ("inputs", "targets"), _AGAIN)
-    return inputs_BCSS, targets_B
+    return tuple(read_npz(path, ("inputs", "targets"), _AGAIN))

@@ -54,13 +54,7 @@ class DataSet:
 
     @contextmanager
     def open(self, path: Path | None) -> Iterator[Source]:
-        """Find the images of a data set.
-
-        Raises
-        ------
-        LibranasError
-            If there is no such path, or it holds something else.
-        """
+        """Find the images of a data set; LibranasError if there is no such path, or it holds something else."""
         if not self.needs_path and path is not None:
             raise LibranasError(
                 f"data.path is '{path}', but the adapter '{self.name}' reads no path.",

@@ -1,4 +1,4 @@
-"""How well two sources of accuracies agree, and how well two seeds of one."""
+"""Measure how well two sources of accuracies agree, and two seeds of one."""
 
 from itertools import combinations
 
@@ -10,7 +10,7 @@ from libranas.core.stats import bootstrap_interval, kendall, spearman
 
 
 def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: int) -> dict:
-    """Rank agreement of two sources of accuracies (columns ``id``, ``seed``, ``accuracy``) on the same architectures.
+    """Compare two sources of accuracies (columns ``id``, ``seed``, ``accuracy``) on the same architectures.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
 
 
 def between_seeds(table: pd.DataFrame, seed: int) -> dict:
-    """Rank agreement of two trainings of the same architectures with other seeds.
+    """Compare the ranks of two trainings of the same architectures with other seeds.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def between_seeds(table: pd.DataFrame, seed: int) -> dict:
 
 
 def noise_ceiling(table: pd.DataFrame, seed: int) -> dict:
-    """How well any predictor could rank architectures by their mean accuracies in a table, given the noise of seeds.
+    """Bound how well any predictor could rank architectures by their mean accuracies, given the noise of seeds.
 
     The accuracy of a training is taken as that of the architecture plus independent normal noise of one size. With
     reliability r = 1 - mean noise variance of the means / their variance, a predictor of the architectures' own

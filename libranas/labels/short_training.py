@@ -32,19 +32,11 @@ def train_each(
     device: str = "cpu",
     progress: Callable = silent,
 ) -> pd.DataFrame:
-    """Validation accuracy of every architecture after training it from scratch, a row an architecture and seed.
+    """Train each architecture from scratch, as often as `seeds` says, and measure its validation accuracy.
 
-    `seeds` has the number of trainings of each. Goes on from the log: at most the network being trained is lost to a
-    kill. Initial weights and order of images come from streams of their own and are independent of those that were
-    scored.
-
-    Parameters
-    ----------
-    others : logs of other jobs, whose trainings are not done again
-
-    Returns
-    -------
-    DataFrame with columns ``id``, ``seed``, ``accuracy`` (in [0, 1])
+    Goes on from the log: at most the network being trained is lost to a kill. Initial weights are independent of those
+    that were scored. Trainings in the logs of `others` are not done again. Returns a DataFrame with columns ``id``,
+    ``seed``, ``accuracy`` (in [0, 1]).
     """
     with AppendLog(log_path) as log:
         records = [*chain.from_iterable(map(read_log, others)), *log.records]

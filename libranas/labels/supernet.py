@@ -1,12 +1,8 @@
 """Weight sharing: one AutoFormer supernet whose slices are the sub-networks (Chen et al., ICCV 2021).
 
-A sub-network is no module with state of its own: it is the skeleton of a stand-alone network (on the
-meta device, without weights) run by ``torch.func.functional_call`` on slices of the supernet's
-parameters. Gradients flow through the slices into the supernet, and nothing is ever switched or cached
-inside it.
-
-The rule of slices: of every parameter the leading rows and columns; of ``qkv`` the leading rows of
-each of its three parts, so that heads stay heads.
+A sub-network is the skeleton of a stand-alone network (on the meta device, without weights) run by
+``torch.func.functional_call`` on slices of the supernet's parameters: of each the leading rows and columns, of ``qkv``
+the leading rows of each of its three parts, so that heads stay heads.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,17 +31,12 @@ from libranas.training.recipe import ShortRecipe
 class Supernet:
     """The largest member of a space, and every other member as slices of it.
 
+    LibranasError if the heads of a block share its width: fewer heads are wider ones then, and no slices.
+
     Parameters
     ----------
-    seed : int
-        Seed of the initial weights.
-    drop_path : float
-        Stochastic depth of a sub-network's last block while the supernet is trained.
-
-    Raises
-    ------
-    LibranasError
-        If the heads of a block share its width: fewer heads are wider ones then, and no slice of the largest network's.
+    seed : of the initial weights
+    drop_path : stochastic depth of a sub-network's last block while the supernet is trained
     """
 
     def __init__(self, space: Space, seed: int, device="cpu", drop_path: float = 0.0):
@@ -67,7 +58,7 @@ class Supernet:
             return build(self.space, arch, 0, self.drop_path, fused=True)
 
     def slices(self, arch: Arch) -> dict[str, torch.Tensor]:
-        """Views of the supernet's parameters with the names and shapes of `arch`'s own."""
+        """Return views of the supernet's parameters with the names and shapes of `arch`'s own."""
         own = dict(self.model.named_parameters())
         return {
             name: leading(own[name], parameter.shape, parts=3 if ".qkv." in name else 1)
@@ -75,25 +66,22 @@ class Supernet:
         }
 
     def forward(self, arch: Arch, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits of sub-network `arch` with inherited weights, in the mode of the supernet's model."""
+        """Compute logits of sub-network `arch` with inherited weights, in the mode of the supernet's model."""
         skeleton = self._skeleton(arch).train(self.model.training)
         buffers = {name: self._buffers[name] for name, _ in skeleton.named_buffers()}
         return functional_call(skeleton, (self.slices(arch), buffers), (inputs,))
 
     def extract(self, arch: Arch) -> nn.Module:
-        """A stand-alone copy of sub-network `arch` with its inherited weights."""
+        """Return a stand-alone copy of sub-network `arch` with its inherited weights."""
         model = build(self.space, arch, seed=0)
         model.load_state_dict({name: view.detach().cpu().clone() for name, view in self.slices(arch).items()})
         return model.eval()
 
 
 def leading(parameter: torch.Tensor, shape: torch.Size, parts: int) -> torch.Tensor:
-    """The leading block of `shape`; with `parts` > 1 the first axis holds that many equal parts."""
-    split = parameter.unflatten(0, (parts, -1)) if parts > 1 else parameter
-    index = [slice(None)] if parts > 1 else []
-    index += [slice(0, shape[0] // parts)] + [slice(0, n) for n in shape[1:]]
-    leading = split[tuple(index)]
-    return leading.flatten(0, 1) if parts > 1 else leading
+    """Return the leading block of `shape`; the first axis holds `parts` equal parts."""
+    index = [slice(0, shape[0] // parts), *(slice(0, n) for n in shape[1:])]
+    return parameter.unflatten(0, (parts, -1))[:, *index].flatten(0, 1)
 
 
 def train_supernet(
@@ -123,8 +111,8 @@ def train_supernet(
 
 
 def inherit(supernet: Supernet, archs: Sequence[Arch], val: ImageSet, progress=silent) -> pd.DataFrame:
-    """Validation accuracy of every architecture with the supernet's weights; columns as of
-    :func:`libranas.labels.short_training.train_each`."""
+    """Measure each architecture's validation accuracy with the supernet's weights; columns ``id``, ``seed``,
+    ``accuracy``."""
     supernet.model.eval()
     device = next(supernet.model.parameters()).device
     rows = [

@@ -10,13 +10,13 @@ from libranas.spaces import Space
 
 
 def read_accuracies(*paths: str | Path) -> pd.DataFrame:
-    """Trainings in CSV files of the stage benchmark, joined: columns ``id``, ``seed``, ``accuracy``."""
+    """Join the trainings in CSV files of the stage benchmark: columns ``id``, ``seed``, ``accuracy``."""
     # Pandas takes an id for a number where a file has no other and it has no letter, or an e only.
     return pd.concat([pd.read_csv(path, dtype={"id": str}) for path in paths], ignore_index=True)
 
 
 def mean_accuracies(path: str | Path) -> pd.Series:
-    """Accuracy of each architecture (by id), the mean over its trainings, from a CSV file of the stage benchmark."""
+    """Return each architecture's mean accuracy (by id) from a CSV file of the stage benchmark."""
     return read_accuracies(path).groupby("id")["accuracy"].mean()
 
 
@@ -31,13 +31,8 @@ def read_accuracy_table(
 
     Returns
     -------
-    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`libranas.core.arch.Arch`)
-
-    Raises
-    ------
-    LibranasError
-        For a missing file or column, an architecture outside the space, a repeated one, or an accuracy that is
-        not a number; the line is named.
+    DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`libranas.core.arch.Arch`);
+    LibranasError names the line that has no architecture of the space, a repeated one, or no number as accuracy
     """
     try:
         table = pd.read_csv(path)

@@ -1,4 +1,4 @@
-"""What a job needs on a shared machine: GPUs of its own, no job of a killed run beside it, processes on other nodes."""
+"""Work on shared machines: take GPUs, cancel jobs of a killed run, start processes on other nodes."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ _held: list[int] = []  # descriptors of locked files: open until this process en
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Ids of the GPUs that this process may use: CUDA_VISIBLE_DEVICES, or else all that nvidia-smi lists."""
+    """List the GPUs that this process may use: CUDA_VISIBLE_DEVICES, or else all of nvidia-smi."""
     if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu for gpu in (part.strip() for part in named.split(",")) if gpu not in NONE]
     try:
@@ -40,14 +40,9 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
     """Take `count` of the visible GPUs for this process alone and name them in CUDA_VISIBLE_DEVICES.
 
-    A GPU is a locked file in `folder`. The system lifts the lock when the process ends, however it ends, so a dead
-    holder frees its device. Where all are held, this waits (seconds between two looks: `wait`). Inside a job of SLURM
-    the devices of the job count, and no other job's lock is looked at: with control groups every job's first GPU is
-    number 0. Call before CUDA is initialised.
-
-    Returns
-    -------
-    the ids, none if no GPU is visible (then work goes on as ``device`` in the config says)
+    A GPU is a locked file in `folder`; the lock ends with the process. Where all are held, this looks again after about
+    `wait` seconds. In a job of SLURM only the job's own locks count: with control groups every job's first GPU is
+    number 0. Call before CUDA is initialised. Returns the ids, none if no GPU is visible.
     """
     pool = visible_gpus()
     if not count or not pool:
@@ -106,11 +101,7 @@ def _lock_free(pool: list[str], count: int, folder: Path, scope: str) -> list[st
 def cancel_left_over(name: str, patience: float = 120.0) -> int:
     """Cancel the SLURM jobs called `name`, which a killed Snakemake left in the queue, and wait until they are gone.
 
-    They would write the same results as the jobs of the new run. Their progress is kept.
-
-    Returns
-    -------
-    how many there were
+    They would write the same results as the jobs of the new run. Returns how many there were.
     """
 
     def queued() -> list[str]:
@@ -157,14 +148,10 @@ def job_resources(nodes: int, gpus: int) -> dict:
 
 
 def torchrun(arguments: Sequence[str], nodes: int, processes: int, gpus: int = 0, threads: int = 1) -> list[str]:
-    """The command that starts ``python arguments`` in `processes` processes on each of `nodes` nodes.
+    """Return the command that starts ``python arguments`` in `processes` processes on each of `nodes` nodes.
 
-    One node is this machine. Several are those of the SLURM job that this process is a part of; PyTorch's rendezvous is
-    on the first of them, at a port that follows from the job's number.
-
-    Parameters
-    ----------
-    gpus, threads : of each node
+    One node is this machine. Several are those of this process's SLURM job; PyTorch's rendezvous is on the first, at a
+    port that follows from the job's number. `gpus` and `threads` are those of each node.
     """
     each = f"OMP_NUM_THREADS={max(1, threads // processes)}"
     command = ["env", each, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]

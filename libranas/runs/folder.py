@@ -23,9 +23,7 @@ KEYS = {"benchmark": (("torch", "timm"), True), "search": ((), False), "train": 
 
 
 class RunFolder:
-    """A run: the folder with its files, and the configuration.
-
-    What is read from files is read once. Nothing here imports torch before it is needed.
+    """A run: the folder with its files, each read once, and the configuration. Imports torch only where it is needed.
 
     Parameters
     ----------
@@ -139,12 +137,7 @@ class RunFolder:
         return artefact.read(self.path("combiner"))
 
     def fitness(self, predictor: Predictor | None = None):
-        """Return the fitness of the search (:class:`libranas.search.fitness.Fitness`).
-
-        Parameters
-        ----------
-        predictor : a fitted combiner; by default the one that the stage libra judged
-        """
+        """Return the :class:`libranas.search.fitness.Fitness` of a fitted combiner, by default the judged one."""
         from libranas.search.fitness import Fitness
 
         seeds, psi = self.config["search"]["seeds"], self.config["layers"]["psi"]

@@ -104,21 +104,21 @@ class Strategy:
     title : in the report, as the beginning of a sentence
     make : ``make(space, budget, seed, **settings)`` gives a :class:`Searcher`; None for a strategy that has a rule of
         its own in place of the rule ``search``
-    trains : whether it trains what it proposes, in rounds
     settings : keys of the config section ``search`` that `make` takes
     own_fitness : ``own_fitness(space, arch)``, what it maximises in place of the fitness of the run; it needs no scores
     note : sentence for the report about what its evaluations are
     colour : in the figures of the report
+    trains : whether it trains what it proposes, in rounds
     """
 
     name: str
     title: str
     make: Callable[..., Searcher] | None = None
-    trains: bool = False
     settings: tuple[str, ...] = ()
     own_fitness: Callable[[Space, Arch], float] | None = None
     note: str = ""
     colour: str = "#0072b2"
+    trains: bool = False
 
     @property
     def needs_objectives(self) -> bool:

@@ -9,10 +9,7 @@ from libranas.training.images import Images
 
 
 class BadImages:
-    """Names of unreadable images, in ``bad_images-RANK.jsonl`` of a folder; they outlive a kill.
-
-    Each process has a file of its own, to which its workers append whole lines. All files are read together.
-    """
+    """Names of unreadable images, which outlive a kill: a file ``bad_images-RANK.jsonl`` for each process."""
 
     def __init__(self, folder: Path | None, limit: int, rank: int = 0):
         self.folder, self.limit, self.rank = folder, limit, rank

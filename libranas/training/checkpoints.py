@@ -18,15 +18,14 @@ _DIGITS = 16
 
 
 class Checkpoints:
-    """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest `keep` steps stay.
+    """The files ``step-NUMBER-HASH.pt`` of a folder; those of the newest two steps stay.
 
     HASH begins the SHA-256 of the content, so a damaged file is noticed, and a second checkpoint of a step is another
-    file than the first: neither is touched before the other is complete. Tensors and plain values only: they are read
-    with ``weights_only=True``.
+    file than the first. Tensors and plain values only: they are read with ``weights_only=True``.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = Path(folder), max(2, keep)
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
 
     def paths(self) -> list[Path]:
         """Return the checkpoints, newest first."""
@@ -40,7 +39,7 @@ class Checkpoints:
         new = self.folder / "new.pt"
         path = new.rename(self.folder / f"step-{step:09d}-{file_sha256(new)[:_DIGITS]}.pt")
         by_step = itertools.groupby([path, *(other for other in self.paths() if other != path)], _step)
-        kept = {next(paths) for _, paths in itertools.islice(by_step, self.keep)}
+        kept = {next(paths) for _, paths in itertools.islice(by_step, 2)}
         for other in [*self.folder.glob("step-*"), *self.folder.glob(".new.*")]:
             if other not in kept:
                 other.unlink(missing_ok=True)
@@ -57,36 +56,31 @@ class Checkpoints:
         except Exception as error:  # a damaged file raises nearly anything
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
-    def newest(self) -> tuple[Path, dict] | None:
+    def newest(self, belongs: Callable[[dict], bool] = lambda state: True) -> tuple[Path, dict] | None:
         """Read the newest checkpoint that can be read, as path and state; None without any file.
 
-        Raises
-        ------
-        LibranasError
-            If there are files and none of them can be read.
+        If its state does not belong to this run, all checkpoints are removed, and None is returned. LibranasError if
+        there are files and none of them can be read.
         """
         problems = []
         for path in self.paths():
             try:
-                return path, self.load(path)
+                state = self.load(path)
             except ValueError as error:
                 problems.append(f"{path}: {error}")
                 log.warning("Checkpoint %s cannot be read: %s. Falling back to the one before.", path, error)
+                continue
+            if belongs(state):
+                return path, state
+            for other in self.folder.glob("step-*"):
+                other.unlink(missing_ok=True)
+            return None
         if problems:
             raise LibranasError(
                 "No checkpoint can be read: " + "; ".join(problems) + ".",
                 f"Delete {self.folder} to begin anew, or bring back a copy of it.",
             )
         return None
-
-    def newest_of(self, belongs: Callable[[dict], bool]) -> tuple[Path, dict] | None:
-        """Read the newest checkpoint if its state `belongs` to this run; else remove all and return None."""
-        found = self.newest()
-        if found and not belongs(found[1]):
-            for path in self.folder.glob("step-*"):
-                path.unlink(missing_ok=True)
-            return None
-        return found
 
 
 def _step(path: Path) -> int:

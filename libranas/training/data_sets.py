@@ -46,16 +46,13 @@ class Splits(NamedTuple):
 
 
 @contextmanager
-def open_splits(
-    text: str, channels: int, val_share: float = 0.1, test_share: float = 0.2, seed: int = 0
-) -> Iterator[Splits]:
+def open_splits(text: str, channels: int, val_share: float, test_share: float) -> Iterator[Splits]:
     """Open the data set that `text` names; its splits can be read while the context is open.
 
     Parameters
     ----------
     text : ``KIND:PATH``, or ``digits``
     val_share, test_share : shares of the training images for splits that the data set lacks; 0: go without
-    seed : of that choice
     """
     kind, colon, path = text.partition(":")
     if kind not in DATA_SETS or (bool(colon) != bool(path)):
@@ -68,9 +65,8 @@ def open_splits(
         if len(source.classes) < 2:
             raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
         left_out = [split for split, share in shares.items() if not share and split not in source.splits]
-        for split in left_out:
-            source.splits[split] = []
-        splits, rules = pinned_splits(source, {"splits": shares, "limit": None}, seed)
+        source.splits |= {split: [] for split in left_out}
+        splits, rules = pinned_splits(source, {"splits": shares, "limit": None}, seed=0)
         images = {s: ItemImages(items, source.classes, channels) if items else None for s, items in splits.items()}
         kept = {split: rule for split, rule in rules.items() if split not in left_out}
         yield Splits(images["train"], images["val"], images["test"], kept, source.warnings)

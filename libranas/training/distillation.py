@@ -27,16 +27,10 @@ TASKS = {
 def make_task(model: nn.Module, recipe: TrainingRecipe, look: Look, classes: int, device: torch.device) -> TrainingTask:
     """Put the network and its loss into a task of timm; with a teacher, into one of distillation.
 
-    Raises
-    ------
-    LibranasError
-        If the teacher cannot be made, or the network or the teacher does not fit the kind of distillation.
+    LibranasError if the teacher cannot be made, or the network or the teacher does not fit the kind of distillation.
     """
     loss = create_classification_loss(
-        recipe.loss,
-        smoothing=recipe.label_smoothing,
-        soft_targets=recipe.mixes,
-        bce_target_thresh=recipe.bce_threshold,
+        *(recipe.loss, False, recipe.label_smoothing, recipe.mixes), bce_target_thresh=recipe.bce_threshold
     )
     if recipe.teacher is None:
         return ClassificationTask(model, loss, device=device, verbose=False)

@@ -1,4 +1,4 @@
-"""Processes of a training: one, or as many as torchrun or SLURM started; what they tell each other."""
+"""Processes of a training: one, or as many as torchrun or SLURM started."""
 
 import os
 from collections.abc import Callable
@@ -26,10 +26,10 @@ class World:
 
     @classmethod
     def from_environment(cls, device: str = "auto") -> "World":
-        """Join the processes that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe (as torchrun sets
-        them; under ``srun`` SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID with MASTER_ADDR); alone without them.
+        """Join the processes that torchrun's variables describe; alone without them.
 
-        SLURM's variables count only with MASTER_ADDR: a batch script has them too, for its one process.
+        Under ``srun`` SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID count, but only with MASTER_ADDR: a batch script has
+        them too, for its one process.
         """
         env = os.environ
         srun = "MASTER_ADDR" in env and "RANK" not in env

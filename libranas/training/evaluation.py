@@ -1,4 +1,4 @@
-"""Accuracy on an exact set of images, by one process or many.
+"""Measure accuracy on an exact set of images, by one process or many.
 
 Legend: N images, B batch, K classes.
 """
@@ -23,8 +23,7 @@ class Evaluation:
     Attributes
     ----------
     images : how many were counted
-    loss : mean cross-entropy
-    top1, top5 : accuracies in [0, 1]
+    loss, top1, top5 : mean cross-entropy; accuracies in [0, 1]
     confusion_KK : counts; rows are the labels, columns the predictions
     index_N, best_N5 : the images that were counted, and the (up to) five classes with the highest logits
     """
@@ -80,10 +79,7 @@ def real_accuracy(result: Evaluation, images: Images) -> dict | None:
     """Return the accuracy by the reassessed labels of ImageNet's validation images, which timm carries.
 
     An image may have several labels, or none and is then left out (Beyer et al., Are we done with ImageNet?, 2020).
-
-    Returns
-    -------
-    dict with ``images``, ``top1`` and ``top5``; None if the images are not ImageNet's 50,000 by their names
+    Returns ``images``, ``top1`` and ``top5``; None if the images are not ImageNet's 50,000 by their names.
     """
     found = [re.search(r"ILSVRC2012_val_\d{8}", images.name(i)) for i in range(len(images))]
     if len(found) != 50_000 or not all(found):
@@ -100,7 +96,7 @@ def real_accuracy(result: Evaluation, images: Images) -> dict | None:
 
 @torch.inference_mode()
 def accuracy(forward: Callable, data: ImageSet, device="cpu", batch_size: int = 512) -> float:
-    """Top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
+    """Return the top-1 accuracy in [0, 1] of ``forward(inputs) -> logits`` on a whole set, without augmentation."""
     correct = 0
     for start in range(0, len(data), batch_size):
         inputs = data.normalised(data.images_NCHW[start : start + batch_size], device)

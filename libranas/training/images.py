@@ -15,18 +15,14 @@ from libranas.core.provenance import digest
 
 
 class Images(Protocol):
-    """Labelled images that can be read in any order."""
+    """Labelled images: :meth:`name` is for messages; :meth:`read` decodes an image or raises any exception."""
 
     classes: list[str]
     label_N: np.ndarray
 
     def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """Say where the image is, for messages."""
-
-    def read(self, index: int) -> Image.Image:
-        """Decode the image; any exception if that is not possible."""
+    def name(self, index: int) -> str: ...
+    def read(self, index: int) -> Image.Image: ...
 
 
 class ArrayImages:
@@ -59,26 +55,21 @@ class ImageSet:
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, labels: np.ndarray, manifest: Mapping) -> "ImageSet":
-        """Arrays of a split and the manifest of the data set, as the stage `prepare` wrote them."""
-        return cls(
-            torch.from_numpy(images),
-            torch.from_numpy(labels),
-            tuple(manifest["mean"]),
-            tuple(manifest["std"]),
-            len(manifest["classes"]),
-        )
+        """Take arrays of a split and the manifest of the data set, as the stage `prepare` wrote them."""
+        mean_C, std_C, classes = tuple(manifest["mean"]), tuple(manifest["std"]), len(manifest["classes"])
+        return cls(torch.from_numpy(images), torch.from_numpy(labels), mean_C, std_C, classes)
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     def normalised(self, images_NCHW: torch.Tensor, device) -> torch.Tensor:
-        """Some of the images (uint8) as float32 on a device."""
+        """Return some of the images (uint8) as float32 on a device."""
         x = images_NCHW.to(device).float() / 255
         mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (self.mean_C, self.std_C))
         return (x - mean) / std
 
     def for_final_training(self) -> ArrayImages:
-        """The same images for :class:`libranas.training.trainer.Training`; its classes are called 0, 1, ..."""
+        """Return the same images for :class:`libranas.training.trainer.Training`; classes are called 0, 1, ..."""
         return ArrayImages(self.images_NCHW.numpy(), self.labels_N.numpy(), [str(k) for k in range(self.classes)])
 
 

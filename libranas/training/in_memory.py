@@ -1,12 +1,8 @@
 """Short trainings of many networks, on images in memory.
 
-Optimizer, schedule, mixing and checkpoints are those of final training (:mod:`libranas.training.trainer`). The loop is
-its own: one process, no reading processes, no evaluation, checkpoints between epochs only. On digits of 8 x 8 pixels it
-trains 1.22 times as many images in a CPU second as the loop of final training, 1.14 times with random crops
-(benchmarks/training/short_loop.json), and it keeps the random streams of all recorded accuracies.
-
-An epoch draws from the random stream (seed, epoch) alone, so a training that is killed and goes on gives the same
-weights as an undisturbed one, bit for bit on one thread.
+The loop is faster on small images than that of final training (benchmarks/training/short_loop.json), and keeps the
+random streams of all recorded accuracies. An epoch draws from the stream (seed, epoch) alone, so a training that is
+killed and goes on gives the same weights as an undisturbed one, bit for bit on one thread.
 
 Legend: N images, B batch, C channels, H height, W width, K classes.
 """
@@ -35,12 +31,9 @@ class ShortTraining:
 
     Parameters
     ----------
-    model : nn.Module
-        Trained in place.
-    seed : int
-        Seed of this run: orders images and draws augmentation, mixing and drop-path.
-    forward : callable (step, inputs_BCHW) -> logits_BK, optional
-        What is run; default the model itself. `step` counts over the whole run. A supernet trains its slices so.
+    model : trained in place
+    seed : orders images and draws augmentation, mixing and drop-path
+    forward : (step, inputs_BCHW) -> logits_BK, by default the model; `step` counts over the whole run
     """
 
     def __init__(
@@ -72,7 +65,7 @@ class ShortTraining:
         key: str = "",
         on_epoch: Callable[[dict], None] = lambda record: None,
     ) -> list[dict]:
-        """Train to the end; returns a record ``{"epoch", "loss", "lr"}`` an epoch.
+        """Train to the end; return a record ``{"epoch", "loss", "lr"}`` an epoch.
 
         Parameters
         ----------
@@ -80,7 +73,7 @@ class ShortTraining:
         on_epoch : told every new record
         """
         history: list[dict] = []
-        if checkpoints and (found := checkpoints.newest_of(lambda state: state["key"] == key)):
+        if checkpoints and (found := checkpoints.newest(lambda state: state["key"] == key)):
             state = found[1]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -95,7 +88,7 @@ class ShortTraining:
         return history
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Inputs and targets of an epoch, drawn with the generators as they are."""
+        """Give inputs and targets of an epoch, drawn with the generators as they are."""
         order_N = torch.randperm(len(self.data))
         for index_B in order_N[: self.updates * self.batch_size].split(self.batch_size):
             images_BCHW = self.data.images_NCHW[index_B]

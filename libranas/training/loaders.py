@@ -1,7 +1,6 @@
-"""Data loaders: read images, in worker processes or not, and give batches on the device.
+"""Read images, in worker processes or not, and give batches on the device.
 
-What is random in an image depends only on its seed, which comes with its index (:mod:`libranas.training.order`). So
-the number of worker processes changes nothing.
+What is random in an image depends only on the seed that comes with its index, not on the number of worker processes.
 
 Legend: B batch, C channels, S side.
 """
@@ -68,10 +67,7 @@ def _collate(look: Look, examples: list) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Deaf(DataLoader):
-    """A data loader whose worker processes ignore the signals of a scheduler.
-
-    The batch at hand needs them, and their parent ends them. A signal that is blocked during the fork stays blocked.
-    """
+    """A data loader whose worker processes ignore a scheduler's signals: one blocked during the fork stays blocked."""
 
     def __iter__(self):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -1,4 +1,4 @@
-"""What a training tells: metrics.jsonl, files for TensorBoard, a bar on a terminal, lines of the log."""
+"""Report the progress of a training: metrics.jsonl, files for TensorBoard, a bar on a terminal, lines of the log."""
 
 import logging
 import sys

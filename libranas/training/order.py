@@ -1,4 +1,4 @@
-"""Which images an update sees and in which order, for any number of processes."""
+"""Plan which images an update sees and in which order, for any number of processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,7 @@ from libranas.training.settings import Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run, cut into micro-batches.
-
-    Neighbours in a batch come to different micro-batches. So do repeated draws of an image, as in DeiT.
+    """The batches of a run, cut into micro-batches. Repeated draws of an image come to different ones, as in DeiT.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Random generators that timm, torchvision and networks draw from: begin a stream, give them back unchanged."""
+"""Seed the random generators that timm, torchvision and networks draw from, and give them back unchanged."""
 
 import random
 from collections.abc import Iterator

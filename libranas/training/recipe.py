@@ -1,8 +1,7 @@
 """Recipes: every hyperparameter of a training, as data. Imports no torch.
 
-:class:`TrainingRecipe` is for final training, :class:`ShortRecipe` for the short trainings of many networks.
-A recipe file is YAML and names every field of :class:`TrainingRecipe`, after a header (``about``) with its source,
-its command, the accuracy to expect and the hours. The shipped ones lie in ``libranas/training/recipes``.
+A recipe file is YAML and names every field of :class:`TrainingRecipe`, after a header (``about``). The shipped ones lie
+in ``libranas/training/recipes``.
 """
 
 import dataclasses
@@ -24,12 +23,9 @@ ABOUT = ("source", "command", "expected", "hours")
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """Settings of one final training. The defaults train plainly, without augmentation; files name all of them.
+    """Settings of one final training; BadSetting for a value that a field does not take.
 
-    Raises
-    ------
-    BadSetting
-        A LibranasError, if a field has a value that it does not take.
+    The defaults train plainly, without augmentation; files name all of them.
     """
 
     epochs: int = setting("Passes over the training images.", least=1)
@@ -97,23 +93,23 @@ class TrainingRecipe:
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed, so that targets are distributions and batches even."""
+        """Say whether images are mixed, so that targets are distributions and batches even."""
         return bool(self.mixup or self.cutmix)
 
     @property
     def test_interpolation(self) -> str:
-        """Of resizing in testing, where nothing is random."""
+        """Interpolation of resizing in testing, where nothing is random."""
         return "bilinear" if self.interpolation == "random" else self.interpolation
 
     def effective_lr(self) -> float:
-        """The peak rate that is used, for this `batch_size`."""
+        """Return the peak rate that is used, for this `batch_size`."""
         if self.lr_batch is None:
             return self.lr
         factor = self.batch_size / self.lr_batch
         return self.lr * (factor if self.lr_scaling == "linear" else factor**0.5)
 
     def to_dict(self) -> dict:
-        """JSON-ready: lists instead of tuples."""
+        """Return a JSON-ready copy: lists instead of tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
@@ -148,23 +144,20 @@ class ShortRecipe:
         return f"Recipe({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def to_training_recipe(self) -> TrainingRecipe:
-        """The same settings for what both kinds of training share; `randaugment` is left out."""
+        """Return the same settings for what both kinds of training share; `randaugment` is left out."""
         shared = {name: value for name, value in dataclasses.asdict(self).items() if name != "randaugment"}
         return TrainingRecipe(**shared, warmup_lr=self.lr / 100)
 
 
 def shipped() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read_recipe(name: str) -> tuple[TrainingRecipe, dict]:
-    """A recipe by the name of a shipped one or the path of a file, and its header.
+    """Return a recipe by the name of a shipped one or the path of a file, and its header.
 
-    Raises
-    ------
-    LibranasError
-        If there is none, or the file lacks a field, has one that does not exist, or a value of another type.
+    LibranasError if there is none, or the file lacks a field, has one that does not exist, or a value of another type.
     """
     path = FOLDER / f"{name}.yaml" if name in shipped() else Path(name).expanduser()
     if not path.is_file():
@@ -186,10 +179,7 @@ def read_recipe(name: str) -> tuple[TrainingRecipe, dict]:
 def make_recipe(settings: Mapping, where: str = "recipe: ") -> TrainingRecipe:
     """Make a recipe from a mapping. Fields that it does not name have their defaults, or those of the recipe ``base``.
 
-    Raises
-    ------
-    BadSetting
-        A line for each field that does not exist, is missing or has a wrong value, after the text `where`.
+    BadSetting has a line for each field that does not exist, is missing or has a wrong value, after the text `where`.
     """
     changes = dict(settings)
     base = changes.pop("base", None)

@@ -1,7 +1,5 @@
 """How far a training is, whether its loss is finite, and whether a checkpoint belongs to it."""
 
-from dataclasses import dataclass, field
-
 import torch
 
 from libranas.core.errors import LibranasError
@@ -16,25 +14,6 @@ class Diverged(Exception):
         self.step, self.rate = step, rate
 
 
-class LossSums:
-    """Sums of losses since the last line (`window`) and the begin of the `epoch`, on the device.
-
-    `steps` counts the losses of the window. `bad` is the first update with a loss that is not finite, else -1.
-    """
-
-    def __init__(self, device: torch.device, window: float = 0.0, epoch: float = 0.0, steps: int = 0):
-        self.window, self.epoch = (torch.tensor(v, dtype=torch.float64, device=device) for v in (window, epoch))
-        self.bad = torch.tensor(-1, device=device)
-        self.steps = steps
-
-    def add(self, loss: torch.Tensor, step: int) -> None:
-        self.window += loss
-        self.epoch += loss
-        self.steps += 1
-        self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), step, self.bad)
-
-
-@dataclass
 class RunState:
     """How far a run is.
 
@@ -44,23 +23,36 @@ class RunState:
     rate : factor on the planned learning rate; lower after a restart
     restarts : how often the run went back after it diverged
     history : a record an epoch
+    window, epoch : sums of losses since the last line of the metrics and since the begin of the epoch, on the device
+    window_steps : losses of the window
+    bad : first update with a loss that is not finite, else -1
     """
 
-    sums: LossSums
-    step: int = 0
-    rate: float = 1.0
-    restarts: int = 0
-    history: list[dict] = field(default_factory=list)
+    def __init__(self, device: torch.device):
+        self.step, self.rate, self.restarts, self.history = 0, 1.0, 0, []
+        self._set_sums(device)
+
+    def _set_sums(self, device: torch.device, window: float = 0.0, epoch: float = 0.0, steps: int = 0) -> None:
+        self.window, self.epoch = (torch.tensor(v, dtype=torch.float64, device=device) for v in (window, epoch))
+        self.window_steps, self.bad = steps, torch.tensor(-1, device=device)
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Count an update with this loss."""
+        self.window += loss
+        self.epoch += loss
+        self.window_steps += 1
+        self.bad = torch.where((self.bad < 0) & ~torch.isfinite(loss), self.step, self.bad)
+        self.step += 1
 
     def state_dict(self, world: World) -> dict:
-        """What a checkpoint keeps of it. All processes must call it."""
+        """Return what a checkpoint keeps. All processes must call it."""
         return {
             "step": self.step,
             "rate": self.rate,
             "restarts": self.restarts,
             "history": self.history,
-            "sums": world.gathered((self.sums.window.item(), self.sums.epoch.item())),
-            "sum_steps": self.sums.steps,
+            "sums": world.gathered((self.window.item(), self.epoch.item())),
+            "sum_steps": self.window_steps,
         }
 
     def load(self, state: dict, world: World) -> None:
@@ -71,16 +63,13 @@ class RunState:
             others = [(0.0, 0.0)] * (world.size - 1)
             mean = world.size / len(sums)
             sums = [tuple(sum(column) * mean for column in zip(*sums, strict=True)), *others]
-        self.sums = LossSums(world.device, *sums[world.rank], state["sum_steps"])
+        self._set_sums(world.device, *sums[world.rank], state["sum_steps"])
 
 
 def is_same_run(found: dict, ours: dict, settings: Settings) -> bool:
     """Compare the identity in a checkpoint with that of this run.
 
-    Raises
-    ------
-    LibranasError
-        If they differ in more than the settings accept, and the settings do not say to begin anew then.
+    LibranasError if they differ in more than the settings accept, and the settings do not say to begin anew then.
     """
     names = [k for k in {**found, **ours} if found.get(k) != ours.get(k) and k not in settings.accept]
     if names and not settings.restart_on_change:

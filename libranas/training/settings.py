@@ -33,7 +33,6 @@ class Settings:
     compile, channels_last, gradient_checkpointing : for speed or memory
     checkpoint_seconds, checkpoint_steps : between checkpoints, besides those at the end of an epoch
     log_steps : updates between two lines of ``metrics.jsonl``
-    keep : checkpoints that stay
     bad_images : how many images may be unreadable
     tensorboard : write the metrics for TensorBoard too
     accept : names of fields, of :data:`ACCEPTABLE`, that may differ from those of the checkpoint
@@ -51,7 +50,6 @@ class Settings:
     checkpoint_seconds: float = 600.0
     checkpoint_steps: int | None = None
     log_steps: int = 50
-    keep: int = 2
     bad_images: int = 0
     tensorboard: bool = False
     accept: Collection[str] = ()

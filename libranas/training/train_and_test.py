@@ -36,7 +36,7 @@ def train_and_test(
     ----------
     sets : training, validation and test images
     seeds : master seed and index of this training; the order of images is the same for all networks of an index
-    folder : where checkpoints are kept; made for another `key`, they are not used
+    folder : of checkpoints; made for another `key`, they are not used
     workers : processes that read images; 0: the training reads them itself
 
     Returns

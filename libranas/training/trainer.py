@@ -1,8 +1,7 @@
 """The loop of a final training: one process or many, killed at any moment, the same to the bit when it goes on.
 
-What is random in an update is a function of (seed, update, micro-batch): the streams of :mod:`libranas.training.order`
-and, for erasing, mixing, dropout and stochastic depth, the stream that begins before each micro-batch. A checkpoint
-thus needs the seed and the update instead of random states, and a run may even go on with another number of processes.
+All that is random in an update follows from (seed, update, micro-batch). So a checkpoint needs no random states, and a
+run may even go on with another number of processes.
 """
 
 import logging
@@ -26,7 +25,7 @@ from libranas.training.metrics import Metrics
 from libranas.training.order import Batches, make_plan
 from libranas.training.randomness import random_state_kept
 from libranas.training.recipe import TrainingRecipe
-from libranas.training.run_state import Diverged, LossSums, RunState, is_same_run
+from libranas.training.run_state import Diverged, RunState, is_same_run
 from libranas.training.settings import ACCEPTABLE, Settings, fitted
 from libranas.training.transforms import Look
 from libranas.training.updates import Updater
@@ -39,8 +38,7 @@ class Training:
 
     Parameters
     ----------
-    model : nn.Module
-        Trained in place. Gives logits (B, K) for images (B, C, S, S).
+    model : trained in place; gives logits (B, K) for images (B, C, S, S)
     train, val : images; `val` may be None. It chooses nothing.
     look : what the network sees
     """
@@ -74,7 +72,7 @@ class Training:
             "images": fingerprint(train),
             "network and data": settings.key,
         }
-        self.checkpoints = Checkpoints(settings.folder / "checkpoints", settings.keep)
+        self.checkpoints = Checkpoints(settings.folder / "checkpoints")
         self.saved = time.monotonic()
         self.bad = BadImages(settings.folder, settings.bad_images, self.world.rank)
         self.batches = Batches(self.plan, range(self.world.rank, self.plan.micro_batches, self.world.size))
@@ -83,18 +81,14 @@ class Training:
             *(model, self.recipe, settings, look, self.classes),
             *(self.world, self.batches.parts, self.plan.updates),
         )
-        self.state = RunState(LossSums(self.device))
+        self.state = RunState(self.device)
         self.metrics = Metrics(settings, self.world.first, self.device, self.total, self.plan.batch)
 
     def fit(self, on_epoch: Callable[[dict], None] = lambda record: None) -> list[dict]:
-        """Train to the end, from the newest checkpoint if there is one; returns a record an epoch.
+        """Train to the end, from the newest checkpoint if there is one; return a record an epoch.
 
-        Raises
-        ------
-        libranas.core.progress.Stopped
-            After SIGTERM or SIGUSR1, once a checkpoint is written.
-        LibranasError
-            If the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
+        Raises :class:`libranas.core.progress.Stopped` after SIGTERM or SIGUSR1, once a checkpoint is written, and
+        LibranasError if the loss is not finite, the checkpoint is of another run, or too many images cannot be read.
         """
         plan, rate = self.plan, self.recipe.effective_lr()
         log.info(
@@ -108,7 +102,7 @@ class Training:
             return self.state.history
 
     def evaluate(self, images: Images, averaged: bool | None = None) -> Evaluation:
-        """Accuracy on a set; `averaged`: of the averaged weights (default: if there are any)."""
+        """Measure accuracy on a set; `averaged`: of the averaged weights (default: if there are any)."""
         model = self.network(averaged)
         self.world.same_buffers(model)
         training = [module for module in model.modules() if module.training]
@@ -123,14 +117,12 @@ class Training:
                 module.training = True
 
     def network(self, averaged: bool | None = None) -> nn.Module:
-        """The trained network itself, without wrappers; the averaged one if the recipe averages."""
+        """Return the trained network itself, without wrappers; the averaged one if the recipe averages."""
         return self.updater.network(averaged)
 
-    # The loop -----------------------------------------------------------------------------------------
-
     def _run(self, on_epoch: Callable[[dict], None]) -> Diverged | None:
-        """Train to the end, or until the loss is not finite. That is returned, without the traceback, which would keep
-        the reading processes alive."""
+        """Train to the end, or until the loss is not finite; return that without its traceback, which would keep the
+        reading processes alive."""
         try:
             while len(self.state.history) < self.recipe.epochs:
                 self._epoch(len(self.state.history))
@@ -160,9 +152,7 @@ class Training:
         self._save()  # before the evaluation, which can be long
 
     def _update(self, batches: Iterator) -> None:
-        state = self.state
-        state.sums.add(self.updater.update(batches, state.step, state.rate), state.step)
-        state.step += 1
+        self.state.add(self.updater.update(batches, self.state.step, self.state.rate))
         self.metrics.count_update()
 
     def _pause(self) -> None:
@@ -179,31 +169,29 @@ class Training:
     def _line(self, epoch: int) -> None:
         """Write the mean loss since the last line; raise if one was not finite."""
         self._check_finite()
-        sums = self.state.sums
-        loss = self.world.mean(sums.window) / sums.steps
-        self.metrics.tell_updates(epoch, self.state.step, loss, self.updater.learning_rate())
-        sums.window.zero_()
-        sums.steps = 0
+        state = self.state
+        loss = self.world.mean(state.window) / state.window_steps
+        self.metrics.tell_updates(epoch, state.step, loss, self.updater.learning_rate())
+        state.window.zero_()
+        state.window_steps = 0
         self.world.first_does(self.bad.check)
 
     def _end_of_epoch(self, on_epoch: Callable[[dict], None]) -> None:
         state, epoch = self.state, len(self.state.history)
-        loss = self.world.mean(state.sums.epoch) / self.plan.updates
+        loss = self.world.mean(state.epoch) / self.plan.updates
         record = {"epoch": epoch, "loss": loss, "lr": self.updater.learning_rate()}
         wanted = (epoch + 1) % self.recipe.evaluate_every == 0 or epoch + 1 == self.recipe.epochs
         if self.val is not None and wanted:
             result = self.evaluate(self.val)
             record |= {"val_accuracy": result.top1, "val_top5": result.top5, "val_loss": result.loss}
         state.history.append(record)
-        state.sums.epoch.zero_()
+        state.epoch.zero_()
         self.metrics.tell("epoch", state.step, **record)  # before the checkpoint: a kill between them loses no line
         self._save()
         on_epoch(record)
 
-    # Checkpoints and divergence -----------------------------------------------------------------------
-
     def _check_finite(self) -> None:
-        bad = self.state.sums.bad.item()
+        bad = self.state.bad.item()
         (last,) = self.world.largest(-bad if bad >= 0 else -math.inf)  # the earliest of all processes
         if last > -math.inf:
             raise Diverged(int(-last), self.updater.learning_rate())
@@ -216,12 +204,16 @@ class Training:
             if all(torch.isfinite(t).all() for t in state["model"].values() if t.is_floating_point()):
                 self.checkpoints.save(self.state.step, state)
             else:
-                self.state.sums.bad.fill_(self.state.step - 1)
+                self.state.bad.fill_(self.state.step - 1)
         self._check_finite()
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        name = self.world.first_does(self._newest)
+        def newest() -> str | None:
+            found = self.checkpoints.newest(lambda state: is_same_run(state["identity"], self.identity, self.settings))
+            return found and found[0].name
+
+        name = self.world.first_does(newest)
         if name is None:
             self.metrics.go_on_from(self.state)
             if self.recipe.nan_restarts:
@@ -229,11 +221,6 @@ class Training:
         else:
             self._go_back_to(name)
             log.info("Going on after update %d of %d.", self.state.step, self.total)
-
-    def _newest(self) -> str | None:
-        """Name of the checkpoint to go on from."""
-        found = self.checkpoints.newest_of(lambda state: is_same_run(state["identity"], self.identity, self.settings))
-        return found and found[0].name
 
     def _go_back_to(self, name: str) -> None:
         path = self.checkpoints.folder / name

@@ -30,8 +30,7 @@ class Updater:
 
     Parameters
     ----------
-    model : nn.Module
-        Trained in place. Gives logits (B, K) for images (B, C, S, S).
+    model : trained in place; gives logits (B, K) for images (B, C, S, S)
     parts : numbers of the micro-batches of a batch that this process takes
     updates : updates of an epoch
 
@@ -129,7 +128,7 @@ class Updater:
         return max(group["lr"] for group in self.optimizer.param_groups)
 
     def network(self, averaged: bool | None = None) -> nn.Module:
-        """The network itself, without wrappers; by default the averaged one if the recipe averages."""
+        """Return the network itself, without wrappers; by default the averaged one if the recipe averages."""
         averaged = self.recipe.ema is not None if averaged is None else averaged
         return unwrap_model(self.task.get_eval_model(ema=averaged))
 

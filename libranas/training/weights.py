@@ -20,10 +20,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Begin with the weights of a safetensors file.
-
-    A head for other classes is left out; positions for images of another size are resampled.
-    """
+    """Begin with the weights of a file. A head for other classes is left out; positions are resampled to the size."""
     try:
         given, own = load_file(path), model.state_dict()
     except Exception as error:

@@ -70,12 +70,6 @@ def test_shipped_configurations_pass(name):
 
 
 @shipped
-def test_shipped_proxies_exist(name):
-    for proxy in SHIPPED[name]["score"]["proxies"]:
-        assert proxy in PROXIES
-
-
-@shipped
 def test_shipped_spaces_and_budgets_are_feasible(name):
     config = checked(SHIPPED[name])
     space = make_space(config["space"], config["data"]["image_size"], config["data"]["channels"], 10)
@@ -119,18 +113,8 @@ def test_the_list_of_keys_has_every_key_with_its_default():
     listed = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
     config = checked(DEFAULT)
     assert set(listed) == set(config)
-    for section in (
-        "data",
-        "budget",
-        "latency",
-        "sample",
-        "layers",
-        "benchmark",
-        "libra",
-        "published",
-        "search",
-        "train",
-    ):
+    sections = {"data", "budget", "latency", "sample", "layers", "benchmark", "libra", "published", "search", "train"}
+    for section in sections:
         assert set(listed[section]) == set(config[section])
     assert listed["data"]["splits"] == {"val": 0.2, "test": 0.2} and listed["train"]["recipe"]["eps"] == 1e-8
     assert set(listed["score"]["options"]) == {f.name for f in fields(Options)} - {"window", "features"}
@@ -148,10 +132,12 @@ def test_the_list_of_keys_has_every_key_with_its_default():
         ("libra.combiner", COMBINERS),
         ("search.method", STRATEGIES),
         ("space.family", FAMILIES),
+        ("search.objectives", OBJECTIVES),
+        ("search.winner", WINNERS),
     ],
 )
-def test_names_come_from_the_registries(key, names):
-    value = ["nothing_such"] * 3 if key == "score.proxies" else "nothing_such"
+def test_names_come_from_the_registries_and_the_code(key, names):
+    value = ["nothing_such"] * 3 if key in ("score.proxies", "search.objectives") else "nothing_such"
     assert f"expected one of {', '.join(names)}, got 'nothing_such'" in problem(changed(key, value))
 
 
@@ -214,6 +200,7 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
         ("layers.zzz", 3, "layers.zzz: unknown key; known keys: bins, exclude, fixed, psi, rule"),
         ("score.options.units", "sample", "score.options.units: unknown key; did you mean score.options.unit?"),
         ("seed", "one", "seed: expected a whole number, got 'one'"),
+        ("search.evaluations", "many", "search.evaluations: expected a whole number, got 'many'"),
         ("seed", -1, "seed: expected at least 0, got -1"),
         ("score", None, "score: expected a section, got None"),
         ("data", "digits", "data: expected a section, got 'digits'"),
@@ -304,12 +291,6 @@ def test_a_large_training_needs_the_small_ones():
     assert "* full_training: needs train" in problem(changed("train", None, changed("full_training", FULL)))
 
 
-def test_the_objectives_and_winners_are_those_of_the_code():
-    for key, names in (("search.objectives", OBJECTIVES), ("search.winner", WINNERS)):
-        value = ["nothing"] if key == "search.objectives" else "nothing"
-        assert f"expected one of {', '.join(names)}, got 'nothing'" in problem(changed(key, value))
-
-
 def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["search"]["evaluations"] = "1000"
@@ -326,13 +307,6 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
     assert done["data"]["channels"] == 1
     assert done["space"]["head_dim"] == 16 and done["score"]["options"]["psi_samples"] == 4
     assert done["run"] == "2026"
-
-
-def test_text_that_is_no_number_is_still_refused():
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config["search"]["evaluations"] = "many"
-    with pytest.raises(LibranasError, match=r"search.evaluations: expected a whole number, got 'many'"):
-        checked(config)
 
 
 def test_a_preset_for_a_gpu_without_the_one_below_it():

@@ -709,11 +709,6 @@ def test_foreign_and_missing_files_are_named(tmp_path, small):
         load_split(small / "images.h5", "train")
 
 
-def test_an_unknown_split_is_named(small):
-    with pytest.raises(LibranasError, match="no split 'dev'"):
-        load_split(small / "images.h5", "dev")
-
-
 def test_a_damaged_calibration_file_is_named(small):
     path = small / "calibration.npz"
     whole = path.read_bytes()

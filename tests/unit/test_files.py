@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from libranas.core.errors import LibranasError
@@ -109,6 +109,7 @@ json_values = st.recursive(
 
 
 @settings(derandomize=True)
+@example([{"v": [0.1, 1e-310, -0.0, math.nan, math.inf, -math.inf, 2**53 + 1.0, math.pi]}])
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=4))
 def test_records_round_trip_with_every_bit(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("log") / "log"
@@ -118,14 +119,6 @@ def test_records_round_trip_with_every_bit(tmp_path_factory, records):
     with AppendLog(path) as log:
         assert repr(log.records) == repr(records)  # repr: NaN is equal to itself
     assert path.read_bytes().count(b"\n") == len(records)
-
-
-def test_floats_keep_every_bit(tmp_path):
-    values = [0.1, 1e-310, -0.0, math.nan, math.inf, -math.inf, 2**53 + 1.0, math.pi]
-    with AppendLog(tmp_path / "log") as log:
-        log.append({"v": values})
-    with AppendLog(tmp_path / "log") as log:
-        assert np.array(log.records[0]["v"]).tobytes() == np.array(values).tobytes()
 
 
 def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path):

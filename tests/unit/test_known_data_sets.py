@@ -21,7 +21,7 @@ from timm.data import ImageNetInfo
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.data.adapters.listing import TAR_DAMAGE, tar_members, walk
-from libranas.data.adapters.sphere import project, random_rotation
+from libranas.data.adapters.spherical_cifar100 import project, random_rotation
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_split
 from libranas.data.registry import DATA_SETS

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_runs import equal, one_thread  # noqa: F401
+from training_runs import image_set as images
 
 from libranas.core.errors import LibranasError
 from libranas.labels.short_training import train_each
@@ -39,32 +41,8 @@ RECIPE = ShortRecipe(
 )
 
 
-def images(count=40, seed=0) -> ImageSet:
-    """Four classes: red, green, blue and grey noise."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 4
-    pixels = rng.integers(0, 120, (count, 3, 8, 8))
-    for pixel, label in zip(pixels, labels, strict=True):
-        pixel[label : label + 1] += 110
-    return ImageSet(
-        torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), (0.3,) * 3, (0.25,) * 3, classes=4
-    )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network(drop_path=0.3):
     return build(SPACE, ARCH, seed=1, drop_path_rate=drop_path)
-
-
-def equal(a, b):
-    return all(torch.equal(x, b[name]) for name, x in a.items())
 
 
 def fit(net, recipe, count=40, seed=7, checkpoints=None, **how):

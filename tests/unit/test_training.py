@@ -14,14 +14,14 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from training_runs import LOOK, RANDOM, equal, images, network, steps, training, weights
+from training_runs import LOOK, RANDOM, equal, image_set, images, network, one_thread, steps, training, weights  # noqa: F401
 
 from libranas.core.errors import LibranasError
 from libranas.export.timm import export_timm
 from libranas.spaces import AutoFormerSpace
 from libranas.training.bad_images import BadImages
 from libranas.training.distributed import World
-from libranas.training.images import ArrayImages, ImageSet
+from libranas.training.images import ArrayImages
 from libranas.training.order import Plan
 from libranas.training.recipe import ABOUT, TrainingRecipe, make_recipe, read_recipe, shipped
 from libranas.training.settings import computes_in
@@ -29,14 +29,6 @@ from libranas.training.train_and_test import train_and_test
 from libranas.training.transforms import Look, evaluation_transform, training_transform
 
 PLAIN = make_recipe({"epochs": 2, "batch_size": 16, "lr": 3e-3})
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # -- recipes -------------------------------------------------------------------------------------------------
@@ -494,12 +486,6 @@ def test_bad_images_of_all_processes_are_counted_together(tmp_path):
 
 SPACE = AutoFormerSpace((12, 16), (1, 2), (1, 2), (1.5, 2.0), 8, 8, 4, 3, 4, max_relative_position=1)
 ARCH = SPACE.arch(16, (2, 1), (2.0, 1.5))
-
-
-def image_set(count: int, seed: int) -> ImageSet:
-    data = images(count, seed)
-    pixels = torch.from_numpy(np.ascontiguousarray(data.images_NSSC.transpose(0, 3, 1, 2)[..., :8, :8]))
-    return ImageSet(pixels, torch.from_numpy(data.label_N), (0.3,) * 3, (0.25,) * 3, classes=4)
 
 
 def test_train_and_test(tmp_path):

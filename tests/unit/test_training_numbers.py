@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_runs import free_port, images, network, steps, training
+from training_runs import free_port, images, network, one_thread, steps, training  # noqa: F401
 
 from libranas import cli
 from libranas.core.files import read_json, write_json
@@ -35,14 +35,6 @@ GENOTYPE = (
     "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
 )
 TINY = "timm:vit_tiny_patch16_224,img_size=8,patch_size=4,embed_dim=24,depth=1,num_heads=1"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # -- exact sets ----------------------------------------------------------------------------------------------

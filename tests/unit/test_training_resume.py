@@ -16,26 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import RANDOM, STOPPED, Processes, equal, images, steps, training, weights
+from training_runs import RANDOM, STOPPED, Processes, equal, images, one_thread, steps, training, weights  # noqa: F401
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import read_json
 from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.recipe import make_recipe
-from libranas.training.run_state import LossSums
+from libranas.training.run_state import RunState
 
 #: Kills of the test with SIGKILL; LIBRANAS_KILLS=20 is the long version.
 KILLS = int(os.environ.get("LIBRANAS_KILLS", 4))
 RECIPE = make_recipe({**RANDOM, "epochs": 6})
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def steady(path) -> list[dict]:
@@ -245,7 +237,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
 
 
 def test_old_checkpoints_are_removed(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(tmp_path)
     (tmp_path / ".new.123.tmp.pt").touch()  # left behind by a kill
     for step in range(5):
         path = checkpoints.save(step, {"step": step})
@@ -372,12 +364,12 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
 
 
 def test_the_earliest_bad_update_of_all_processes_is_told(tmp_path, monkeypatch, capfd):
-    add = LossSums.add
+    add = RunState.add
 
-    def added(self, loss, step):
-        add(self, loss * (float("nan") if step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0), step)
+    def added(self, loss):
+        add(self, loss * (float("nan") if self.step >= {"0": 7, "1": 5}[os.environ["RANK"]] else 1.0))
 
-    monkeypatch.setattr(LossSums, "add", added)
+    monkeypatch.setattr(RunState, "add", added)
     assert Processes(tmp_path, 2, RECIPE, log_steps=100).wait() == [1, 1]
     assert "not finite at update 6 of 30" in capfd.readouterr().err
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 import timm
 import torch
 
@@ -16,7 +17,7 @@ from libranas.core.files import write_json
 from libranas.core.progress import Stopped
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
-from libranas.training.images import ArrayImages
+from libranas.training.images import ArrayImages, ImageSet
 from libranas.training.recipe import TrainingRecipe, make_recipe
 from libranas.training.settings import Settings
 from libranas.training.trainer import Training
@@ -44,14 +45,29 @@ RANDOM = {
 }
 
 
-def images(count: int = 80, seed: int = 0) -> ArrayImages:
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For all tests of a module that imports this."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def images(count: int = 80, seed: int = 0, side: int = 16) -> ArrayImages:
     """Four classes: red, green, blue and grey noise."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 4
-    pixels = rng.integers(0, 120, (count, 3, 16, 16))
+    pixels = rng.integers(0, 120, (count, 3, side, side))
     for pixel, label in zip(pixels, labels, strict=True):
         pixel[label : label + 1] += 110
     return ArrayImages(pixels.astype(np.uint8), labels, ["red", "green", "blue", "grey"])
+
+
+def image_set(count: int = 40, seed: int = 0) -> ImageSet:
+    data = images(count, seed, 8)
+    pixels = torch.from_numpy(np.ascontiguousarray(data.images_NSSC.transpose(0, 3, 1, 2)))
+    return ImageSet(pixels, torch.from_numpy(data.label_N), (0.3,) * 3, (0.25,) * 3, classes=4)
 
 
 def network(drop_path: float = 0.2, **arguments) -> torch.nn.Module:

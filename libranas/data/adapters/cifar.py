@@ -5,7 +5,7 @@ import gzip
 import itertools
 import operator
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -82,9 +82,8 @@ _FILES100 = _Files(
 def _cifar(files: _Files, path: Path) -> Iterator[Source]:
     """Read CIFAR-10 or CIFAR-100 (fine labels) as torchvision keeps it, or as JPEG bytes in one .npz file."""
     data_set = CIFAR10 if files is _FILES10 else CIFAR100
-    read = _read_batches if path.is_dir() else _read_npz
-    classes, images, label_N, is_test_N = read(path, files, data_set)
-    source = labelled(path, classes, images, label_N, is_test_N)
+    classes, splits = _read_batches(path, files, data_set) if path.is_dir() else _read_npz(path, data_set)
+    source = labelled(path, classes, splits)
     if len(classes) != files.classes:
         raise LibranasError(
             f"{path} has {len(classes)} classes ({', '.join(classes[:3])}, ...); {data_set.name} has {files.classes}.",
@@ -93,14 +92,14 @@ def _cifar(files: _Files, path: Path) -> Iterator[Source]:
     yield source
 
 
-def labelled(path: Path, classes: list[str], images: Sequence[Callable], label_N, is_test_N) -> Source:
-    """Return images that have a number instead of a name: ``train/0``, ``test/17``."""
-    if not np.isin(label_N, range(len(classes))).all():
-        raise LibranasError(f"{path}: not all labels are 0 to {len(classes) - 1}.", "Download it again.")
-    source = Source(classes, {"train": [], "test": []})
-    for load, label, is_test in zip(images, label_N.tolist(), is_test_N.tolist(), strict=True):
-        split = "test" if is_test else "train"
-        source.splits[split].append(Item(f"{split}/{len(source.splits[split])}", label, load))
+def labelled(path: Path, classes: list[str], splits: dict[str, tuple[list[Callable], list[int]]]) -> Source:
+    """Return images that have a number instead of a name (``train/0``), from readers and labels of each split."""
+    source = Source(classes, {})
+    for split, (images, labels) in splits.items():
+        if not np.isin(labels, range(len(classes))).all():
+            raise LibranasError(f"{path}: not all labels are 0 to {len(classes) - 1}.", "Download it again.")
+        numbered = enumerate(zip(images, labels, strict=True))
+        source.splits[split] = [Item(f"{split}/{i}", label, load) for i, (load, label) in numbered]
     if not source.splits["test"]:
         del source.splits["test"]
     return source
@@ -114,7 +113,7 @@ def _read_batches(path: Path, names: _Files, data_set: DataSet) -> tuple:
         raise data_set.missing(f"{base} lacks {', '.join(lacking)}")
     meta = base / names.meta
     known = unpickle(meta, names.archive, names.names)[0] if meta.is_file() else CIFAR10_CLASSES
-    images, labels, is_test = [], [], []
+    splits = {"train": ([], []), "test": ([], [])}
     for name in files:
         data, label = unpickle(base / name, names.archive, "data", names.labels)
         if data.dtype != np.uint8 or data.shape != (label.size, 3072):
@@ -122,10 +121,10 @@ def _read_batches(path: Path, names: _Files, data_set: DataSet) -> tuple:
                 f"{base / name}: `data` is {data.dtype} {data.shape}, expected uint8 ({label.size}, 3072).",
                 f"Download and unpack {names.archive} again.",
             )
+        images, labels = splits["test" if name == names.test else "train"]
         images += planes(data.reshape(-1, 3, 32, 32))
-        labels.append(label.ravel())
-        is_test.append(np.full(label.size, name == names.test))
-    return [str(name) for name in known], images, np.concatenate(labels), np.concatenate(is_test)
+        labels += label.ravel().tolist()
+    return [str(name) for name in known], splits
 
 
 def planes(images_NCSS: np.ndarray) -> list[Callable]:
@@ -133,7 +132,7 @@ def planes(images_NCSS: np.ndarray) -> list[Callable]:
     return [functools.partial(np.ascontiguousarray, image) for image in images_NCSS.transpose(0, 2, 3, 1)]
 
 
-def _read_npz(path: Path, _: _Files, data_set: DataSet) -> tuple:
+def _read_npz(path: Path, data_set: DataSet) -> tuple:
     keys = ("blob", "offset", "label", "is_test", "classes")
     todo = f"Set `data.path` to {data_set.layout}."
     blob, offset, label, is_test, names = map(np.ravel, read_npz(path, keys, todo))
@@ -144,8 +143,13 @@ def _read_npz(path: Path, _: _Files, data_set: DataSet) -> tuple:
             f"{path}: `blob`, `offset`, `label` and `is_test` do not fit together.",
             "Image i must be blob[offset[i]:offset[i+1]] (uint8), with a label and an is_test for each.",
         )
-    images = [blob[a:b].tobytes for a, b in itertools.pairwise(offset)]
-    return [str(name) for name in names], images, label.astype(np.int64), is_test.astype(bool)
+    splits = {"train": ([], []), "test": ([], [])}
+    numbers = label.astype(np.int64).tolist()
+    for (a, b), number, tested in zip(itertools.pairwise(offset), numbers, is_test, strict=True):
+        images, labels = splits["test" if tested else "train"]
+        images.append(blob[a:b].tobytes)
+        labels.append(number)
+    return [str(name) for name in names], splits
 
 
 CIFAR10 = DataSet(

@@ -16,8 +16,8 @@ def digits(path: None) -> Iterator[Source]:
 
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    loads = [functools.partial(pixels.__getitem__, i) for i in range(len(pixels))]
-    items = [Item(f"digits/{i}", int(bunch.target[i]), load) for i, load in enumerate(loads)]
+    labels = enumerate(bunch.target.tolist())
+    items = [Item(f"digits/{i}", label, functools.partial(pixels.__getitem__, i)) for i, label in labels]
     yield Source([str(name) for name in bunch.target_names], {"train": items})
 
 

@@ -71,9 +71,8 @@ def read_split(path: Path, name: str, data_set: DataSet) -> tuple:
 
 
 def reader_items(reader, name: str, label_N: np.ndarray) -> list[Item]:
-    loads = (functools.partial(_read_reader, reader, i) for i in range(len(label_N)))
-    labelled = zip(label_N.tolist(), loads, strict=True)
-    return [Item(f"{name}/{i}", label, load) for i, (label, load) in enumerate(labelled)]
+    labels = enumerate(label_N.tolist())
+    return [Item(f"{name}/{i}", label, functools.partial(_read_reader, reader, i)) for i, label in labels]
 
 
 def _read_reader(reader, index: int) -> bytes:

@@ -16,8 +16,9 @@ def svhn(path: Path) -> Iterator[Source]:
     """Read Street View House Numbers, cropped digits at 32 px, as torchvision keeps them, without the extra images."""
     from scipy.io import loadmat
 
-    images, labels, is_test = [], [], []
-    for name in ("train_32x32.mat", "test_32x32.mat"):
+    splits = {}
+    for split in ("train", "test"):
+        name = f"{split}_32x32.mat"
         if not (path / name).is_file():
             raise SVHN.missing(f"{path} lacks {name}")
         try:
@@ -34,10 +35,9 @@ def svhn(path: Path) -> Iterator[Source]:
                 f"{label_N.size}).",
                 f"Download {name} again.",
             )
-        images += planes(pixels_SSCN.transpose(3, 2, 0, 1))
-        labels.append(np.where(label_N == 10, 0, label_N))  # MATLAB counts from one: ten is the digit 0
-        is_test.append(np.full(label_N.size, name.startswith("test")))
-    yield labelled(path, list("0123456789"), images, np.concatenate(labels), np.concatenate(is_test))
+        labels = np.where(label_N == 10, 0, label_N).tolist()  # MATLAB counts from one: ten is the digit 0
+        splits[split] = planes(pixels_SSCN.transpose(3, 2, 0, 1)), labels
+    yield labelled(path, list("0123456789"), splits)
 
 
 SVHN = DataSet(

@@ -52,12 +52,7 @@ def latency(run: RunFolder) -> None:
 
 
 def sample(run: RunFolder, listed: str | Path | None = None) -> None:
-    """Draw the sample of architectures and assign each to a shard.
-
-    Parameters
-    ----------
-    listed : a table of accuracies (CSV) that the architectures are taken from; by default they are drawn from the space
-    """
+    """Draw the sample of architectures from the space, or from a table of accuracies (CSV); assign each to a shard."""
     space, settings = run.space, run.config["sample"]
     rng = np.random.default_rng(stream_seed(run.config["seed"], "sample"))
     if listed:

@@ -16,12 +16,8 @@ log = logging.getLogger("libranas")
 
 
 def judge(run: RunFolder, path: str | Path, scores: str | Path | None = None) -> None:
-    """Judge the combiners, the parts of L-SWAG and the steps of LIBRA on one published table.
-
-    Parameters
-    ----------
-    path, scores : see :func:`libranas.published.tables.read_table`
-    """
+    """Judge the combiners, the parts of L-SWAG and the steps of LIBRA on one published table; arguments as of
+    :func:`libranas.published.tables.read_table`."""
     settings, seed, table = run.config["published"], run.config["seed"], read_table(path, scores)
     judged = judge_table(table, settings["labels"], settings["splits"], seed, settings["methods"])
     write_text(run.path("judged_table", table=table.name), judged.to_csv(index=False))

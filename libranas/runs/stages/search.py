@@ -47,12 +47,7 @@ def libra(run: RunFolder) -> None:
 
 
 def search(run: RunFolder, strategy: str, workers: int = 1) -> None:
-    """Run one search strategy with the fitness that LIBRA chose, under the budget.
-
-    Parameters
-    ----------
-    workers : processes that score candidates; their number changes no result, that of threads its last digits
-    """
+    """Run one search strategy with the fitness that LIBRA chose, under the budget, scoring in `workers` processes."""
     from libranas.search.run import run as run_search
     from libranas.search.workers import shared_out
 
@@ -96,14 +91,8 @@ def prune(run: RunFolder) -> None:
 def select(
     run: RunFolder, strategies: Sequence[str], reference: str | Path | None = None, labelled: str | Path | None = None
 ) -> None:
-    """Name the winner and its controls: a random network of equal size, the largest of the budget, one of a file.
-
-    Parameters
-    ----------
-    strategies : the searches; the first finds the winner
-    reference : a file with one network of the space
-    labelled : accuracies of random networks, of which the best is a control of a guided search
-    """
+    """Name the winner of the first strategy and its controls: a random network of equal size, the largest of the
+    budget, that of the file `reference`, and the best of the random networks with accuracies in the file `labelled`."""
     from libranas.latency.measure import timer
     from libranas.search.selection import select
     from libranas.spaces.file_formats import one_network, read_file

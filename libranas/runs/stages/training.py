@@ -21,12 +21,7 @@ log = logging.getLogger("libranas")
 
 
 def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
-    """Train one of the selected networks with one seed; test accuracy is measured once, at the end.
-
-    Parameters
-    ----------
-    readers : processes that read images for a GPU
-    """
+    """Train and test one of the selected networks with one seed; `readers` processes read images for a GPU."""
     from libranas.training.distributed import World
     from libranas.training.train_and_test import train_and_test
     from libranas.training.weights import save_weights
@@ -111,12 +106,7 @@ def export(run: RunFolder, strategies: Sequence[str]) -> None:
 
 
 def full_training(run: RunFolder, gpus: int, threads: int) -> None:
-    """Train the winner as a large training does, in many processes: across the nodes of the job, if there are several.
-
-    Parameters
-    ----------
-    gpus, threads : of each node
-    """
+    """Train the winner in many processes, across the nodes of the job; `gpus` and `threads` are of each node."""
     settings, folder, device = run.config["full_training"], run.state("full_training"), run.config["device"]
     arguments = ["-m", "libranas", "train", "--recipe", settings["recipe"], "--model", str(run.path("exported"))]
     arguments += ["--data", settings["data"], "--output", str(folder), "--seed", str(run.config["seed"])]
