@@ -1,4 +1,7 @@
-"""Write the list of every key: ``python -m libranas.config config/schema.yaml``."""
+"""Write what comes from the code: ``python -m libranas.config config/schema.yaml docs/catalogue.md``.
+
+The first file lists every key of the configuration, the second all that is registered.
+"""
 
 import sys
 import textwrap
@@ -10,6 +13,7 @@ from typing import get_args
 
 import yaml
 
+from libranas.config.catalogue import catalogue
 from libranas.config.schema import Config, space_keys
 from libranas.core.files import plain
 from libranas.core.typed import Key, keys_of
@@ -64,4 +68,5 @@ def _comment(key: Key, section: type | None, indent: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
+    for path, text in zip(sys.argv[1:], (reference(), catalogue()), strict=False):
+        Path(path).write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from libranas.config.__main__ import reference
+from libranas.config.catalogue import catalogue
 from libranas.config.checks import checked
 from libranas.core.errors import LibranasError
 from libranas.data.registry import DATA_SETS, table
@@ -141,8 +142,11 @@ def test_names_come_from_the_registries_and_the_code(key, names):
     assert f"expected one of {', '.join(names)}, got 'nothing_such'" in problem(changed(key, value))
 
 
-def test_the_data_sets_are_documented():
+def test_what_is_registered_is_documented():
     assert table() in (ROOT / "docs" / "data-sets.md").read_text()
+    said = "docs/catalogue.md is out of date: python -m libranas.config config/schema.yaml docs/catalogue.md"
+    assert (ROOT / "docs" / "catalogue.md").read_text() == catalogue(), said
+    assert all(f"| `{name}` |" in catalogue() for name in (*PROXIES, *COMBINERS, *STRATEGIES, *FAMILIES))
 
 
 def test_defaults_are_filled_in_and_the_argument_is_left_alone():
