@@ -18,7 +18,13 @@ ACCURACIES = ("accuracy", "val_accuracy")
 NAMES = ("arch", "architecture", "id", "index", "Unnamed: 0")
 
 
-def read_pool(path: str | Path, accuracy: str | None = None, features: Sequence[str] | None = None) -> Pool:
+def read_pool(
+    path: str | Path,
+    accuracy: str | None = None,
+    features: Sequence[str] | None = None,
+    scores: str | Path | None = None,
+    without: Sequence[str] = (),
+) -> Pool:
     """Read the networks of a table.
 
     A first column of text names the architectures. Where the file is named after a known space (``SPACE.csv``,
@@ -29,6 +35,8 @@ def read_pool(path: str | Path, accuracy: str | None = None, features: Sequence[
     ----------
     accuracy : column, default: ``accuracy`` or ``val_accuracy``
     features : columns that describe the architecture; all other columns of numbers are scores of unknown sign
+    scores : CSV file of further scores, architectures in its first column; one row for each network is enough
+    without : columns that are left out
 
     Raises
     ------
@@ -37,7 +45,7 @@ def read_pool(path: str | Path, accuracy: str | None = None, features: Sequence[
         architecture that comes twice or that the space does not have.
     """
     path = Path(path)
-    table = _read(path)
+    table = _read(path).drop(columns=list(without))
     accuracy = accuracy or next((name for name in ACCURACIES if name in table), ACCURACIES[0])
     if missing := [name for name in (accuracy, *(features or ())) if name not in table]:
         raise LibranasError(
@@ -45,19 +53,22 @@ def read_pool(path: str | Path, accuracy: str | None = None, features: Sequence[
             "Name the columns with --accuracy and --features.",
         )
     numbers = table.apply(_numbers)
+    if scores is not None:
+        further = _read(Path(scores)).apply(_numbers)
+        numbers = numbers.drop(columns=further.columns.intersection(numbers.columns)).join(further)
     for name in (accuracy, *(features or ())):
         if len(bad := table.index[~np.isfinite(numbers[name])]):
             raise LibranasError(
                 f"{path}: the {name} of {bad[0]} is {table[name][bad[0]]}, no finite number ({len(bad)} such rows).",
                 "Remove the rows, or give a failed training the accuracy that it reached.",
             )
-    scores = [n for n in numbers if n not in {accuracy, *(features or ())} and numbers[n].notna().any()]
-    score_AP, accuracy_A = numbers[scores], numbers[accuracy]
+    names = [n for n in numbers if n not in {accuracy, *(features or ())} and numbers[n].notna().any()]
+    score_AP, accuracy_A = numbers[names], numbers[accuracy]
     feature_AF = numbers[list(features)] if features else None
     space = space_of(path.stem) if path.stem.partition("-")[0] in SPACES and table.index.name is not None else None
     if space is not None:
         return _networks(space, accuracy_A, score_AP, feature_AF)
-    if not scores and feature_AF is None:
+    if not names and feature_AF is None:
         raise LibranasError(
             f"{path} has no column of numbers besides {accuracy}.", "Add scores, or name features with --features."
         )
