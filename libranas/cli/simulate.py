@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from libranas.cli.common import positive
+from libranas.cli import positive
 from libranas.core.files import write_text
 from libranas.core.progress import progress
 from libranas.core.text import text_table
