@@ -5,6 +5,8 @@ if config["search"]:
         "histories": rules.select.input.histories,
         "selected": rules.select.output.selected,
     }
+if ROUNDS:
+    FOUND["agreement"] = rules.guided.output.agreement
 if LATENCY:
     FOUND["latency"] = LATENCY[0]
 if config["train"]:

@@ -1,5 +1,5 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
-GUIDED = "method pruning workers winner labels round".split()
+GUIDED = "method pruning workers winner labels round long".split()
 SETTINGS = {k: v for k, v in config["search"].items() if k not in GUIDED}
 SCORED = {"score": "options", "layers": "psi"}
 
@@ -31,11 +31,13 @@ rule search:
         "../scripts/search.py"
 
 
-def trained_before(wildcards):
-    """What the rounds before have scored and trained."""
-    number = int(wildcards.round)
-    candidates = expand(out("candidates"), round=range(1, number))
-    return candidates + [out("round_labels", round=n, shard=k) for n in range(number) for k in range(ROUND_SHARDS[n])]
+def of_rounds(number):
+    """What the first rounds have scored, proposed and trained."""
+    tables = expand([out("candidates"), out("proposals")], round=range(number))
+    return tables + [out("round_labels", round=n, shard=k) for n in range(number) for k in range(ROUND_SHARDS[n])]
+
+
+EVERY_ROUND = of_rounds(len(ROUNDS))
 
 
 rule guided_propose:
@@ -46,7 +48,7 @@ rule guided_propose:
         table=rules.layers.output.table,
         window=rules.layers.output.window,
         latency=LATENCY,
-        before=trained_before,
+        before=lambda wildcards: of_rounds(int(wildcards.round)),
     output:
         candidates=out("candidates"),
         proposals=out("proposals"),
@@ -92,17 +94,61 @@ rule guided_train:
         "../scripts/guided_train.py"
 
 
+rule guided_finalists:
+    input:
+        manifest=rules.prepare.output.manifest,
+        archs=rules.sample.output.archs,
+        table=rules.layers.output.table,
+        latency=LATENCY,
+        before=EVERY_ROUND,
+    output:
+        finalists=out("finalists"),
+    log:
+        log_of("search/guided/finalists"),
+    benchmark:
+        times_of("search/guided/finalists")
+    localrule: True
+    params:
+        version=stage_version("search"),
+        config=part("space budget seed", score="proxies"),
+        shards=ROUND_SHARDS,
+        finalists=len(LONG),
+    script:
+        "../scripts/guided_finalists.py"
+
+
+rule guided_long:
+    input:
+        images=rules.prepare.output.images,
+        manifest=rules.prepare.output.manifest,
+        finalists=rules.guided_finalists.output.finalists,
+    output:
+        accuracy=out("long"),
+    log:
+        log_of("search/guided/long-{place}"),
+    benchmark:
+        times_of("search/guided/long-{place}")
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(1440),
+    params:
+        version=stage_version("train"),
+        config=part("space seed device", train="recipe") if LONG else {},
+    script:
+        "../scripts/guided_long.py"
+
+
 rule guided:
     input:
         manifest=rules.prepare.output.manifest,
         archs=rules.sample.output.archs,
         table=rules.layers.output.table,
         latency=LATENCY,
-        proposals=expand(rules.guided_propose.output.proposals, round=range(len(ROUNDS))),
-        candidates=expand(rules.guided_propose.output.candidates, round=range(len(ROUNDS))),
-        labels=[out("round_labels", round=n, shard=k) for n, count in enumerate(ROUND_SHARDS) for k in range(count)],
+        before=EVERY_ROUND,
+        long=expand(out("long"), place=LONG),
     output:
         history=out("history", strategy="guided"),
+        agreement=out("labels_agreement"),
     log:
         log_of("search/guided"),
     benchmark:
@@ -112,6 +158,7 @@ rule guided:
         version=stage_version("search"),
         config=part("space budget seed", score="proxies"),
         shards=ROUND_SHARDS,
+        finalists=len(LONG),
     script:
         "../scripts/guided.py"
 

@@ -171,6 +171,11 @@ class Search:
     evaluations: int = setting("Architectures each strategy but pruning may score.", least=1)
     labels: int = setting("Networks that guided search trains, as `benchmark.recipe` says.", 40, least=5)
     round: int = setting("Trainings between two looks at the accuracies, in guided search.", 5, least=1)
+    long: int = setting(
+        "Networks that guided search trains by `train.recipe` too: half the best, half spread over all; 0: none.",
+        0,
+        least=0,
+    )
     population: int = setting("Architectures of a generation; new candidates of a round.", 50, least=2)
     parents: int = setting(
         "Of evolution and guided: the fittest so far. Of ageing: random ones, of which the fittest has a child.",

@@ -79,6 +79,7 @@ def _searched(files: dict, config: dict, strategies: list[str], accuracy: pd.Ser
         random = accuracy.reindex(drawn[drawn.isin(accuracy.index)])  # in the order of the draw
         content["guided_figure"] = figure(lambda ax: draw.guided_figure(ax, guided, random), 7, 3.4)
         content |= {"rounds": int(guided["round"].max()) + 1, "trained": guided["accuracy"].max()}
+        content["agreement"] = read_json(files["agreement"])
     if method.needs_objectives:
         searched = histories[method.name]
         front, winner = searched[searched["front"]].sort_values([*objectives, "evaluation"]), selected["winner"]["id"]

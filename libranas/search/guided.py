@@ -21,6 +21,8 @@ Groups = Sequence[np.ndarray]
 PROMISING = 0.07
 #: A robust deviation beyond this many counts as this many.
 CLIP = 3.0
+#: Accuracies nearer to 0 or 1 count as this near.
+ODDS = 1e-3
 #: Candidates whose distance, a column, is below this are equal to the surrogate.
 EQUAL = 1e-6
 
@@ -104,3 +106,45 @@ def propose(
         open_N[(distance_N < EQUAL) & open_N] = False
         open_N[best] = False
     return chosen
+
+
+def expected(
+    groups: Groups,
+    known: Sequence[int],
+    accuracy_K: np.ndarray,
+    long: Sequence[int] = (),
+    accuracy_L: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the accuracy that a candidate is expected to have, by short trainings and perhaps some long ones.
+
+    One process on the log odds of all accuracies. The kind of the training is a column, which moves the level, and
+    changes what the other columns say; so a short training counts as much for the long one as the data show.
+
+    Parameters
+    ----------
+    known, accuracy_K : positions and accuracies in [0, 1] after the short training; NaN: it failed
+    long, accuracy_L : the same after the long training
+
+    Returns
+    -------
+    ndarray (N,): the mean accuracy after the long training, or after the short one where there is no long one
+    """
+    kinds = [(known, accuracy_K, 0.0)] + ([(long, accuracy_L, 1.0)] if len(long) else [])
+
+    def rows(positions: Sequence[int] | slice, kind: float) -> list[np.ndarray]:
+        own = [group[positions] for group in groups]
+        if len(kinds) == 1:
+            return own
+        mark = np.full((len(own[0]), 1), kind)
+        return [*own, mark, np.hstack(own) * mark]
+
+    blocks = zip(*(rows(list(positions), kind) for positions, _, kind in kinds), strict=True)
+    odds = np.concatenate([_log_odds(accuracy) for _, accuracy, _ in kinds])
+    process = gaussian_process.fit([np.vstack(block) for block in blocks], odds)
+    return scipy.special.expit(process.predict(rows(slice(None), kinds[-1][2])))
+
+
+def _log_odds(accuracy_K: np.ndarray) -> np.ndarray:
+    """Return log odds, finite also for 0 and 1; a failed training has those of the worst."""
+    worst = np.nanmin(accuracy_K) if np.isfinite(accuracy_K).any() else 0.0
+    return scipy.special.logit(np.clip(np.nan_to_num(accuracy_K, nan=worst), ODDS, 1 - ODDS))

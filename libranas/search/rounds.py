@@ -64,6 +64,31 @@ class Candidates:
         groups = self.groups()
         return guided.surrogate(groups, *self.known()).posterior(groups)
 
+    def expected(self, long_K: pd.Series | None = None) -> np.ndarray:
+        """Return the accuracy that every candidate is expected to have, by all that is known.
+
+        Parameters
+        ----------
+        long_K : accuracies after the long training, by id; what is returned is then the accuracy after that one
+        """
+        known, accuracy_K = self.known()
+        if long_K is None or long_K.empty:
+            return guided.expected(self.groups(), known, accuracy_K)
+        position = self.position
+        trained = [position[id] for id in long_K.index], long_K.to_numpy(dtype=np.float64)
+        return guided.expected(self.groups(), known, accuracy_K, *trained)
+
+    def finalists(self, count: int) -> list[int]:
+        """Return positions of the networks for the long training: half of them the best, the others spread over all.
+
+        The others show whether the short training ranks as the long one does.
+        """
+        expected_N = self.expected()
+        best_first = sorted(self.known()[0], key=lambda i: -expected_N[i])
+        best, rest = best_first[: -(-count // 2)], best_first[-(-count // 2) :]
+        spread = np.linspace(0, len(rest) - 1, min(count // 2, len(rest))).round().astype(int)
+        return [*best, *(rest[i] for i in dict.fromkeys(spread.tolist()))]
+
     def children(self, number: int, count: int, parents: int) -> list[Arch]:
         """Return up to `count` new networks for round `number`: half of them random, the others from the best.
 

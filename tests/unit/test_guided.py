@@ -233,3 +233,37 @@ def test_command(tmp_path, accuracy, groups, capsys):
     assert (tmp_path / "out.svg").read_text().startswith("<svg")
     assert main(["simulate", str(tmp_path / "t.csv"), "--labels", "1000"]) == 2
     assert "120 different networks" in capsys.readouterr().err
+
+
+# -- the accuracy that is expected --
+
+
+def test_expected_accuracy_smooths_single_trainings(groups, accuracy):
+    """A network whose training was lucky is expected to have less than it reached."""
+    known = list(range(60))
+    true = 1 / (1 + np.exp(-(accuracy - 80) / 5))
+    seen = true[known].copy()
+    lucky = int(np.argsort(seen)[20])
+    seen[lucky] = 0.99
+    expected = guided.expected(groups, known, seen)
+    assert expected.shape == (120,) and (expected > 0).all() and (expected < 1).all()
+    assert true[lucky] < expected[lucky] < 0.99
+    assert np.corrcoef(expected[60:], true[60:])[0, 1] > 0.6
+
+
+def test_long_trainings_correct_short_ones(groups):
+    """Where the short training ranks the wrong way round, a few long ones turn the ranking."""
+    x = groups[0][:, 0]
+    long_accuracy = 1 / (1 + np.exp(-x))
+    known, long = list(range(60)), [*range(0, 60, 5)]
+    agreeing = guided.expected(groups, known, long_accuracy[known] * 0.8, long, long_accuracy[long])
+    opposed = guided.expected(groups, known, 0.8 - long_accuracy[known] * 0.7, long, long_accuracy[long])
+    assert np.corrcoef(agreeing, long_accuracy)[0, 1] > 0.95
+    assert np.corrcoef(opposed[long], long_accuracy[long])[0, 1] > 0.8
+    assert abs(agreeing.mean() - long_accuracy.mean()) < 0.05, "the level is that of the long training"
+
+
+def test_expected_accuracy_is_finite_at_the_ends(groups):
+    known = list(range(6))
+    expected = guided.expected(groups, known, np.array([0.0, 1.0, 1.0, np.nan, 0.5, 0.5]), [1, 2], np.array([1.0, 1.0]))
+    assert np.isfinite(expected).all()

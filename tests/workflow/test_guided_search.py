@@ -12,9 +12,9 @@ from conftest import Run, kill, once
 
 from libranas.core.files import read_json
 
-GUIDED = {"method": "guided", "labels": 13, "round": 3, "population": 6}
+GUIDED = {"method": "guided", "labels": 13, "round": 3, "population": 6, "long": 3}
 HISTORY = "results/tiny/search/guided.csv"
-ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided": 1}
+ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided_finalists": 1, "guided_long": 3, "guided": 1}
 
 
 def trainings(run: Run) -> list[tuple[str, int]]:
@@ -44,6 +44,7 @@ def test_the_search_trains_what_it_proposes(searched):
     candidates = pd.read_csv(searched.results / "search/guided/candidates-1.csv")
     assert set(history["id"][:10]) <= sampled and set(history["id"][10:]) <= sampled | set(candidates["id"])
     assert len(candidates) == 6 and not set(candidates["id"]) & sampled
+    assert history["long_accuracy"].notna().sum() == 3 and history["fitness"].between(0, 1).all()
     assert np.isfinite(candidates.drop(columns=["id", "architecture"])).all(axis=None)
 
 
@@ -60,7 +61,7 @@ def test_more_labels_extend_a_finished_search(searched, tmp_path):
     run = searched.copy(tmp_path / "more")
     before, done = pd.read_csv(run.folder / HISTORY), trainings(run)
     changes = {"search": {**GUIDED, "labels": 16}}
-    assert run.planned(HISTORY, changes=changes) == {"guided_propose": 1, "guided_train": 2, "guided": 1}
+    assert run.planned(HISTORY, changes=changes) == {**ROUNDS, "guided_propose": 1, "guided_train": 2}
     run.succeed(HISTORY, changes=changes)
     after = pd.read_csv(run.folder / HISTORY)
     assert list(after["id"][:13]) == list(before["id"]) and list(after["accuracy"][:13]) == list(before["accuracy"])
@@ -70,7 +71,7 @@ def test_more_labels_extend_a_finished_search(searched, tmp_path):
 
 def test_a_killed_round_goes_on(searched, tmp_path):
     run = searched.copy(tmp_path / "killed")
-    for path in [*run.results.glob("search/guided/*-1*.csv"), run.folder / HISTORY]:
+    for path in [*run.results.glob("search/guided/[clp]*-1*.csv"), run.folder / HISTORY]:
         path.unlink()
     for log in run.results.glob("state/search/*.jsonl"):
         log.unlink()

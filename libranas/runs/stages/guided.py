@@ -9,8 +9,10 @@ import pandas as pd
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.core.files import write_text
+from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
+from libranas.core.random import stream_seed
+from libranas.core.stats import bootstrap_interval, spearman
 from libranas.predictors.base import Predictor
 from libranas.runs.folder import RunFolder
 from libranas.search.base import Evaluated
@@ -103,27 +105,68 @@ def train(run: RunFolder, number: int, shard: int, shards: int) -> None:
     write_text(run.path("round_labels", round=number, shard=shard), table.to_csv(index=False))
 
 
-def conclude(run: RunFolder, shards: Sequence[int]) -> None:
-    """Write the history of the search: each trained network, its accuracy, and what the surrogate says in the end.
+def choose_finalists(run: RunFolder, shards: Sequence[int], count: int) -> None:
+    """Choose the networks for the long training, which is that of the winner.
 
     Raises
     ------
     LibranasError
-        If no training gave an accuracy.
+        If no short training gave an accuracy.
     """
     candidates = _candidates(run, shards, len(shards))
+    _check(candidates)
+    archs = [candidates.archs[i] for i in candidates.finalists(count)]
+    table = pd.DataFrame({"id": [a.id for a in archs], "architecture": [a.json for a in archs]})
+    write_text(run.path("finalists"), table.to_csv(index=False))
+
+
+def train_long(run: RunFolder, place: int) -> None:
+    """Train a finalist as the winner will be; its accuracy on validation images counts, test images are not seen."""
+    from libranas.runs.stages.training import trained
+
+    finalists = pd.read_csv(run.path("finalists"), dtype={"id": str})
+    result = {"id": None, "val_accuracy": None}
+    if place < len(finalists):
+        arch = Arch.from_json(finalists["architecture"][place])
+        _, metrics = trained(run, arch, 0, f"search/long-{place}", run.splits("train", "val", "val"))
+        result = {name: metrics[name] for name in result}
+        log.info("%s: validation accuracy %.4f", arch.id, metrics["val_accuracy"])
+    write_json(run.path("long", place=place), result)
+
+
+def conclude(run: RunFolder, shards: Sequence[int], finalists: int) -> None:
+    """Write the history of the search: each trained network, its accuracies, and the one that is expected of it."""
+    candidates = _candidates(run, shards, len(shards))
+    _check(candidates)
     known, accuracy_K = candidates.known()
-    if not np.isfinite(accuracy_K).any():
-        raise LibranasError(
-            f"None of the {len(known)} trainings of the search gave an accuracy.", "Lower the rate of benchmark.recipe."
-        )
-    mean_N, deviation_N = candidates.posterior()
-    history = [Evaluated(candidates.archs[i], mean_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
+    trained = [read_json(run.path("long", place=place)) for place in range(finalists)]
+    long_K = pd.Series({t["id"]: t["val_accuracy"] for t in trained if t["id"]}, dtype=np.float64)
+    expected_N = candidates.expected(long_K)
+    history = [Evaluated(candidates.archs[i], expected_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
     table = history_table(history, run.space, budget=run.budget)
-    numbers = [len(pd.read_csv(run.path("proposals", round=number))) for number in range(len(shards))]
+    rounds = [len(pd.read_csv(run.path("proposals", round=number))) for number in range(len(shards))]
     table.insert(4, "accuracy", accuracy_K)
-    table.insert(5, "deviation", deviation_N[known])
-    table.insert(6, "round", np.repeat(np.arange(len(shards)), numbers))
+    table.insert(5, "long_accuracy", table["id"].map(long_K))
+    table.insert(6, "round", np.repeat(np.arange(len(shards)), rounds))
     write_text(run.path("history", strategy="guided"), table.to_csv(index=False))
-    best = int(np.argmax(table["fitness"]))
-    log.info("guided: %d trainings, the best has accuracy %.3f", len(table), table["accuracy"][best])
+    write_json(run.path("labels_agreement"), _agreement(table, run.config["seed"]))
+    best = table.iloc[int(np.argmax(table["fitness"]))]
+    log.info("guided: %d trainings; %s is expected to have accuracy %.3f", len(table), best["id"], best["fitness"])
+
+
+def _agreement(table: pd.DataFrame, seed: int) -> dict | None:
+    """Measure how well short and long trainings rank the same networks; None with fewer than three."""
+    both = table.dropna(subset=["accuracy", "long_accuracy"])
+    if len(both) < 3:
+        return None
+    short, long = both["accuracy"].to_numpy(), both["long_accuracy"].to_numpy()
+    low, high = bootstrap_interval(spearman, short, long, seed=stream_seed(seed, "guided", "agreement"))
+    return {"n": len(both), "spearman": spearman(short, long), "low": low, "high": high}
+
+
+def _check(candidates: Candidates) -> None:
+    if not candidates.accuracy_K.notna().any():
+        raise LibranasError(
+            f"None of the {len(candidates.accuracy_K)} trainings of the search gave an accuracy.",
+            "Lower the learning rate of benchmark.recipe.",
+        )

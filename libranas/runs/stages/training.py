@@ -22,12 +22,32 @@ log = logging.getLogger("libranas")
 
 def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
     """Train and test one of the selected networks with one seed; `readers` processes read images for a GPU."""
-    from libranas.training.distributed import World
-    from libranas.training.train_and_test import train_and_test
     from libranas.training.weights import save_weights
 
-    recipe, world = make_recipe(run.config["train"]["recipe"]), World.from_environment(run.config["device"])
     arch = Arch.from_json(read_json(run.path("selected"))[role]["architecture"])
+    model, metrics = trained(run, arch, seed, f"train/{role}-{seed}", run.splits("train", "val", "test"), readers)
+    if model is not None:
+        save_weights(run.path("weights", role=role, seed=seed), model)
+        write_json(run.path("metrics", role=role, seed=seed), {"role": role, "seed": seed, **metrics})
+        log.info("%s: test accuracy %.4f", role, metrics["test_accuracy"])
+
+
+def trained(run: RunFolder, arch: Arch, seed: int, state: str, sets: tuple, readers: int = 0) -> tuple:
+    """Train a network by ``train.recipe``.
+
+    Parameters
+    ----------
+    state : folder of checkpoints, below ``state``
+    sets : images to train, validate and test with
+
+    Returns
+    -------
+    the network (None in all processes but the first) and its metrics
+    """
+    from libranas.training.distributed import World
+    from libranas.training.train_and_test import train_and_test
+
+    recipe, world = make_recipe(run.config["train"]["recipe"]), World.from_environment(run.config["device"])
     # Networks that play the same role with the same seed see the same order of images.
     seeds = run.config["seed"], seed
 
@@ -35,22 +55,10 @@ def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
         values = epoch["epoch"] + 1, recipe.epochs, epoch["loss"], epoch["val_accuracy"]
         log.info("epoch %d of %d: loss %.3f, validation accuracy %.4f", *values)
 
-    model, metrics = train_and_test(
-        run.space,
-        arch,
-        run.splits("train", "val", "test"),
-        recipe,
-        seeds,
-        run.state(f"train/{role}-{seed}"),
-        run.key("train", arch.id, seeds, world.device.type),
-        say,
-        world,
-        workers=readers if world.device.type == "cuda" else 0,
-    )
-    if world.first:
-        save_weights(run.path("weights", role=role, seed=seed), model)
-        write_json(run.path("metrics", role=role, seed=seed), {"role": role, "seed": seed, **metrics})
-        log.info("%s: test accuracy %.4f", role, metrics["test_accuracy"])
+    key = run.key("train", arch.id, seeds, world.device.type)
+    workers = readers if world.device.type == "cuda" else 0
+    model, metrics = train_and_test(run.space, arch, sets, recipe, seeds, run.state(state), key, say, world, workers)
+    return model if world.first else None, metrics
 
 
 def compare(run: RunFolder, roles: Sequence[str], seeds: int) -> None:

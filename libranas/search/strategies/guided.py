@@ -16,5 +16,5 @@ GUIDED = Strategy(
     "guided",
     "Guided search",
     trains=True,
-    note="Its fitness is what the surrogate expects of a network that was trained, after all trainings.",
+    note="Its fitness is the accuracy that the surrogate expects of a trained network, by all trainings.",
 )
