@@ -66,7 +66,10 @@ rule guided_propose:
         trainings=lambda wildcards: ROUNDS[int(wildcards.round)],
         shards=lambda wildcards: ROUND_SHARDS[: int(wildcards.round)],
         config=part(
-            "space budget seed device", score="options proxies", layers="psi", search="population parents seeds"
+            "space budget seed device",
+            score="options proxies",
+            layers="psi",
+            search="population parents seeds objectives winner",
         ),
     script:
         "../scripts/guided_propose.py"
@@ -156,7 +159,7 @@ rule guided:
     localrule: True
     params:
         version=stage_version("search"),
-        config=part("space budget seed", score="proxies"),
+        config=part("space budget seed", score="proxies", search="objectives"),
         shards=ROUND_SHARDS,
         finalists=len(LONG),
     script:

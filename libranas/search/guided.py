@@ -81,7 +81,12 @@ def surrogate(groups: Groups, known: Sequence[int], accuracy_K: np.ndarray) -> G
 
 
 def propose(
-    groups: Groups, known: Sequence[int], accuracy_K: np.ndarray, count: int, rng: np.random.Generator
+    groups: Groups,
+    known: Sequence[int],
+    accuracy_K: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    cost_NO: np.ndarray | None = None,
 ) -> list[int]:
     """Choose the candidates to train next: those with the highest mean + |z| deviation, z from N(0, 1) anew for each.
 
@@ -89,6 +94,8 @@ def propose(
     ----------
     known : positions of the labelled candidates, which are not proposed again
     accuracy_K : their accuracies; higher = better, NaN: the training failed
+    cost_NO : objectives to be small beside the accuracy. Each proposal then has the least weighted loss of all of them,
+        with random weights (ParEGO; Knowles, 2006), so that proposals spread along the front.
 
     Returns
     -------
@@ -99,13 +106,22 @@ def propose(
     open_N[list(known)] = False
     chosen: list[int] = []
     while len(chosen) < count and open_N.any():
-        hope_N = np.where(open_N, mean_N + abs(rng.normal()) * deviation_N, -np.inf)
-        best = int(np.argmax(hope_N))
+        hope_N = mean_N + abs(rng.normal()) * deviation_N
+        if cost_NO is not None:
+            hope_N = -_weighted_loss(np.column_stack([-hope_N, cost_NO]), rng)
+        best = int(np.argmax(np.where(open_N, hope_N, -np.inf)))
         chosen.append(best)
         distance_N = sum(gaussian_process.squared_distance(g, g[best : best + 1])[:, 0] / g.shape[1] for g in groups)
         open_N[(distance_N < EQUAL) & open_N] = False
         open_N[best] = False
     return chosen
+
+
+def _weighted_loss(loss_NO: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the worst weighted loss of each candidate, in shares of the ranges; weights are random."""
+    low_O, high_O = loss_NO.min(axis=0), loss_NO.max(axis=0)
+    weighted_NO = rng.dirichlet(np.ones(len(low_O))) * (loss_NO - low_O) / np.where(high_O > low_O, high_O - low_O, 1)
+    return weighted_NO.max(axis=1) + 0.05 * weighted_NO.sum(axis=1)
 
 
 def expected(

@@ -14,6 +14,7 @@ from libranas.predictors.label_free import consensus
 from libranas.search import guided
 from libranas.search.base import Evaluated
 from libranas.search.strategies.evolution import Evolution
+from libranas.search.strategies.nsga2 import OBJECTIVES
 from libranas.spaces import Budget, Space
 from libranas.spaces.base import network
 
@@ -112,11 +113,18 @@ class Candidates:
             new.append(arch)
         return new
 
-    def propose(self, number: int, count: int) -> list[int]:
-        """Return positions of the candidates to train in round `number`."""
+    def propose(self, number: int, count: int, objectives: Sequence[str] = ()) -> list[int]:
+        """Return positions of the candidates to train in round `number`.
+
+        Parameters
+        ----------
+        objectives : what is to be small beside a high accuracy: ``params``, ``macs``, ``latency``
+        """
         rng = np.random.default_rng(stream_seed(self.seed, "guided", number))
         groups = self.groups()
         if len(self.accuracy_K):
-            return guided.propose(groups, *self.known(), count, rng)
+            costs = [OBJECTIVES[name](self.space, self.budget) for name in objectives]
+            cost_NO = np.log([[cost(arch) for cost in costs] for arch in self.archs]) if costs else None
+            return guided.propose(groups, *self.known(), count, rng, cost_NO)
         ranking = consensus(self.reference)(Sample.of(self.score_AP, self.space, self.archs))
         return guided.first(groups, ranking, count, rng)

@@ -267,3 +267,13 @@ def test_expected_accuracy_is_finite_at_the_ends(groups):
     known = list(range(6))
     expected = guided.expected(groups, known, np.array([0.0, 1.0, 1.0, np.nan, 0.5, 0.5]), [1, 2], np.array([1.0, 1.0]))
     assert np.isfinite(expected).all()
+
+
+def test_proposals_spread_along_the_front(groups, accuracy):
+    """With a second objective small networks are proposed too; each proposal loses least for some weights."""
+    known, size = list(range(30)), 1e5 * np.exp(0.5 * groups[0][:, 0])  # the accurate ones are large
+    alone = guided.propose(groups, known, accuracy[known], 20, np.random.default_rng(0))
+    both = guided.propose(groups, known, accuracy[known], 20, np.random.default_rng(0), np.log(size)[:, None])
+    assert len(set(both)) == 20 and not set(both) & set(known)
+    assert np.median(size[both]) < np.median(size[alone])
+    assert size[both].min() < np.quantile(size, 0.1) and accuracy[both].max() > np.quantile(accuracy, 0.9)

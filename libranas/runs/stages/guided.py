@@ -73,7 +73,7 @@ def propose(run: RunFolder, number: int, count: int, shards: Sequence[int], work
     table.insert(0, "id", [arch.id for arch in new])
     table["architecture"] = [arch.json for arch in new]
     write_text(run.path("candidates", round=number), table.to_csv(index=False))
-    chosen = candidates.propose(number, count)
+    chosen = candidates.propose(number, count, settings["objectives"] if settings["winner"] == "balanced" else ())
     if len(chosen) < count:
         log.warning("Round %d trains %d networks, not %d: there are no others.", number, len(chosen), count)
     rows = [(candidates.archs[i].id, candidates.archs[i].json) for i in chosen]
@@ -143,7 +143,7 @@ def conclude(run: RunFolder, shards: Sequence[int], finalists: int) -> None:
     long_K = pd.Series({t["id"]: t["val_accuracy"] for t in trained if t["id"]}, dtype=np.float64)
     expected_N = candidates.expected(long_K)
     history = [Evaluated(candidates.archs[i], expected_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
-    table = history_table(history, run.space, budget=run.budget)
+    table = history_table(history, run.space, budget=run.budget, objectives=run.config["search"]["objectives"])
     rounds = [len(pd.read_csv(run.path("proposals", round=number))) for number in range(len(shards))]
     table.insert(4, "accuracy", accuracy_K)
     table.insert(5, "long_accuracy", table["id"].map(long_K))

@@ -15,6 +15,7 @@ def sizes(labels: int, per_round: int) -> list[int]:
 GUIDED = Strategy(
     "guided",
     "Guided search",
+    settings=("objectives",),
     trains=True,
     note="Its fitness is the accuracy that the surrogate expects of a trained network, by all trainings.",
 )
