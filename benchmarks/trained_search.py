@@ -1,19 +1,20 @@
-"""What a search is worth in trained accuracy: equal budgets, many seeds.
+"""What a search is worth in trained accuracy: equal cost, many seeds.
 
-    snakemake --cores 2 libra                                        # a run with labels, such as the default one
+    snakemake --cores 2 layers                                       # a run that chose its layer window
     python benchmarks/trained_search.py results/digits [config/OTHER.yaml ...] [--seeds 10] [--workers 2]
 
-For every seed anew: the labelled architectures that the combiner is fitted on, the searches with the same number of
-evaluations, the networks that they find, and a training of each. Networks of one seed see the same order of images.
-Writes ``benchmarks/search/trained-RUN.csv`` (a row a seed and network: size, fitness, test accuracy) and
-``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, how fitness and test accuracy go
-together, conditions). Killed, it goes on.
+For every seed anew: a sample and its scores, a guided search, evolution and random search on accuracies, each with as
+many epochs of training, and the networks that they find, a random one of the winner's size and the largest of the
+budget. Each of these is trained by the final recipe, and tested once. Networks of one seed see the same order of
+images. Writes ``benchmarks/search/trained-RUN.csv`` (a row for each seed and network) and ``trained-RUN.json`` (means,
+paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
 """
 
 import argparse
 import multiprocessing
+from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,24 @@ from snakemake.utils import update_config
 from libranas.config.checks import checked
 from libranas.core.arch import Arch
 from libranas.core.files import read_json, write_json, write_text
-from libranas.core.provenance import facts, stage_version
+from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, mean_interval, spearman
-from libranas.predictors.selection import fitted
+from libranas.core.stats import mean_interval
+from libranas.predictors.base import Predictor, Sample
 from libranas.runs.folder import RunFolder
-from libranas.search.base import fittest as search_fittest
+from libranas.runs.stages.labels import train_labels
+from libranas.runs.stages.training import trained
+from libranas.search.base import Evaluated, fittest
 from libranas.search.registry import STRATEGIES
+from libranas.search.rounds import Candidates
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
-from libranas.training.recipe import make_recipe
-from libranas.training.train_and_test import train_and_test
+from libranas.search.strategies.guided import sizes
+from libranas.spaces import Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Searches that are compared; each takes the fittest of as many evaluations.
-COMPARED = ("evolution", "ageing", "random")
+#: Population and parents of the evolution on accuracies: it has a few dozen trainings.
+EVOLUTION = {"population": 10, "parents": 4}
 
 
 def configuration(presets: list[Path]) -> dict:
@@ -50,100 +54,141 @@ def configuration(presets: list[Path]) -> dict:
     return checked(config)
 
 
-def one_seed(seed: int, run: RunFolder, state: Path) -> list[dict]:
+def guided(run: RunFolder, archs: list[Arch], label: Callable[[Arch], float]) -> Arch:
+    """Return the winner of a guided search, as the workflow runs it."""
+    settings, seed = run.config["search"], run.config["seed"]
+    names = tuple(sorted(run.config["score"]["proxies"]))
+    fitness = run.fitness(Predictor(names, lambda sample: np.zeros(len(sample))))
+
+    def scores(of: list[Arch]) -> list[dict]:
+        class Given:
+            name = "candidates"
+            ask = staticmethod(lambda history: iter(of[len(history) :]))
+
+        path = run.state(f"trained_search/{seed}/scores.jsonl")
+        return [e.detail for e in search_run(Given, fitness, len(of), path, fitness.scores_key)]
+
+    score_AP = pd.DataFrame(scores(archs), index=[a.id for a in archs], columns=list(names))
+    candidates = Candidates(run.space, run.budget, seed, archs, Sample.of(score_AP, run.space, archs))
+    known: dict[str, float] = {}
+    for number, count in enumerate(sizes(settings["labels"], settings["round"])):
+        if number:
+            new = candidates.children(number, settings["population"], settings["parents"])
+            candidates.add(new, scores(new))
+        chosen = [candidates.archs[i] for i in candidates.propose(number, count)]
+        known |= {arch.id: label(arch) for arch in chosen}
+        candidates.know(pd.Series(known))
+    finalists = [candidates.archs[i] for i in candidates.finalists(settings["long"])]
+    long_K = pd.Series({a.id: final(run, a, "val")["val_accuracy"] for a in finalists}, dtype=float)
+    expected_N = candidates.expected(long_K)
+    return candidates.archs[max(candidates.known()[0], key=lambda i: expected_N[i])]
+
+
+def final(run: RunFolder, arch: Arch, test: str) -> dict:
+    """Train by the final recipe, and test on a split."""
+    path = run.state(f"trained_search/{run.config['seed']}/{arch.id}-{test}.json")
+    if not path.exists():
+        sets = run.splits("train", "val", test)
+        _, metrics = trained(run, arch, 0, str(path.with_suffix("").relative_to(run.state(""))), sets)
+        write_json(path, {name: metrics[name] for name in ("val_accuracy", "test_accuracy")})
+    return read_json(path)
+
+
+def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
     """The networks of every strategy and their controls, trained."""
     torch.set_num_threads(1)
-    config, space, budget, settings, accuracy = run.config, run.space, run.budget, run.config["search"], run.accuracies
-    rng = np.random.default_rng(stream_seed(seed, "calibration"))
-    labelled = rng.permutation(len(accuracy))[: config["libra"]["calibration"]]
-    calibration, combiner = sorted(accuracy.index[labelled]), config["libra"]["combiner"]
-    fitness = run.fitness(fitted(run.sample, accuracy, calibration, combiner, seed))
-    how = {name: value for name, value in settings.items() if name not in ("evaluations", "workers")}
-    depends = combiner, calibration, run.sample.score_AP.to_csv(), accuracy.to_csv(), how
-    key = fitness.scores_key + run.key("search", stage_version("libra"), *depends)
+    run = RunFolder(folder, {**config, "seed": seed})
+    space, budget, settings = run.space, run.budget, config["search"]
+    archs = Sampler(space, budget, np.random.default_rng(stream_seed(seed, "sample"))).take(config["sample"]["count"])
+    # Long trainings cost as many short ones as they have epochs.
+    longer = (
+        config["train"]["recipe"]["epochs"] / config["benchmark"]["recipe"]["epochs"] / config["benchmark"]["seeds"]
+    )
+    trainings = settings["labels"] + round(settings["long"] * config["train"]["recipe"]["epochs"] / short)
 
-    def found(name: str) -> Arch:
-        strategy = STRATEGIES[name]
-        searcher, evaluate = strategy.searcher(space, budget, seed, settings), strategy.evaluation(space, fitness)
-        path = state / f"{name}-{seed}.jsonl"
-        return search_fittest(search_run(searcher, evaluate, settings["evaluations"], path, key), 1)[0].arch
+    def label(arch: Arch) -> float:
+        table = train_labels(run, [arch], [config["benchmark"]["seeds"]], f"trained_search/{seed}/labels.jsonl")
+        return float(table["accuracy"].mean())
 
-    networks = {name: found(name) for name in (*COMPARED, "params")}
-    networks["equal size"] = next(equal_size(space, budget, networks["evolution"], EQUAL_SIZE, seed))
-    recipe, rows = make_recipe(config["train"]["recipe"]), []
-    for name, arch in networks.items():
-        path = state / f"trained-{seed}-{arch.id}.json"
-        trained = run.key("train", arch.id, recipe, seed, version("torch"), version("timm"))
-        if not path.exists() or read_json(path)["key"] != trained:
-            sets = run.splits("train", "val", "test")
-            _, metrics = train_and_test(space, arch, sets, recipe, (seed, 0), path.with_suffix(""), trained)
-            write_json(path, {"key": trained, "test_accuracy": metrics["test_accuracy"]})
-        value, _ = fitness(arch)
-        facts_of = {"id": arch.id, "params": space.params(arch), "macs": space.macs(arch), "fitness": value}
-        rows.append({"seed": seed, "network": name, **facts_of, "test_accuracy": read_json(path)["test_accuracy"]})
-    return rows
+    def evolved() -> Arch:
+        searcher, history = STRATEGIES["evolution"].make(space, budget, seed, **EVOLUTION), []
+        while len(history) < trainings:
+            for arch in list(islice(searcher.ask(history), trainings - len(history))):
+                history.append(Evaluated(arch, label(arch), {}))
+        return fittest(history, 1)[0].arch
+
+    sized = STRATEGIES["params"]
+    largest = search_run(
+        sized.searcher(space, budget, seed, settings),
+        sized.evaluation(space, lambda arch: (0.0, {})),
+        settings["evaluations"],
+        run.state(f"trained_search/{seed}/params.jsonl"),
+        "params",
+    )
+    networks = {"guided": guided(run, archs, label)}
+    networks["evolution"] = evolved()
+    more = Sampler(space, budget, np.random.default_rng(stream_seed(seed, "random"))).take(trainings)
+    networks["random"] = max(more, key=label)
+    networks["equal size"] = next(equal_size(space, budget, networks["guided"], EQUAL_SIZE, seed))
+    networks["largest"] = fittest(largest, 1)[0].arch
+    return [
+        {
+            "seed": seed,
+            "network": name,
+            "id": arch.id,
+            "params": space.params(arch),
+            "macs": space.macs(arch),
+            "label": label(arch),
+            "trainings": trainings if name in ("guided", "evolution", "random") else 0,
+            "test_accuracy": final(run, arch, "test")["test_accuracy"],
+            "architecture": arch.json,
+        }
+        for name, arch in networks.items()
+    ]
 
 
 def summary(table: pd.DataFrame) -> dict:
-    """Mean test accuracy of every kind of network, how much more that of evolution is, paired by seed, and how well
-    fitness ranks all that were trained."""
+    """Mean test accuracy of every kind of network, and how much more that of guided search is, paired by seed."""
     accuracy = table.pivot(index="seed", columns="network", values="test_accuracy")
-    ours = accuracy["evolution"]
-    differences = {name: mean_interval(ours - accuracy[name]) for name in accuracy if name != "evolution"}
-    once = table.drop_duplicates(["seed", "id"])
-    by_seed = [rows[["fitness", "test_accuracy"]].to_numpy() for _, rows in once.groupby("seed")]
-
-    def pooled(drawn) -> float:
-        return spearman(*np.concatenate([by_seed[i] for i in drawn]).T)
-
-    # Networks of a seed share a combiner: seeds are what is drawn again.
-    low, high = bootstrap_interval(pooled, np.arange(len(by_seed)), seed=0)
+    differences = {name: mean_interval(accuracy["guided"] - accuracy[name]) for name in accuracy if name != "guided"}
     return {
         "test_accuracy": {name: mean_interval(accuracy[name])._asdict() for name in accuracy},
-        "evolution_minus": {name: estimate._asdict() for name, estimate in differences.items()},
+        "guided_minus": {name: estimate._asdict() for name, estimate in differences.items()},
         "params": table.groupby("network")["params"].mean().to_dict(),
-        "fitness": table.groupby("network")["fitness"].mean().to_dict(),
-        "fitness_and_accuracy": {
-            "trainings": len(once),
-            "spearman": pooled(range(len(by_seed))),
-            "low": low,
-            "high": high,
-            "within_a_seed": float(np.nanmean([spearman(*rows.T) for rows in by_seed])),
-        },
+        "macs": table.groupby("network")["macs"].mean().to_dict(),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a run that got as far as the stage libra")
+    parser.add_argument("run", type=Path, help="folder of a run that got as far as the stage layers")
     parser.add_argument("presets", nargs="*", type=Path, help="configuration files of that run")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     config = {**configuration(arguments.presets), "device": "cpu"}
-    run = RunFolder(arguments.run, config)
-    state = run.state("trained_search")
-    state.mkdir(parents=True, exist_ok=True)
-    work = partial(one_seed, run=run, state=state)
+    work = partial(one_seed, folder=arguments.run, config=config)
+    path = ROOT / "benchmarks" / "search" / f"trained-{arguments.run.name}"
+    rows: list[dict] = []
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
-        rows = [row for rows in pool.imap(work, range(arguments.seeds)) for row in rows]
-    table = pd.DataFrame(rows)
+        for of_seed in pool.imap(work, range(1, arguments.seeds + 1)):
+            rows += of_seed
+            write_text(path.with_suffix(".csv"), pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+            print(
+                pd.DataFrame(of_seed)[["seed", "network", "params", "label", "test_accuracy"]].to_string(), flush=True
+            )
     result = {
-        **summary(table),
+        **summary(pd.DataFrame(rows)),
         "seeds": arguments.seeds,
-        "evaluations": config["search"]["evaluations"],
-        "labels": config["libra"]["calibration"],
-        "combiner": config["libra"]["combiner"],
-        "budget": config["budget"],
-        "recipe": config["train"]["recipe"],
+        "settings": {section: config[section] for section in ("space", "budget", "search")},
+        "short": config["benchmark"]["recipe"],
+        "final": config["train"]["recipe"],
         "device": "cpu",
         "facts": facts(),
     }
-    path = ROOT / "benchmarks" / "search" / f"trained-{arguments.run.name}"
-    write_text(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
     write_json(path.with_suffix(".json"), result)
     print(pd.DataFrame(result["test_accuracy"]).T.round(4).to_string())
-    print(pd.DataFrame(result["evolution_minus"]).T.round(4).to_string())
+    print(pd.DataFrame(result["guided_minus"]).T.round(4).to_string())
 
 
 if __name__ == "__main__":
