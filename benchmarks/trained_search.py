@@ -101,9 +101,7 @@ def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
     space, budget, settings = run.space, run.budget, config["search"]
     archs = Sampler(space, budget, np.random.default_rng(stream_seed(seed, "sample"))).take(config["sample"]["count"])
     # Long trainings cost as many short ones as they have epochs.
-    longer = (
-        config["train"]["recipe"]["epochs"] / config["benchmark"]["recipe"]["epochs"] / config["benchmark"]["seeds"]
-    )
+    short = config["benchmark"]["recipe"]["epochs"] * config["benchmark"]["seeds"]
     trainings = settings["labels"] + round(settings["long"] * config["train"]["recipe"]["epochs"] / short)
 
     def label(arch: Arch) -> float:

@@ -1,4 +1,4 @@
-"""What every script does around its work: log to a file and the terminal, take GPUs, set threads, explain errors."""
+"""Frame of every script: log to a file and the terminal, take GPUs, set threads, explain errors."""
 
 import logging
 import os

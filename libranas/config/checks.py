@@ -37,7 +37,7 @@ def latency_needed(config: dict) -> bool:
 
 
 def _objectives(search: dict | None) -> list[str]:
-    """What the search minimises beside its fitness."""
+    """Return the objectives that the search minimises beside its fitness."""
     return search["objectives"] if search and STRATEGIES[search["method"]].needs_objectives else []
 
 

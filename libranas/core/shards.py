@@ -1,4 +1,4 @@
-"""How many jobs a sample is cut into, and which architecture belongs to which."""
+"""Number of jobs for a sample, and the job of each architecture."""
 
 #: What an automatic number of shards aims at: architectures a job, and the most jobs of that size. A job costs some ten
 #: seconds before its first network and half a minute of waiting, which a hundred networks of seconds each outweigh;

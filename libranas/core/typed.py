@@ -149,7 +149,7 @@ def _taken(kind, value):
 
 
 def _is_fixed(kind) -> bool:
-    """Whether `kind` is a tuple of so many entries."""
+    """Return whether `kind` is a tuple of so many entries."""
     return get_origin(kind) is tuple and ... not in get_args(kind)
 
 
@@ -165,7 +165,7 @@ def _entry(kind, limits: Mapping) -> Key:
 
 
 def _wrong_list(kind, value: list, limits: Mapping) -> str:
-    """What is expected of a list in place of `value`, "" if that is right."""
+    """Return what is expected in place of the list `value`, "" if that is right."""
     least, most = _length(kind, limits)
     if not least <= len(value) <= most:
         bound = f"at least {least}" if len(value) < least else f"at most {most}"
@@ -182,7 +182,7 @@ _BOUNDS = {
 
 
 def _wrong_scalar(value, limits: Mapping) -> str:
-    """What is expected of a number or text in place of `value`, "" if that is right."""
+    """Return what is expected in place of the number or text `value`, "" if that is right."""
     if isinstance(value, str):
         known = value in limits.get("choices", (value,)) and re.fullmatch(limits.get("pattern", ["(?s).*"])[0], value)
         return "" if known else _words(str, limits)

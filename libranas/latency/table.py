@@ -17,7 +17,7 @@ from libranas.spaces import FAMILIES, Space
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a latency depends on besides the network; settings ``latency`` of the configuration.
+    """Conditions of a latency; settings ``latency`` of the configuration.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
 
 
 class Wanted(NamedTuple):
-    """What was asked for besides the name of the network; None: as the network has it."""
+    """Settings that were asked for besides the name of the network; None: as the network has it."""
 
     classes: int
     seed: int = 0

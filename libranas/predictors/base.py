@@ -17,7 +17,7 @@ from libranas.spaces import Space
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of architectures without training them: tables over the same ids in the same order.
+    """Scores, sizes and features of architectures: tables over the same ids in the same order.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a combiner may learn from.
+    """Architectures and accuracies that a combiner may learn from.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ def _parts(group: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _kernels(theta: np.ndarray, part: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one group with logs (l, m, s): linear kernel, Matern kernel, and d Matern / d s."""
+    """Return the linear kernel, the Matern kernel and d Matern / d s of one group with logs (l, m, s)."""
     inner, distance = part
     r = np.sqrt(3) * distance / np.exp(theta[2])
     decay = np.exp(theta[1] - r)

@@ -199,7 +199,7 @@ def target(accuracy_C: pd.Series) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a model says of the columns of architectures."""
+    """Function of a sample: encode its columns, then predict with a fitted model."""
 
     encode: Encoder
     model: Model

@@ -12,7 +12,7 @@ from libranas.search.registry import STRATEGIES
 
 
 def combiner_title(name: str) -> str:
-    """What the report calls a combiner; its name, if it is not installed any more."""
+    """Return the title of a combiner; its name, if it is not installed any more."""
     return COMBINERS[name].title if name in COMBINERS else name
 
 

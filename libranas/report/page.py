@@ -41,7 +41,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
 
 
 def _scored(files: dict, config: dict) -> dict:
-    """What the page says of scores and combiners."""
+    """Return the content about scores and combiners."""
     names = ("archs", "failures", "costs", "curve", "methods", "proxies", "parts")
     tables = {name: pd.read_csv(files[name]) for name in names}
     manifest, choice, window = (read_json(files[name]) for name in ("manifest", "choice", "window"))
@@ -68,7 +68,7 @@ def _scored(files: dict, config: dict) -> dict:
 
 
 def _searched(files: dict, config: dict, strategies: list[str], accuracy: pd.Series) -> dict:
-    """What the page says of the searches and of the networks that came of them."""
+    """Return the content about the searches and the networks that they found."""
     selected = read_json(files["selected"])
     histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True))
     method, objectives = STRATEGIES[strategies[0]], config["search"]["objectives"]

@@ -133,7 +133,7 @@ def loaded(nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def intact(f: h5py.File, nodes: Mapping[str, Node]) -> bool:
-    """Whether the content of a file has its hash."""
+    """Return whether the content of a file has its hash."""
     return digest(nodes) == _attrs(f)["content_sha256"]
 
 

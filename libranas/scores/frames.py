@@ -30,7 +30,7 @@ def frame(scores: Scores | Iterable[Scores]) -> pd.DataFrame:
 
 
 def costs(scores: Scores | Iterable[Scores]) -> pd.DataFrame:
-    """What the pass of each proxy costs.
+    """Return the cost of the pass of each proxy.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def costs(scores: Scores | Iterable[Scores]) -> pd.DataFrame:
 
 
 def nonfinite(scores: Scores | Iterable[Scores]) -> pd.DataFrame:
-    """How many values (one an architecture and seed) are not finite: ``proxy``, ``reason``, ``count``."""
+    """Count the values (one for each architecture and seed) that are not finite: ``proxy``, ``reason``, ``count``."""
     rows = [
         (name, reason)
         for part in many(scores)

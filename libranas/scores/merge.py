@@ -118,7 +118,7 @@ def _whole(path: str | os.PathLike, head: Mapping[str, Node], first: str | os.Pa
 
 
 def _must_agree(head: Mapping[str, Node]) -> dict[str, str]:
-    """What files must share to be merged, in words."""
+    """Return in words what files must share to be merged."""
     proxies = below(head, "proxies")
     facts = {"the seeds": str(tuple(head["seeds"].value.tolist())), "the proxies": ", ".join(proxies)}
     for key, value in json.loads(strings(head["provenance"])[0]).get("conditions", {}).items():
@@ -223,7 +223,7 @@ class _Plan:
         )
 
     def rows_of(self, head: Mapping[str, Node], nodes: Mapping[str, Node]) -> Iterator[tuple[str, np.ndarray]]:
-        """What a part has to put into each data set, in the numbers of the merged file."""
+        """Return the values of a part for each data set, in the numbering of the merged file."""
         count = len(head["archs/id"].value)
         if not count:
             return

@@ -155,7 +155,7 @@ def axis_tables(nodes: Mapping[str, Node], name: str) -> list[Axis]:
 
 
 def axis_of_rows(path: str) -> int | None:
-    """Which axis of a data set counts architectures."""
+    """Return the axis of a data set that counts architectures."""
     top, _, rest = path.partition("/")
     if path in ("passes/seconds", "passes/peak_bytes"):
         return 1
@@ -186,7 +186,7 @@ def _pieces(value: np.ndarray | h5py.Dataset | None) -> Iterator[bytes]:
 
 
 def rows_at_once(shape: Sequence[int], dtype: np.dtype, piece: int = 1 << 23) -> int:
-    """How many entries of the first axis make a piece of so many bytes."""
+    """Return how many entries of the first axis make a piece of so many bytes."""
     return max(1, piece * shape[0] // max(1, int(np.prod(shape)) * dtype.itemsize))
 
 

@@ -55,7 +55,7 @@ class PassTable:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one score file holds.
+    """Content of one score file.
 
     Attributes
     ----------

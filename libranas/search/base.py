@@ -65,7 +65,7 @@ class Searcher:
                 return
 
     def chosen(self, known: Sequence[Evaluated]) -> list[Evaluated]:
-        """Who may have children in the next generation; none before there are enough."""
+        """Return the networks that may have children in the next generation; none before there are enough."""
         return []
 
     def child(self, parents: Sequence[Evaluated], step: int, seen: set[str], rng: np.random.Generator) -> Arch | None:
@@ -90,7 +90,7 @@ def fittest(history: Sequence[Evaluated], count: int) -> list[Evaluated]:
 
 
 def points(fitness_P: Sequence[float], *cost_P: Sequence[float]) -> np.ndarray:
-    """What :mod:`libranas.core.pareto` minimises: a row (-fitness, cost, ...) for each of P candidates."""
+    """Return a row (-fitness, cost, ...) for each of P candidates, as :mod:`libranas.core.pareto` minimises."""
     return np.column_stack([-np.asarray(fitness_P, dtype=np.float64), *cost_P])
 
 
@@ -122,7 +122,7 @@ class Strategy:
 
     @property
     def needs_objectives(self) -> bool:
-        """Whether it looks for the front of fitness against ``search.objectives``."""
+        """Return whether it looks for the front of fitness against ``search.objectives``."""
         return "objectives" in self.settings
 
     def searcher(self, space: Space, budget: Budget, seed: int, settings: Mapping) -> Searcher:

@@ -53,11 +53,11 @@ class Fitness:
 
     @property
     def asked(self) -> tuple:
-        """What :meth:`libranas.zero_cost.scorer.Scorer.windowed_scores` is asked of every candidate."""
+        """Return the arguments of :meth:`libranas.zero_cost.scorer.Scorer.windowed_scores` for every candidate."""
         return range(self.seeds), self.predictor.proxies, self.window, self.psi
 
     def of(self, arch: Arch, scores: dict[str, float]) -> float:
-        """What the combiner says of an architecture with these scores."""
+        """Return the value of the combiner for an architecture with these scores."""
         space = self.scorer.space
         return float(self.predictor(Sample.one(scores, space.params(arch), space.features(arch)))[0])
 

@@ -30,7 +30,7 @@ FAMILY = "darts_supernet"
 
 @dataclass(frozen=True)
 class Supernets:
-    """What a :class:`libranas.zero_cost.scorer.Scorer` asks of a space, for supernets.
+    """Space of supernets, as far as a :class:`libranas.zero_cost.scorer.Scorer` needs one.
 
     Attributes
     ----------

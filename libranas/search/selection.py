@@ -169,7 +169,7 @@ def _walk(
     nearest, gap = None, np.inf
 
     def away(arch: Arch) -> float:
-        """How far outside of the windows, relative to them."""
+        """Return how far outside of the windows a network lies, relative to them."""
         counts = [(limit.window, limit.count(arch)) for limit in limits]
         return sum(max(w[0] / count - 1, count / w[1] - 1, 0) for w, count in counts)
 

@@ -53,7 +53,7 @@ def shared_out(fitness: Fitness, workers: int) -> Iterator[Callable]:
 
 
 def _begin(scorer: Scorer, arguments: tuple, devices) -> None:
-    """What a worker does first: its own device, one thread, the batch in place."""
+    """Set up a worker: its own device, one thread, the batch in place."""
     global _own
     torch.set_num_threads(1)
     device = devices.get()

@@ -1,4 +1,4 @@
-"""How far a training is, whether its loss is finite, and whether a checkpoint belongs to it."""
+"""State of a training: progress, finite losses, and the checkpoints that belong to it."""
 
 import torch
 
@@ -15,7 +15,7 @@ class Diverged(Exception):
 
 
 class RunState:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes
     ----------

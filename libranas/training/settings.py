@@ -21,7 +21,7 @@ ACCEPTABLE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How a recipe is run. Only `seed` and `micro_batch` change what is learned.
+    """Settings of a run that are no part of the recipe. Only `seed` and `micro_batch` change what is learned.
 
     Attributes
     ----------

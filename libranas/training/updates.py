@@ -161,7 +161,7 @@ class Updater:
 
 
 def _has_unused_parameters(model: nn.Module, look: Look, device: torch.device) -> bool:
-    """Whether a parameter gets no gradient, which distributed training has to be told."""
+    """Return whether a parameter gets no gradient; distributed training has to know."""
     probe = copy.deepcopy(model).train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         logits = probe(torch.randn(2, look.channels, look.size, look.size, device=device))

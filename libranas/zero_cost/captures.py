@@ -1,4 +1,4 @@
-"""What a proxy is handed at one place of a network.
+"""Data that a proxy gets at one place of a network.
 
 Legend: O out, I in, B images, P positions, D channels, S samples, V units of an activation layer.
 """

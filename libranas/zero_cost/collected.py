@@ -1,4 +1,4 @@
-"""What the proxies of one scoring call made of the captures, place by place."""
+"""Results of the proxies of one scoring call, place by place."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -20,7 +20,7 @@ COLUMNS = 256
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which statistics the proxies of a call need."""
+    """Statistics that the proxies of a call need."""
 
     mean: bool = False
     spread: bool = False

@@ -15,7 +15,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LayerRule:
-    """What the engine knows about one type of layer.
+    """Rule of the engine for one type of layer.
 
     Attributes
     ----------

@@ -134,7 +134,7 @@ class LayerWindow:
     bins: int
 
     def mask(self, depth: Sequence[float]) -> np.ndarray:
-        """Which of the places at relative `depth` lie in the window: bool, same length."""
+        """Return whether each place at relative `depth` lies in the window: bool, same length."""
         bin_ = depth_bin(depth, self.bins)
         return (self.lo <= bin_) & (bin_ <= self.hi)
 

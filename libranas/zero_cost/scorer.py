@@ -43,7 +43,7 @@ class Scorer:
 
     @cached_property
     def conditions(self) -> dict:
-        """What every score depends on besides architecture, initialisation and proxy, with all options; JSON-ready."""
+        """Return all conditions of a score but architecture, initialisation and proxy; JSON-ready."""
         return {
             "stage_version": stage_version("score"),
             "batch_sha256": self.batch_sha256,

@@ -1,4 +1,4 @@
-"""What convolutional spaces share: sizes of layers, and cells of four nodes with an operation on each of six edges.
+"""Base of convolutional spaces: sizes of layers, and cells of four nodes with an operation on each of six edges.
 
 In such a cell (NAS-Bench-201, TransNAS-Bench-101 micro) node 0 is the input, node j the sum over i < j of operation
 (i, j) of node i, and node 3 the output.

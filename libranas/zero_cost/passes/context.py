@@ -1,4 +1,4 @@
-"""What the passes of one scoring call share: the network, the batch, random numbers, modes and hooks."""
+"""State that the passes of one scoring call share: network, batch, random numbers, modes and hooks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
