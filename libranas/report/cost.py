@@ -1,0 +1,31 @@
+"""CPU time of a run by kind of work, from the times that Snakemake keeps of every job."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from libranas.search.registry import STRATEGIES
+
+#: Kind of work to the files of its jobs below ``times``.
+WORK = {
+    "scores of the sample": "score/*.tsv",
+    "short trainings of random networks": "benchmark/train-*.tsv",
+    "guided search: scores of new candidates": "search/guided/propose-*.tsv",
+    "guided search: short trainings": "search/guided/train-*.tsv",
+    "guided search: long trainings": "search/guided/long-*.tsv",
+    **{f"{s.title}: scores": f"search/{s.name}.tsv" for s in STRATEGIES.values() if not s.trains},
+    "final trainings of winner and controls": "train/*.tsv",
+}
+
+
+def costs(times: Path) -> Iterator[dict]:
+    """Yield ``work``, ``jobs`` and ``minutes`` of CPU time, where a run has such jobs.
+
+    A job that was killed and went on counts from then on; the start of each process is included.
+    """
+    for work, pattern in WORK.items():
+        jobs = [pd.read_csv(path, sep="\t") for path in sorted(times.glob(pattern))]
+        if jobs:
+            seconds = pd.to_numeric(pd.concat(jobs)["cpu_time"], errors="coerce").sum()
+            yield {"work": work, "jobs": len(jobs), "minutes": seconds / 60}
