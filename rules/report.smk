@@ -43,5 +43,6 @@ rule report:
         config=config,
         strategies=SEARCHES,
         command=state("command.txt"),
+        times=f"{RUN}/times",
     script:
         "../scripts/report.py"

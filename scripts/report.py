@@ -9,4 +9,4 @@ with stage(snakemake):
 
     p, command = snakemake.params, Path(snakemake.params.command)
     said = command.read_text() if command.exists() else "(not recorded)"
-    write_report(snakemake.output.html, dict(snakemake.input.items()), p.config, p.strategies, said)
+    write_report(snakemake.output.html, dict(snakemake.input.items()), p.config, p.strategies, said, Path(p.times))

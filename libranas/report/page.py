@@ -11,11 +11,12 @@ from libranas.core.provenance import facts
 from libranas.labels.table import mean_accuracies
 from libranas.report import figures as draw
 from libranas.report.comparison import ROLES
+from libranas.report.cost import costs
 from libranas.report.drawing import figure
 from libranas.search.registry import STRATEGIES
 
 
-def write_report(path: str | Path, files: dict, config: dict, strategies: list[str], command: str) -> None:
+def write_report(path: str | Path, files: dict, config: dict, strategies: list[str], command: str, times: Path) -> None:
     """Write the page to `path`.
 
     Parameters
@@ -25,6 +26,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     config : the checked configuration
     strategies : names of the search strategies, in the order of ``files["histories"]``
     command : what was run
+    times : folder with the times of all jobs
     """
     content = {"selected": None, "summary": None, "latency": None, "drawings": {}, "published": {}}
     content |= _scored(files, config)
@@ -36,6 +38,7 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     if "table1" in files:
         content |= _published(files, chosen)
     content |= {"config": config, "config_json": json.dumps(config, indent=2), "command": command}
+    content["work"] = list(costs(times))
     template = _environment().get_template("template.html.j2")
     write_text(path, template.render(**content, facts=facts(), roles=ROLES))
 
