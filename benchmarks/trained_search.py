@@ -31,6 +31,7 @@ from libranas.core.random import stream_seed
 from libranas.core.stats import mean_interval
 from libranas.predictors.base import Predictor, Sample
 from libranas.runs.folder import RunFolder
+from libranas.runs.stages.guided import Given
 from libranas.runs.stages.labels import train_labels
 from libranas.runs.stages.training import trained
 from libranas.search.base import Evaluated, fittest
@@ -61,12 +62,8 @@ def guided(run: RunFolder, archs: list[Arch], label: Callable[[Arch], float]) ->
     fitness = run.fitness(Predictor(names, lambda sample: np.zeros(len(sample))))
 
     def scores(of: list[Arch]) -> list[dict]:
-        class Given:
-            name = "candidates"
-            ask = staticmethod(lambda history: iter(of[len(history) :]))
-
         path = run.state(f"trained_search/{seed}/scores.jsonl")
-        return [e.detail for e in search_run(Given, fitness, len(of), path, fitness.scores_key)]
+        return [e.detail for e in search_run(Given(of), fitness, len(of), path, fitness.scores_key)]
 
     score_AP = pd.DataFrame(scores(archs), index=[a.id for a in archs], columns=list(names))
     candidates = Candidates(run.space, run.budget, seed, archs, Sample.of(score_AP, run.space, archs))
