@@ -34,7 +34,10 @@ POINTS = (10, 20, 30, 50, 75, 100)
 ROUND = 5
 #: What a one-shot search maximises, fitted to its labels.
 PREDICTOR = "blend"
-#: A mutation of a row of a table whose space is not known goes to one of so many nearest rows.
+#: A table that lists this share of its space or more is searched by the space's own mutations. Where it lists less, they
+#: would hardly ever meet a network of the table.
+LISTED = 0.01
+#: There, and where the space is not known, a mutation of a row goes to one of so many nearest rows.
 NEIGHBOURS = 10
 
 
@@ -49,7 +52,7 @@ class Pool:
     sample : Sample
         What is known of them without training. The sign of a score does not matter to `guided`.
     space : Space, optional
-        That of the networks; without it a mutation goes to a near row.
+        That of the networks.
     archs : sequence of Arch
         The networks, where there is a space; no two are the same network.
     """
@@ -69,8 +72,11 @@ class Pool:
     @cached_property
     def listed(self) -> tuple[Space, dict[str, int]]:
         """A space, and name of a network to its position: what a strategy of evolution needs."""
-        space = self.space or Rows(self.groups)
-        archs = self.archs or [space.arch(i) for i in range(len(self))]
+        if self.space and len(self.archs) >= LISTED * self.space.size():
+            space, archs = self.space, self.archs
+        else:
+            space = Rows(self.groups)
+            archs = [space.arch(i) for i in range(len(self))]
         return space, {network(space, arch): i for i, arch in enumerate(archs)}
 
     @cached_property
@@ -95,7 +101,7 @@ class Pool:
 
 
 class Rows(Space):
-    """The rows of a table whose search space is not known: a mutation goes to a near row."""
+    """The rows of a table as a space: a mutation goes to a near row."""
 
     family = "table"
 
