@@ -34,8 +34,8 @@ POINTS = (10, 20, 30, 50, 75, 100)
 ROUND = 5
 #: What a one-shot search maximises, fitted to its labels.
 PREDICTOR = "blend"
-#: A table that lists this share of its space or more is searched by the space's own mutations. Where it lists less, they
-#: would hardly ever meet a network of the table.
+#: A table that lists this share of its space or more is searched by the space's own mutations. Where it lists less,
+#: they would hardly ever meet a network of the table.
 LISTED = 0.01
 #: There, and where the space is not known, a mutation of a row goes to one of so many nearest rows.
 NEIGHBOURS = 10
