@@ -255,7 +255,7 @@ def fronts(
         row |= {"labels": seen if guides[name].labels is None else guides[name].labels, "evaluations": seen}
         for what, values in zip(("hypervolume", "regret", "found"), zip(*measured, strict=True), strict=True):
             estimate = mean_interval(values)
-            row |= {what: estimate.value, f"{what}_low": estimate.low, f"{what}_high": estimate.high}
+            row |= dict(zip((what, f"{what}_low", f"{what}_high"), estimate, strict=True))
         rows.append({**row, "runs": runs})
     return pd.DataFrame(rows).drop(columns=["found_low", "found_high"])
 

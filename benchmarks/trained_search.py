@@ -142,13 +142,16 @@ def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
     ]
 
 
+def estimate(values: pd.Series) -> dict[str, float]:
+    return dict(zip(("mean", "low", "high"), mean_interval(values), strict=True))
+
+
 def summary(table: pd.DataFrame) -> dict:
     """Mean test accuracy of every kind of network, and how much more that of guided search is, paired by seed."""
     accuracy = table.pivot(index="seed", columns="network", values="test_accuracy")
-    differences = {name: mean_interval(accuracy["guided"] - accuracy[name]) for name in accuracy if name != "guided"}
     return {
-        "test_accuracy": {name: mean_interval(accuracy[name])._asdict() for name in accuracy},
-        "guided_minus": {name: estimate._asdict() for name, estimate in differences.items()},
+        "test_accuracy": {name: estimate(accuracy[name]) for name in accuracy},
+        "guided_minus": {name: estimate(accuracy["guided"] - accuracy[name]) for name in accuracy if name != "guided"},
         "params": table.groupby("network")["params"].mean().to_dict(),
         "macs": table.groupby("network")["macs"].mean().to_dict(),
     }

@@ -58,7 +58,11 @@ def keep_trainings(run: RunFolder, kept: Path) -> int:
 
 
 def restore_trainings(run: RunFolder, kept: Path) -> None:
-    """Gives every shard of a run all the kept trainings: each uses those whose keys are its own."""
+    """Give every shard of a run all the kept trainings: each uses those whose keys are its own.
+
+    Those of ``vit-cifar10`` and ``vit-clothing`` are of version 1 of the stage benchmark, with other initial weights; a
+    run of this version does them again.
+    """
     for path in logs(run):
         with AppendLog(path) as log:
             for record in read_log(kept):

@@ -281,7 +281,11 @@ FULL = {"recipe": "smoke", "data": "digits"}
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
         ("full_training", {**FULL, "options": ["--seeds", 3]}, "full_training.options: it is one training"),
         ("full_training", {**FULL, "options": ["--seeds=3"]}, "full_training.options: it is one training"),
-        ("search.winner", "balanced", "search.winner: balanced is a choice from the front of search.method nsga2"),
+        (
+            "search.winner",
+            "balanced",
+            "search.winner: balanced is a choice from the front of search.method guided or nsga2",
+        ),
         ("search.parents", 51, "search.parents: more than search.population"),
         ("score.proxies", ["zico", "swap", "lswag_psi"], "score.proxies: lswag_lambda is missing"),
         ("budget.macs", [9, 1], "budget.macs: [9, 1] has its least above its most"),

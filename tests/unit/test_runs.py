@@ -23,8 +23,9 @@ def test_a_path_is_named_once_and_filled_in():
 
 @pytest.mark.parametrize("name", ["vit-cifar10", "vit-clothing"])
 def test_kept_trainings_keep_their_key(name, monkeypatch):
-    """The recorded trainings serve a new run of the same settings, as ``benchmarks/vit.py --restore`` promises."""
+    """The recorded trainings have the key of their settings and of the stage's version that made them."""
     recorded = read_json(VIT / name / "conditions.json")
+    monkeypatch.setattr(folder, "stage_version", lambda stage: f"{stage} 1")
     monkeypatch.setattr(folder, "version", recorded["facts"]["packages"].__getitem__)
     run, data = RunFolder(".", recorded), recorded["data"]
     run.manifest = {

@@ -257,12 +257,13 @@ def test_unknown_strategies_are_refused():
         STRATEGIES.get_or_explain("annealing")
 
 
-def test_every_strategy_but_pruning_is_a_searcher():
+def test_every_strategy_without_rules_of_its_own_is_a_searcher():
     settings = {"population": 5, "parents": 2, "objectives": ["macs", "latency"]}
     budget = replace(BUDGET, clock=Slow())
     for name, strategy in STRATEGIES.items():
         assert strategy.name == name and (strategy.evaluation(SPACE, fitness) is fitness) == (name != "params")
-        assert strategy.needs_objectives == (name == "nsga2") and (strategy.make is None) == (name == "pruning")
+        assert strategy.needs_objectives == (name in ("nsga2", "guided"))
+        assert (strategy.make is None) == (name in ("pruning", "guided")) and strategy.trains == (name == "guided")
         if strategy.make:
             searcher = strategy.searcher(SPACE, budget, 1, settings)
             assert searcher.name == name and isinstance(searcher, Searcher)
