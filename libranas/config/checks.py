@@ -82,12 +82,12 @@ def _images(config: dict) -> Iterator[str]:
     if DATA_SETS[adapter].needs_path and not data["path"]:
         yield f"data.path: needed for data.adapter {adapter}"
     own = {key for key, value in space.items() if value is not None} - {"family", "preset"}
-    if adapter != "digits" and preset == "digits" and not own:
+    if adapter != "digits" and str(preset).startswith("digits") and not own:
         yield (
-            f"space.preset: digits is for images of 8 x 8, not for data.adapter {adapter}; name another preset, or "
+            f"space.preset: {preset} is for images of 8 x 8, not for data.adapter {adapter}; name another preset, or "
             f"choices. {ON_TOP}"
         )
-    size = re.fullmatch(r"image(\d+)-patch\d+", str(preset))
+    size = re.fullmatch(r"(?:image|small-)(\d+)(-patch\d+)?", str(preset))
     if adapter == "digits" and size and int(size[1]) != image_size:
         yield (
             f"space.preset: {preset} is for images of {size[1]} x {size[1]}, not for data.adapter digits with "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 #: Axes along which components are stored. ``layer``: convolution and linear weights in execution order;
-#: ``activation``: ReLU and GELU modules in execution order; ``feature``: outputs of the primary blocks.
+#: ``activation``: ReLU, GELU and SiLU modules in execution order; ``feature``: outputs of the primary blocks.
 AXES = ("layer", "activation", "feature")
 
 

@@ -31,7 +31,8 @@ from libranas.training.recipe import ShortRecipe
 class Supernet:
     """The largest member of a space, and every other member as slices of it.
 
-    LibranasError if the heads of a block share its width: fewer heads are wider ones then, and no slices.
+    LibranasError if networks differ in what is no slice: if the heads of a block share its width (fewer heads are wider
+    ones then), in patches, stems, positions or MLPs; or if they have fixed positions.
 
     Parameters
     ----------
@@ -45,8 +46,15 @@ class Supernet:
                 "A supernet needs attention heads of one width, but space.head_dim is auto.",
                 "Give space.head_dim a number, or use benchmark.method train.",
             )
+        kinds = {"patch_size", "stem", "position", "mlp"} & space.free.keys()
+        if kinds or space.position == "sincos":
+            gene = min(kinds, default="position")
+            raise LibranasError(
+                f"A supernet cannot share weights among the choices of space.{gene} ({getattr(space, gene)}).",
+                f"Give space.{gene} one value{' other than sincos' * (not kinds)}, or use benchmark.method train.",
+            )
         self.space = space
-        _, self.largest = space.extremes()
+        self.largest = max(space.extremes(), key=space.params)
         self.drop_path = drop_path
         self.model = build(space, self.largest, seed, fused=True).to(device)
         self._buffers = dict(self.model.named_buffers())

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from libranas.core.arch import Arch
 from libranas.spaces import AutoFormerSpace, PiTSpace, Space
+from libranas.spaces.autoformer import NETWORK_GENES
 from libranas.spaces.pit import STAGES
 
 
@@ -20,7 +21,8 @@ class Stack(NamedTuple):
 
 
 class Parts(Protocol):
-    """The parts of the networks of a family. `block` and `ends` name what the latency of each depends on."""
+    """The parts of the networks of a family. `block` and `ends` name what the latency of each depends on; the last of
+    these may be absent."""
 
     block: tuple[str, ...]
     ends: tuple[str, ...]
@@ -42,33 +44,53 @@ class Parts(Protocol):
 
 
 class AutoFormerParts:
-    """Parts of an AutoFormer: a block depends on width, heads and MLP ratio, the ends on the width."""
+    """Parts of an AutoFormer: a block depends on width, heads and MLP ratio, the ends on the width; both on `genes` of
+    the network where the space offers them, written as text."""
 
-    block = ("embed_dim", "num_heads", "mlp_ratio")
-    ends = ("embed_dim",)
+    block = ("embed_dim", "num_heads", "mlp_ratio", "genes")
+    ends = ("embed_dim", "genes")
+    #: Genes of the network on which no block depends, and no end.
+    OF_ENDS = ("pool", "stem")
+    OF_BLOCKS = ("mlp", "qk_norm", "layer_scale")
 
-    @staticmethod
-    def of(arch: Arch) -> tuple[tuple, list[tuple]]:
-        width = arch["embed_dim"]
-        return (width,), [(width, *kind) for kind in zip(arch["num_heads"], arch["mlp_ratio"], strict=True)]
+    @classmethod
+    def of(cls, arch: Arch) -> tuple[tuple, list[tuple]]:
+        def genes(without: tuple[str, ...]) -> tuple[str, ...]:
+            text = ", ".join(f"{g} {arch[g]}" for g in NETWORK_GENES if g in arch.genes and g not in without)
+            return (text,) if text else ()
 
-    @staticmethod
-    def stacks(space: AutoFormerSpace) -> tuple[AutoFormerSpace, list[Stack], list[Arch]]:
+        width, of_block = arch["embed_dim"], genes(cls.OF_ENDS)
+        blocks = zip(arch["num_heads"], arch["mlp_ratio"], strict=True)
+        return (width, *genes(cls.OF_BLOCKS)), [(width, *block, *of_block) for block in blocks]
+
+    @classmethod
+    def stacks(cls, space: AutoFormerSpace) -> tuple[AutoFormerSpace, list[Stack], list[Arch]]:
         most = max(*space.depth, 2)
-        kinds = product(space.embed_dim, space.num_heads, space.mlp_ratio)
-        stacks = [
-            Stack((w, h, r), *(space.arch(w, [h] * depth, [r] * depth) for depth in (1, most)), most - 1)
-            for w, h, r in kinds
-        ]
-        return replace(space, depth=(1, most, *space.depth)), stacks, []
+        stacks = []
+        for genes in cls._genes(space, cls.OF_ENDS):
+            for width, heads, ratio in product(space.embed_dim, space.num_heads, space.mlp_ratio):
+                one, deep = (space.arch(width, [heads] * depth, [ratio] * depth, **genes) for depth in (1, most))
+                stacks.append(Stack(cls.of(one)[1][0], one, deep, most - 1))
+        block = [min(space.num_heads)], [min(space.mlp_ratio)]
+        ends = product(space.embed_dim, cls._genes(space, cls.OF_BLOCKS))
+        others = [space.arch(width, *block, **genes) for width, genes in ends] if space.free else []
+        return replace(space, depth=(1, most, *space.depth)), stacks, others
+
+    @classmethod
+    def extremes(cls, space: AutoFormerSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
+        found = []
+        for genes, width, pick in product(cls._genes(space), space.embed_dim, (min, max)):
+            ones = [space.arch(width, [h], [r], **genes) for h, r in product(space.num_heads, space.mlp_ratio)]
+            one = pick(ones, key=lambda arch: blocks[cls.of(arch)[1][0]])
+            for depth in (min(space.depth), max(space.depth)):
+                found.append(space.arch(width, one["num_heads"] * depth, one["mlp_ratio"] * depth, **genes))
+        return found
 
     @staticmethod
-    def extremes(space: AutoFormerSpace, blocks: Mapping[tuple, float]) -> list[Arch]:
-        found = []
-        for width, pick in product(space.embed_dim, (min, max)):
-            heads, ratio = pick(product(space.num_heads, space.mlp_ratio), key=lambda k: blocks[width, *k])
-            found += [space.arch(width, [heads] * d, [ratio] * d) for d in (min(space.depth), max(space.depth))]
-        return found
+    def _genes(space: AutoFormerSpace, fixed: tuple[str, ...] = ()) -> list[dict]:
+        """Return all combinations of the genes of a network, those of `fixed` at their first choice."""
+        choices = [choices[:1] if gene in fixed else choices for gene, choices in space.free.items()]
+        return [dict(zip(space.free, values, strict=True)) for values in product(*choices)]
 
 
 class PiTParts:

@@ -88,7 +88,7 @@ class LatencyTable:
         """Return the table, JSON-ready; :meth:`read` reads it back from a file."""
 
         def rows(names, table):
-            return [{**dict(zip(names, key, strict=True)), "milliseconds": ms} for key, ms in table.items()]
+            return [{**dict(zip(names, key, strict=False)), "milliseconds": ms} for key, ms in table.items()]
 
         blocks, ends = rows(self.parts.block, self.blocks), rows(self.parts.ends, self.ends)
         return {"family": self.family, "blocks": blocks, "ends": ends}
@@ -99,7 +99,7 @@ class LatencyTable:
         parts = FAMILIES[record["family"]].parts()
 
         def table(names, rows):
-            keys = ([row[name] for name in names] for row in rows)
+            keys = ([row[name] for name in names if name in row] for row in rows)
             keys = (tuple(tuple(x) if isinstance(x, list) else x for x in key) for key in keys)
             return dict(zip(keys, (row["milliseconds"] for row in rows), strict=True))
 

@@ -9,6 +9,7 @@ from libranas.predictors.registry import COMBINERS
 from libranas.report.comparison import ROLES
 from libranas.report.drawing import BLUE, GREY, ORANGE, RED, figure
 from libranas.search.registry import STRATEGIES
+from libranas.spaces.autoformer import NETWORK_GENES
 
 
 def combiner_title(name: str) -> str:
@@ -196,8 +197,9 @@ def drawings(selected: dict[str, dict]) -> dict[str, str]:
 
 
 def _architecture(entry: dict) -> Callable:
-    """Blocks from left to right: heads as squares, the MLP as a bar of its hidden width."""
+    """Blocks from left to right: heads as squares, the MLP as a bar of its hidden width; genes of the network above."""
     genes = json.loads(entry["architecture"])
+    network = ", ".join(f"{gene} {genes[gene]}" for gene in NETWORK_GENES if gene in genes)
 
     def draw(axes):
         from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -215,7 +217,9 @@ def _architecture(entry: dict) -> Callable:
             axes.add_patch(Rectangle((i + 0.14, 0.16), 0.72 * ratio / widest, 0.26, color=ORANGE))
             axes.text(i + 0.5, -0.12, f"{heads} heads, MLP ×{ratio:g}", ha="center", va="top", fontsize=8)
         axes.set_xlim(-0.02, genes["depth"] + 0.02)
-        axes.set_ylim(-0.35, 1.05)
+        if network:
+            axes.text(0.08, 1.08, network, ha="left", va="bottom", fontsize=8)
+        axes.set_ylim(-0.35, 1.35 if network else 1.05)
         axes.axis("off")
 
     return draw

@@ -1,8 +1,8 @@
 """Read and write files of transformers as other projects keep them.
 
 * YAML of AutoFormer (microsoft/Cream), TF-TAS and AZ-NAS: ``SUPERNET``, ``SEARCH_SPACE`` (the choices), ``RETRAIN``
-  (one network). A section of our own, ``LIBRANAS``, holds what else is not as in the published networks: keys of the
-  config section ``space`` and the images.
+  (one network, with genes of our own where the space offers them). A section of our own, ``LIBRANAS``, holds what else
+  is not as in the published networks: keys of the config section ``space`` and the images.
 * JSON of PreNAS: lists of networks by size in millions of parameters, as in ``interval_cands/small.json``.
 * JSON of ViT-Bench-101 (Auto-Prox): a list of networks (``arch``) with accuracies.
 * Canonical JSON, one network or a list of them.
@@ -21,6 +21,7 @@ from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.typed import Key, read
 from libranas.spaces import FAMILIES, AutoFormerSpace, PiTSpace, Space, make_space
+from libranas.spaces.autoformer import NETWORK_GENES
 from libranas.spaces.published_genes import RENAMED, published_genes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _CHOICES = {"EMBED_DIM": "embed_dim", "DEPTH": "depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
 _PIT_CHOICES = {"BASE_DIM": "base_dim", "DEPTH": "stage_depth", "NUM_HEADS": "num_heads", "MLP_RATIO": "mlp_ratio"}
 #: All names of genes in files.
-_NAMES = {"family", "base_dim", *_CHOICES.values(), *RENAMED}
+_NAMES = {"family", "base_dim", *_CHOICES.values(), *NETWORK_GENES, *RENAMED}
 #: The section of our own, and the keys of it that are none of the config section ``space``.
 _OWN = "LIBRANAS"
 _TASK = ("image_size", "channels", "classes")
@@ -151,6 +152,9 @@ def network_space(
                 values = [genes[gene] for genes in networks if gene in genes]
                 flat = [number for value in values for number in (value if isinstance(value, list) else [value])]
                 settings = {gene: sorted({*flat, *declared.get(gene, ())})} | settings
+            for gene in NETWORK_GENES:
+                if values := [genes[gene] for genes in networks if gene in genes]:
+                    settings = {gene: values} | settings
         return make_space({"family": family} | settings, *task)
     except (TypeError, ValueError) as error:  # an unknown key, or choices that are no numbers
         raise LibranasError(f"no space: {error}", "See `space` in config/schema.yaml.") from None
@@ -239,7 +243,7 @@ def yaml_text(space: AutoFormerSpace | PiTSpace, arch: Arch) -> str:
         retrain = {"PATCH_SIZE": [space.patch_size]} | retrain | {"MLP_RATIO": [arch["mlp_ratio"]]}
         retrain["BASE_DIM"] = [arch["base_dim"]] * len(arch["depth"])
     else:
-        retrain["EMBED_DIM"] = arch["embed_dim"]
+        retrain |= {name.upper(): genes[name] for name in ("embed_dim", *space.free)}
     own = _differing(space)
     return yaml.safe_dump(search_space(space) | {"RETRAIN": retrain} | ({_OWN: own} if own else {}), sort_keys=False)
 

@@ -125,6 +125,7 @@ class PiTSpace(Space):
         """Read an entry of ViT-Bench-101, the section ``RETRAIN`` of TF-TAS's files (which hold one width a stage, and
         lists of one number), or canonical JSON."""
         genes = published_genes(text)
+        genes.pop("patch_size", None)  # in TF-TAS's files
         for gene in ("base_dim", "mlp_ratio"):
             if isinstance(genes[gene], list):
                 (genes[gene],) = set(genes[gene])

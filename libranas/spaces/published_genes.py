@@ -7,8 +7,8 @@ import yaml
 #: Genes that have another name here (PreNAS, ViT-Bench-101).
 RENAMED = {"hidden_dim": "embed_dim", "layer_num": "depth"}
 
-#: What entries say besides the genes: PreNAS its own count and score, TF-TAS's PiT files the patch size.
-FACTS = {"num_params", "score", "patch_size"}
+#: What entries of PreNAS say besides the genes.
+FACTS = {"num_params", "score"}
 
 
 def published_genes(text: str) -> dict:

@@ -10,7 +10,7 @@ from libranas.zero_cost.gradient_operands import LAYER_RULES, is_layer, rule_of
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
-ACTIVATIONS = (nn.ReLU, nn.GELU)
+ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from libranas.zero_cost.proxy import NOISE
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-ACTIVATIONS = (nn.ReLU, nn.GELU)
+ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU)
 NAN = math.nan
 #: Proxies whose value is the sum over layers of their component ``per_layer``.
 LAYERWISE = ("l2_norm", "plain", "snip", "grad_norm", "fisher", "grasp", "gsnr", "zico", "tcet")

@@ -7,7 +7,7 @@ import numpy as np
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Activation
 
-NO_ACTIVATION = "the network has no ReLU or GELU module"
+NO_ACTIVATION = "the network has no ReLU, GELU or SiLU module"
 
 
 def agreement(activation: Activation, _) -> dict:
