@@ -165,7 +165,7 @@ class Search:
     method: str = setting(
         "Strategy. guided: trains what it proposes; ageing: regularised evolution; nsga2: fronts of fitness against "
         "`objectives`; params: the largest network; pruning: shrinks a supernet of the space darts.",
-        "evolution",
+        "guided",
         choices=STRATEGIES,
     )
     evaluations: int = setting("Architectures each strategy but pruning may score.", least=1)
