@@ -14,12 +14,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from libranas.labels.agreement import between_seeds
 from libranas.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 FILES = {
-    "digits": ("summary", "choice", "methods", "proxies", "parts", "window", "curve", "agreement"),
+    "digits": (
+        *("summary", "choice", "methods", "proxies", "parts", "window", "curve"),
+        *("selected", "history", "labels_agreement", "accuracy"),
+    ),
     "published": ("table1", "table3", "table4", "means", "labels"),
 }
 #: Rows of the README's table of methods on published benchmarks.
@@ -33,18 +37,23 @@ SHOWN = {
     "consensus": "consensus",
     "params": "#params",
 }
-NAMES = {"winner": "the winner", "random": "random, equal size", "params_max": "largest of the budget"}
+NAMES = {
+    "winner": "the winner",
+    "random": "random, equal size",
+    "params_max": "largest of the budget",
+    "random_best": "best of the random networks that were trained",
+}
 
 
 def results_text(folder: Path) -> str:
     """The README's table of results."""
     summary = json.loads((folder / "summary.json").read_text())
     facts = summary["facts"]
-    lines = ["| network | parameters | test accuracy, mean of 3 seeds (95 % interval) |", "|---|---|---|"]
+    lines = ["| network | parameters | MACs | test accuracy, mean of 3 seeds (95 % interval) |", "|---|---|---|---|"]
     for role, r in summary["roles"].items():
         a = r["test_accuracy"]
         interval = "all equal" if a["low"] is None else f"{100 * a['low']:.2f} to {100 * a['high']:.2f}"
-        lines.append(f"| {NAMES[role]} | {r['params']:,} | {100 * a['mean']:.2f} % ({interval}) |")
+        lines.append(f"| {NAMES[role]} | {r['params']:,} | {r['macs']:,} | {100 * a['mean']:.2f} % ({interval}) |")
     lines += [
         "",
         f"Conditions: one search, seed 1; {facts['cpu']}, {facts['cores']} cores, no GPU; Python {facts['python']}, "
@@ -69,6 +78,8 @@ def details_text(folder: Path) -> str:
             "",
             json.loads((folder / "summary.json").read_text())["verdict"],
             "",
+            search_text(folder),
+            "",
             f"From {choice['n']} networks with a known accuracy (*labels*) LIBRA chose {', '.join(choice['proxies'])}; "
             f"together they rank {held['n']} other networks with a Spearman correlation of {held['spearman']:.2f} "
             f"(95 % bootstrap interval {held['low']:.2f} to {held['high']:.2f}). Mean Spearman of every method with "
@@ -79,12 +90,27 @@ def details_text(folder: Path) -> str:
     )
 
 
+def search_text(folder: Path) -> str:
+    """What the guided search trained, and how well its labels agree."""
+    history, random = pd.read_csv(folder / "guided.csv"), pd.read_csv(folder / "train.csv")
+    means, a = random.groupby("id")["accuracy"].mean(), json.loads((folder / "agreement.json").read_text())
+    seeds = between_seeds(random, 1)
+    return (
+        f"Guided search trained {len(history)} networks for a short time, in {history['round'].max() + 1} rounds: "
+        f"validation accuracy {100 * history['accuracy'].median():.1f} % in the median, "
+        f"{100 * history['accuracy'].max():.1f} % at best. {len(means)} random networks have {100 * means.median():.1f} % "
+        f"and {100 * means.max():.1f} %. Short and long trainings of {a['n']} networks agree with Spearman "
+        f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), two seeds of the short one on "
+        f"{seeds['n']} networks with {seeds['spearman']:.2f} ({seeds['low']:.2f} to {seeds['high']:.2f})."
+    )
+
+
 def agreement_text(folder: Path) -> str:
     """How well supernet and training agree, in a sentence."""
     a = json.loads((folder / "agreement.json").read_text())
     seeds = a["between_seeds"]
     return (
-        f"On {a['n']} architectures of the default space its Spearman with training from scratch is "
+        f"On {a['n']} architectures of the space `digits-autoformer` its Spearman with training from scratch is "
         f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), where two seeds of training agree "
         f"with {seeds['spearman']:.2f} ({seeds['low']:.2f} to {seeds['high']:.2f})."
     )
@@ -129,7 +155,7 @@ def places() -> dict[Path, dict[str, str]]:
         ROOT / "README.md": {"results": f"\n{results_text(digits)}\n"},
         ROOT / "docs" / "results.md": {
             "details": f"\n{details_text(digits)}\n",
-            "agreement": agreement_text(digits),
+            "agreement": agreement_text(BENCHMARKS / "digits-autoformer"),
             "published": f"\n{published_text(BENCHMARKS / 'published')}\n",
         },
     }
@@ -145,7 +171,7 @@ def filled(page: str, texts: dict[str, str]) -> str:
 
 def main(run: Path) -> None:
     for name in FILES[run.name]:
-        shutil.copy(RunFolder(run, {}).path(name), BENCHMARKS / run.name)
+        shutil.copy(RunFolder(run, {}).path(name, strategy="guided", method="train"), BENCHMARKS / run.name)
     for page, texts in places().items():
         page.write_text(filled(page.read_text(), texts))
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from libranas.core.files import read_json, write_text
 from libranas.core.provenance import facts
-from libranas.labels.table import mean_accuracies
+from libranas.labels.agreement import between_seeds, noise_ceiling
+from libranas.labels.table import mean_accuracies, read_accuracies
 from libranas.report import figures as draw
 from libranas.report.comparison import ROLES
 from libranas.report.cost import costs
@@ -49,6 +50,8 @@ def _scored(files: dict, config: dict) -> dict:
     tables = {name: pd.read_csv(files[name]) for name in names}
     manifest, choice, window = (read_json(files[name]) for name in ("manifest", "choice", "window"))
     scores, accuracy = pd.read_csv(files["table"], index_col="id"), mean_accuracies(files["accuracy"])
+    labels, seed = read_accuracies(files["accuracy"]), config["seed"]
+    repeated = labels["id"].duplicated().any()
     in_table = config["benchmark"]["method"] == "table"  # accuracies in the table's own unit
     chosen, proxies, methods = choice["combiner"]["name"], tables["proxies"], tables["methods"]
     return {
@@ -58,6 +61,7 @@ def _scored(files: dict, config: dict) -> dict:
         "archs": tables["archs"],
         "accuracy": accuracy,
         "labelled": len(accuracy),
+        "noise": {"seeds": between_seeds(labels, seed), **noise_ceiling(labels, seed)} if repeated else None,
         "failures": tables["failures"].to_dict("records"),
         "methods": methods.fillna({"lacks": ""}).to_dict("records"),
         "proxies": proxies.to_dict("records"),
