@@ -99,9 +99,10 @@ def search_text(folder: Path) -> str:
         f"Guided search trained {len(history)} networks for a short time, in {history['round'].max() + 1} rounds: "
         f"validation accuracy {100 * history['accuracy'].median():.1f} % in the median, "
         f"{100 * history['accuracy'].max():.1f} % at best. {len(means)} random networks have "
-        f"{100 * means.median():.1f} % and {100 * means.max():.1f} %. Short and long trainings of {a['n']} networks agree with Spearman "
-        f"{a['spearman']:.2f} (95 % interval {a['low']:.2f} to {a['high']:.2f}), two seeds of the short one on "
-        f"{seeds['n']} networks with {seeds['spearman']:.2f} ({seeds['low']:.2f} to {seeds['high']:.2f})."
+        f"{100 * means.median():.1f} % and {100 * means.max():.1f} %. "
+        f"Short and long trainings of {a['n']} networks agree with Spearman {a['spearman']:.2f} (95 % interval "
+        f"{a['low']:.2f} to {a['high']:.2f}), two seeds of the short one on {seeds['n']} networks with "
+        f"{seeds['spearman']:.2f} ({seeds['low']:.2f} to {seeds['high']:.2f})."
     )
 
 
