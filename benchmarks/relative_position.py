@@ -1,6 +1,6 @@
 """Three exact forms of relative positions on keys and values, in whole AutoFormer networks, forward and backward.
 
-    python benchmarks/relative_position.py [--device cpu|cuda] [--preset small image32-patch4 digits-autoformer] [--compile]
+    python benchmarks/relative_position.py [--device cpu|cuda] [--preset small digits-autoformer] [--compile]
 
 ``factorised``
     The shipped form: a product with the rows of each table, then a gather; attention summed by row of the table.

@@ -287,7 +287,11 @@ FULL = {"recipe": "smoke", "data": "digits"}
         ("benchmark.count", 500, "benchmark.count: 500 architectures of a sample of 120"),
         ("libra.calibration", 55, "libra.calibration: 55 of 60 architectures"),
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
-        ("data.adapter", "folder", "space.preset: digits-autoformer is for images of 8 x 8, not for data.adapter folder"),
+        (
+            "data.adapter",
+            "folder",
+            "space.preset: digits-autoformer is for images of 8 x 8, not for data",
+        ),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
         ("full_training", {**FULL, "options": ["--seeds", 3]}, "full_training.options: it is one training"),
