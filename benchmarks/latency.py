@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
 
     pit = options.preset == "pit"
-    size = 8 if options.preset == "digits" else int((re.findall(r"^image(\d+)", options.preset) or [224])[0])
+    size = 8 if options.preset.startswith("digits") else int((re.findall(r"^image(\d+)", options.preset) or [224])[0])
     space = make_space({"family": "pit"} if pit else {"family": "autoformer", "preset": options.preset}, size, 3, 1000)
     settings = {k: getattr(options, k) for k in ("batch", "dtype", "threads", "repetitions")}
     conditions = Conditions(options.device, **settings)

@@ -1,6 +1,6 @@
 """Three exact forms of relative positions on keys and values, in whole AutoFormer networks, forward and backward.
 
-    python benchmarks/relative_position.py [--device cpu|cuda] [--preset small image32-patch4 digits] [--compile]
+    python benchmarks/relative_position.py [--device cpu|cuda] [--preset small digits-autoformer] [--compile]
 
 ``factorised``
     The shipped form: a product with the rows of each table, then a gather; attention summed by row of the table.
@@ -31,7 +31,7 @@ from libranas.networks.autoformer import AutoFormerAttention, RelativePosition
 from libranas.spaces import make_space
 
 #: Preset to image size and channels.
-PRESETS = {"small": (224, 3), "image32-patch4": (32, 3), "digits": (8, 1)}
+PRESETS = {"small": (224, 3), "image32-patch4": (32, 3), "digits-autoformer": (8, 1)}
 OUTPUT = Path(__file__).with_name("relative_position")
 CLASSES = 10
 

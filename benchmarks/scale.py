@@ -164,7 +164,7 @@ pick_device("auto")
 step("device")
 import numpy as np
 from libranas.spaces import make_space, Sampler, Budget
-space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+space = make_space({"family": "autoformer", "preset": "digits-autoformer"}, 8, 1, 10)
 inputs, targets = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
 scorer = Scorer(space, inputs, targets, "0", 1)
 archs = Sampler(space, Budget(), np.random.default_rng(0)).take(3)

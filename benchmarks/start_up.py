@@ -26,7 +26,7 @@ import torch
 from libranas.networks import build
 from libranas.spaces import make_space
 torch.set_num_threads(1)
-space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+space = make_space({"family": "autoformer", "preset": "digits-autoformer"}, 8, 1, 10)
 generator = torch.Generator().manual_seed(0)
 inputs, targets = torch.randn(64, 1, 8, 8, generator=generator), torch.arange(64) % 10
 arch = space.extremes()[1]

@@ -78,12 +78,11 @@ def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
 def sincos_positions(grid: tuple[int, int], dim: int) -> torch.Tensor:
     """Fixed positions (1, 1 + patches, D), zeros for the class token (Vaswani et al., 2017; in two dimensions as of
     Chen et al., MoCo v3, 2021): sine and cosine of the row, then of the column, each with D / 4 frequencies."""
-    with torch.device("cpu"):  # also in a network without storage it holds numbers
-        rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-        frequency_F = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-        angles_NF = [place.flatten()[:, None] * frequency_F for place in (rows, columns)]
-        table_ND = torch.cat([wave(angle_NF) for angle_NF in angles_NF for wave in (torch.sin, torch.cos)], dim=1)
-        return nn.functional.pad(table_ND.float(), (0, 0, 1, 0))[None]
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    frequency_F = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    angles_NF = [place.flatten()[:, None] * frequency_F for place in (rows, columns)]
+    table_ND = torch.cat([wave(angle_NF) for angle_NF in angles_NF for wave in (torch.sin, torch.cos)], dim=1)
+    return nn.functional.pad(table_ND.float(), (0, 0, 1, 0))[None]
 
 
 class Attention(nn.Module):

@@ -21,10 +21,12 @@ def create(family: str, **arguments) -> nn.Module:
 
 def _register(family: str) -> None:
     name, module = f"libranas_{family}", builder(family)
-    features = {"feature_cfg": found} if (found := getattr(module, "TIMM_FEATURES", None)) else {}
+    features = getattr(module, "TIMM_FEATURES", None)
 
     def entry_point(pretrained: bool = False, **arguments) -> nn.Module:
-        return build_model_with_cfg(module.NETWORK, name, pretrained, **features, **arguments)
+        if features:
+            arguments["feature_cfg"] = dict(features)  # a copy: timm takes entries out
+        return build_model_with_cfg(module.NETWORK, name, pretrained, **arguments)
 
     entry_point.__name__ = name
     entry_point.__doc__ = f"A network of the search space {family}; see :class:`{module.NETWORK.__name__}`."

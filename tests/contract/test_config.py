@@ -183,6 +183,8 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
     values |= {"level": "macro", "task": "class_scene", "variant": "naslib"}
     values |= {"preset": "tiny", "embed_dim": [96], "depth": [3], "head_dim": "auto", "relative_position": False}
     values |= {"max_relative_position": 3, "init_std": 0.1, "num_heads": [6], "mlp_ratio": [1.5], "patch_size": 8}
+    values |= {"pool": ["avg", "token"], "stem": "conv", "position": "sincos", "mlp": ["gelu", "swiglu"]}
+    values |= {"qk_norm": True, "layer_scale": [False, True]}
     values |= {"base_dim": [8], "stage_depth": [[1], [1], [1]], "stride": 4}
     assert set(values) == {key for family in FAMILIES.values() for key in family.keys}
     base = {"family": family} | ({"preset": "small"} if family == "autoformer" else {})
@@ -276,7 +278,11 @@ FULL = {"recipe": "smoke", "data": "digits"}
         ("benchmark.count", 500, "benchmark.count: 500 architectures of a sample of 120"),
         ("libra.calibration", 55, "libra.calibration: 55 of 60 architectures"),
         ("data.adapter", "folder", "data.path: needed for data.adapter folder"),
-        ("data.adapter", "folder", "space.preset: digits is for images of 8 x 8, not for data.adapter folder"),
+        (
+            "data.adapter",
+            "folder",
+            "space.preset: digits-autoformer is for images of 8 x 8, not for data",
+        ),
         ("layers.rule", "fixed", "layers.fixed: needed for layers.rule fixed"),
         ("search", None, "train: there is nothing to train without a search; set it to null too"),
         ("full_training", {**FULL, "options": ["--seeds", 3]}, "full_training.options: it is one training"),

@@ -16,9 +16,14 @@ from libranas.spaces import FAMILIES, Budget, Sampler, make_space
 from libranas.zero_cost.anatomy import examine
 
 VIT = {"embed_dim": [8, 12], "depth": [2, 3], "num_heads": [1, 2], "mlp_ratio": [1.0, 2.0], "patch_size": 4}
+#: Every gene that a vision transformer can have.
+WIDE = {"depth": [1, 2], "mlp_ratio": [0.5, 2.0], "head_dim": "auto", "patch_size": [1, 2, 4], "pool": ["avg", "token"]}
+WIDE |= {"stem": ["linear", "conv"], "position": ["absolute", "relative", "both", "sincos"], "mlp": ["gelu", "swiglu"]}
+WIDE |= {"qk_norm": [False, True], "layer_scale": [False, True], "max_relative_position": 2, "init_std": "auto"}
 #: Family, settings, image size and channels of small spaces; each has three classes.
 SMALL = [
     ("autoformer", {**VIT, "head_dim": 4, "max_relative_position": 1}, 8, 1),
+    ("autoformer", {**VIT, **WIDE}, 8, 1),
     ("pit", {"base_dim": [4, 6], "mlp_ratio": [1.5, 2.0], "patch_size": 4}, 16, 3),
     ("nasbench101", {"width": 7, "cells": 1}, 8, 1),
     ("nasbench101", {"width": 8, "cells": 2}, (8, 12), 2),

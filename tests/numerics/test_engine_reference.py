@@ -175,8 +175,12 @@ def vits(draw):
         patch_size=2,
         channels=draw(st.sampled_from([1, 3])),
         classes=CLASSES,
-        relative_position=draw(st.booleans()),
         max_relative_position=1,
+        pool=draw(st.sampled_from(["avg", "token"])),
+        stem=draw(st.sampled_from(["linear", "conv"])),
+        position=draw(st.sampled_from(["absolute", "relative", "both"])),
+        mlp=draw(st.sampled_from(["gelu", "swiglu"])),
+        qk_norm=draw(st.booleans()),
     )
     genes = (draw(st.lists(st.sampled_from(c), min_size=depth, max_size=depth)) for c in ((1, 2), (1.5, 2.0)))
     arch = space.arch(draw(st.sampled_from([6, 8])), *genes)

@@ -29,7 +29,9 @@ def members(space: Space) -> Iterator[Arch]:
     if isinstance(space, AutoFormerSpace):
         for depth in space.depth:
             for width, *blocks in product(space.embed_dim, *[space.num_heads] * depth, *[space.mlp_ratio] * depth):
-                yield space.arch(width, blocks[:depth], blocks[depth:])
+                for genes in product(*space.free.values()):
+                    others = dict(zip(space.free, genes, strict=True))
+                    yield space.arch(width, blocks[:depth], blocks[depth:], **others)
     elif isinstance(space, PiTSpace):
         for width, ratio, *depth, heads in product(space.base_dim, space.mlp_ratio, *space.stage_depth, space.heads):
             yield space.arch(width, ratio, depth, heads)

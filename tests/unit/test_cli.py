@@ -392,7 +392,7 @@ def test_networks_of_a_file_are_counted_and_converted(converted, tmp_path):
 
 
 def test_a_network_of_this_project_is_read_with_its_task(converted, tmp_path):
-    space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+    space = make_space({"family": "autoformer", "preset": "digits-autoformer"}, 8, 1, 10)
     arch = space.sample(np.random.default_rng(0))
     content = yaml.safe_load(yaml_text(space, arch))
     code, out, _ = converted(content)

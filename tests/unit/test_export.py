@@ -26,6 +26,12 @@ def network(channels=1, relative_position=True):
     return build(s, s.arch(18, (2, 1), (1.5, 2.0)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
+def wide():
+    genes = {"pool": "token", "stem": "conv", "position": "sincos", "mlp": "swiglu", "qk_norm": True}
+    s = AutoFormerSpace((12,), (1,), (1, 2), (0.5, 2.0), 4, 12, 4, 1, 3, layer_scale=True, **genes)
+    return build(s, s.arch(12, (2,), (2.0,)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
+
+
 def pit():
     s = PiTSpace((4,), (1.5,), ((1,), (2,), (1,)), (1, 2), image_size=12, patch_size=4, channels=1, classes=3)
     return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
@@ -37,7 +43,7 @@ def export(net, folder, card="# card\n", **more):
 
 
 NETWORKS = pytest.mark.parametrize(
-    "make", [network, lambda: network(3, relative_position=False), pit], ids=["relative", "plain", "pit"]
+    "make", [network, lambda: network(3, relative_position=False), wide, pit], ids=["relative", "plain", "wide", "pit"]
 )
 
 

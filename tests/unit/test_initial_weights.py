@@ -67,7 +67,11 @@ def test_weights_depend_on_the_seed_and_their_name_alone():
 @pytest.mark.parametrize(
     "settings, side",
     [
-        ({"family": "autoformer", "preset": "digits"}, 8),
+        ({"family": "autoformer", "preset": "digits-autoformer"}, 8),
+        (
+            {"family": "autoformer", "preset": "image32", "position": "relative", "mlp": "swiglu", "layer_scale": True},
+            32,
+        ),
         ({"family": "pit"}, 32),
         ({"family": "nasbench201"}, 32),
         ({"family": "nasbench101"}, 32),

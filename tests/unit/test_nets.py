@@ -64,7 +64,7 @@ def test_heads_may_share_the_width(images):
 
 def test_the_head_sees_the_mean_of_the_patches_without_the_class_token(model, images):
     tokens = model.forward_features(images)
-    assert tokens.shape == (2, SPACE.tokens, 18)
+    assert tokens.shape == (2, SPACE.tokens(ARCH), 18)
     torch.testing.assert_close(model(images), model.head(tokens[:, 1:].mean(1)))
 
 

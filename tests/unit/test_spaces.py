@@ -235,7 +235,7 @@ def test_closed_forms_count_the_built_network(space, seed):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_closed_forms_count_the_networks_of_every_preset(preset):
     """The largest member and a random one, at the size that the preset is for; no weight is made."""
-    size = int(preset[5:7]) if preset.startswith("image") else 8 if preset == "digits" else 224
+    size = int(preset[5:7]) if preset.startswith("image") else 8 if preset.startswith("digits") else 224
     space = make_space({"family": "autoformer", "preset": preset}, size, 3, 1000)
     for arch in (space.extremes()[1], space.sample(np.random.default_rng(0))):
         assert (space.params(arch), space.macs(arch)) == counted(space, arch)
@@ -305,7 +305,7 @@ def test_presets_can_be_changed_one_choice_at_a_time():
 
 def test_the_default_experiment_is_the_space_that_it_was():
     """By its values, whatever the preset calls them: scores and records hang on them."""
-    space = make_space({"family": "autoformer", "preset": "digits"}, 8, 1, 10)
+    space = make_space({"family": "autoformer", "preset": "digits-autoformer"}, 8, 1, 10)
     assert space == AutoFormerSpace(
         (32, 48, 64), (3, 4, 5), (2, 3, 4), (2.0, 3.0, 4.0), 16, 8, 2, 1, 10, True, 3, init_std=0.1
     )
@@ -315,7 +315,7 @@ def test_the_default_experiment_is_the_space_that_it_was():
 def test_presets_for_small_images_reach_every_offset_and_no_further():
     for size, patch in product((32, 64), (2, 4, 8)):
         space = make_space({"family": "autoformer", "preset": f"image{size}-patch{patch}"}, size, 3, 10)
-        assert space.tokens == (size // patch) ** 2 + 1 and space.relative_position
+        assert space.tokens(space.extremes()[0]) == (size // patch) ** 2 + 1 and space.relative_position
         assert space.max_relative_position == min(14, size // patch - 1)
 
 

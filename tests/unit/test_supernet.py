@@ -93,7 +93,7 @@ def test_heads_stay_heads():
     net = Supernet(SPACE, seed=1)
     net.model.eval()
     arch = SPACE.arch(12, (2, 3), (2.0, 2.0))
-    x = torch.randn(1, SPACE.tokens, 12, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, SPACE.tokens(arch), 12, generator=torch.Generator().manual_seed(1))
 
     def heads(attn):
         return attn.qkv(x).unflatten(-1, (3, attn.num_heads, 4))
