@@ -18,11 +18,11 @@ STAGE_VERSIONS = {
     "sample": 1,
     "score": 5,
     "layers": 2,
-    "benchmark": 2,
+    "benchmark": 3,
     "agreement": 1,
     "libra": 3,
     "search": 2,
-    "train": 3,
+    "train": 4,
     "export": 3,
     "report": 4,
 }

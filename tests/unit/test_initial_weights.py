@@ -98,6 +98,8 @@ def test_every_random_weight_is_drawn(settings, side, monkeypatch):
 
 @pytest.mark.parametrize("layer", [nn.Linear(96, 500), nn.Conv2d(32, 64, 3), nn.Conv2d(32, 64, 3, groups=4)], ids=repr)
 def test_usual_distributions_are_those_of_pytorch(layer):
+    torch.manual_seed(0)
+    layer.reset_parameters()
     bound = usual(layer, "weight").scale
     for tensor in (layer.weight, layer.bias):
         assert 0.95 * bound < tensor.abs().max() <= bound
