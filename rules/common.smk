@@ -37,14 +37,14 @@ ROUND_SHARDS = [min(len(SHARDS), count) for count in ROUNDS]
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
-LONG = [str(k) for k in range(config["search"]["long"])] if ROUNDS and config["train"] else []
+LONG = config["search"]["long"] if ROUNDS and config["train"] else 0
+LONG_SHARDS = SHARDS[:LONG]
 LABELLED = bool(ROUNDS) and config["benchmark"]["method"] == "train"
 ROLES = ["winner", "random", "params_max"] + ["random_best"] * LABELLED + ["reference"] * bool(REFERENCE)
 TRAIN_SEEDS = [str(k) for k in range(config["train"]["seeds"])] if config["train"] else []
 WILDCARDS = {
     "shard": SHARDS,
     "round": [str(k) for k in range(len(ROUNDS))],
-    "place": LONG,
     "strategy": SEARCHES,
     "role": ROLES,
     "seed": TRAIN_SEEDS,

@@ -115,7 +115,7 @@ rule guided_finalists:
         version=stage_version("search"),
         config=part("space budget seed", score="proxies"),
         shards=ROUND_SHARDS,
-        finalists=len(LONG),
+        finalists=LONG,
     script:
         "../scripts/guided_finalists.py"
 
@@ -128,14 +128,15 @@ rule guided_long:
     output:
         accuracy=out("long"),
     log:
-        log_of("search/guided/long-{place}"),
+        log_of("search/guided/long-{shard}"),
     benchmark:
-        times_of("search/guided/long-{place}")
+        times_of("search/guided/long-{shard}")
     resources:
         mem_mb=grows(3000),
         runtime=grows(1440),
     params:
         version=stage_version("train"),
+        shards=len(LONG_SHARDS),
         config=part("space seed device", train="recipe") if LONG else {},
     script:
         "../scripts/guided_long.py"
@@ -148,7 +149,7 @@ rule guided:
         table=rules.layers.output.table,
         latency=LATENCY,
         before=EVERY_ROUND,
-        long=expand(out("long"), place=LONG),
+        long=expand(out("long"), shard=LONG_SHARDS),
     output:
         history=out("history", strategy="guided"),
         agreement=out("labels_agreement"),
@@ -161,7 +162,7 @@ rule guided:
         version=stage_version("search"),
         config=part("space budget seed", score="proxies", search="objectives"),
         shards=ROUND_SHARDS,
-        finalists=len(LONG),
+        long_shards=len(LONG_SHARDS),
     script:
         "../scripts/guided.py"
 

@@ -1,4 +1,4 @@
-"""Train a finalist of a guided search as the winner will be."""
+"""Train a part of the finalists of a guided search as the winner will be."""
 
 from _stage import stage, use_threads
 
@@ -6,4 +6,4 @@ with stage(snakemake) as run:
     from libranas.runs.stages.guided import train_long
 
     use_threads(snakemake.threads)
-    train_long(run, int(snakemake.wildcards.place))
+    train_long(run, int(snakemake.wildcards.shard), snakemake.params.shards)

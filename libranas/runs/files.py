@@ -30,7 +30,7 @@ FILES = {
     "round_labels": "search/guided/labels-{round}-{shard}.csv",
     "finalists": "search/guided/finalists.csv",
     "labels_agreement": "search/guided/agreement.json",
-    "long": "search/guided/long-{place}.json",
+    "long": "search/guided/long-{shard}.csv",
     "history": "search/{strategy}.csv",
     "selected": "search/selected.json",
     "metrics": "train/{role}/{seed}/metrics.json",

@@ -14,7 +14,7 @@ from libranas.core.files import read_json
 
 GUIDED = {"method": "guided", "labels": 13, "round": 3, "population": 6, "long": 3}
 HISTORY = "results/tiny/search/guided.csv"
-ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided_finalists": 1, "guided_long": 3, "guided": 1}
+ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided_finalists": 1, "guided_long": 2, "guided": 1}
 
 
 def trainings(run: Run) -> list[tuple[str, int]]:

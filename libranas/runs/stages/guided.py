@@ -9,7 +9,7 @@ import pandas as pd
 
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.core.files import read_json, write_json, write_text
+from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, spearman
@@ -120,27 +120,26 @@ def choose_finalists(run: RunFolder, shards: Sequence[int], count: int) -> None:
     write_text(run.path("finalists"), table.to_csv(index=False))
 
 
-def train_long(run: RunFolder, place: int) -> None:
-    """Train a finalist as the winner will be; its accuracy on validation images counts, test images are not seen."""
+def train_long(run: RunFolder, shard: int, shards: int) -> None:
+    """Train a part of the finalists as the winner will be; validation images measure them, test images are not seen."""
     from libranas.runs.stages.training import trained
 
-    finalists = pd.read_csv(run.path("finalists"), dtype={"id": str})
-    result = {"id": None, "val_accuracy": None}
-    if place < len(finalists):
-        arch = Arch.from_json(finalists["architecture"][place])
-        _, metrics = trained(run, arch, 0, f"search/long-{place}", run.splits("train", "val", "val"))
-        result = {name: metrics[name] for name in result}
+    finalists, sets = pd.read_csv(run.path("finalists")), run.splits("train", "val", "val")
+    rows = []
+    for arch in map(Arch.from_json, finalists["architecture"][shard::shards]):
+        _, metrics = trained(run, arch, 0, f"search/long-{arch.id}", sets)
         log.info("%s: validation accuracy %.4f", arch.id, metrics["val_accuracy"])
-    write_json(run.path("long", place=place), result)
+        rows.append((arch.id, metrics["val_accuracy"]))
+    write_text(run.path("long", shard=shard), pd.DataFrame(rows, columns=["id", "accuracy"]).to_csv(index=False))
 
 
-def conclude(run: RunFolder, shards: Sequence[int], finalists: int) -> None:
+def conclude(run: RunFolder, shards: Sequence[int], long_shards: int) -> None:
     """Write the history of the search: each trained network, its accuracies, and the one that is expected of it."""
     candidates = _candidates(run, shards, len(shards))
     _check(candidates)
     known, accuracy_K = candidates.known()
-    trained = [read_json(run.path("long", place=place)) for place in range(finalists)]
-    long_K = pd.Series({t["id"]: t["val_accuracy"] for t in trained if t["id"]}, dtype=np.float64)
+    long = [pd.read_csv(run.path("long", shard=k), dtype={"id": str}) for k in range(long_shards)]
+    long_K = pd.concat(long).set_index("id")["accuracy"] if long else pd.Series(dtype=np.float64)
     expected_N = candidates.expected(long_K)
     history = [Evaluated(candidates.archs[i], expected_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
     table = history_table(history, run.space, budget=run.budget, objectives=run.config["search"]["objectives"])
