@@ -90,7 +90,7 @@ def _searched(files: dict, config: dict, strategies: list[str], accuracy: pd.Ser
     if method.needs_objectives:
         searched = histories[method.name]
         front, winner = searched[searched["front"]].sort_values([*objectives, "evaluation"]), selected["winner"]["id"]
-        content = {
+        content |= {
             "front": front.to_dict("records"),
             "front_figure": figure(lambda ax: draw.front_figure(ax, searched, front, objectives, winner), 7, 3.2),
         }
