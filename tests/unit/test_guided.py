@@ -139,15 +139,16 @@ def test_random_search_has_the_expected_rank():
 
 
 def test_simulate_gives_a_row_for_each_method_and_point(pool):
-    result = simulate(pool, None, 60, 3, seed=1)
+    result = simulate(pool, None, 32, 2, seed=1)
     assert list(result.columns) == ["method", "labels", "runs", "regret", "regret_low", "regret_high", "rank"]
-    assert list(result["labels"][:5]) == [10, 20, 30, 50, 60] and set(result["method"]) == set(METHODS)
+    assert list(result["labels"][:4]) == [10, 20, 30, 32] and set(result["method"]) == set(METHODS)
     for _, rows in result[result["method"] != "predictor"].groupby("method"):
         assert rows["regret"].is_monotonic_decreasing and rows["rank"].is_monotonic_decreasing
     assert (result["regret"] >= 0).all() and (result["rank"] >= 1).all()
-    pd.testing.assert_frame_equal(result, simulate(pool, None, 60, 3, seed=1))
+    again = simulate(pool, ["guided", "random"], 32, 2, seed=1)
+    pd.testing.assert_frame_equal(result[result["method"].isin(["guided", "random"])].reset_index(drop=True), again)
     by = result.set_index(["method", "labels"])["regret"]
-    assert by["guided", 30] < by["random", 60], "the table is easy"
+    assert by["guided", 20] < by["random", 32], "the table is easy"
 
 
 def test_all_labels_find_the_best(pool):

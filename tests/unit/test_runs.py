@@ -27,6 +27,7 @@ def test_kept_trainings_keep_their_key(name, monkeypatch):
     recorded = read_json(VIT / name / "conditions.json")
     monkeypatch.setattr(folder, "stage_version", lambda stage: f"{stage} 1")
     monkeypatch.setattr(folder, "version", recorded["facts"]["packages"].__getitem__)
+    recorded["space"]["preset"] = "digits-autoformer"  # its name at that time was digits; all choices are listed
     run, data = RunFolder(".", recorded), recorded["data"]
     run.manifest = {
         "content_sha256": recorded["images"]["content_sha256"],
