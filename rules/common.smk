@@ -56,6 +56,12 @@ def out(name, **which):
     return expand(f"{RUN}/{FILES[name]}", allow_missing=True, **which)[0]
 
 
+def of_rounds(number):
+    """What the first rounds of a guided search have scored, proposed and trained."""
+    tables = expand([out("candidates"), out("proposals")], round=range(number))
+    return tables + [out("round_labels", round=n, shard=k) for n in range(number) for k in range(ROUND_SHARDS[n])]
+
+
 def log_of(job):
     return f"{RUN}/logs/{job}.log"
 

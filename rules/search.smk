@@ -31,12 +31,6 @@ rule search:
         "../scripts/search.py"
 
 
-def of_rounds(number):
-    """What the first rounds have scored, proposed and trained."""
-    tables = expand([out("candidates"), out("proposals")], round=range(number))
-    return tables + [out("round_labels", round=n, shard=k) for n in range(number) for k in range(ROUND_SHARDS[n])]
-
-
 EVERY_ROUND = of_rounds(len(ROUNDS))
 
 
