@@ -12,21 +12,20 @@ Two questions: how far below the best accuracy is the network that a guide likes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from libranas.core import pareto
-from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.stats import mean_interval
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.registry import COMBINERS
 from libranas.published.tables import PublishedTable
-from libranas.search.base import Evaluated, Searcher
+from libranas.search.base import Searcher
+from libranas.search.simulate import Listed, incumbents, looked_up
 from libranas.search.strategies.evolution import Evolution
 from libranas.search.strategies.nsga2 import NSGA2
 from libranas.search.strategies.random import RandomSearch
@@ -71,20 +70,6 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A budget (see :class:`libranas.spaces.Budget`) that admits the networks with these ids."""
-
-    networks: frozenset[str]
-
-    def check(self, space: Space) -> None:
-        if not self.networks:
-            raise LibranasError("The table lists no network within the limits.", "Widen the limits.")
-
-    def admits(self, space: Space, arch: Arch) -> bool:
-        return network(space, arch) in self.networks
-
-
-@dataclass(frozen=True)
 class Guide:
     """What a search maximises.
 
@@ -123,14 +108,8 @@ ACCURACY = Guide(lambda table, seed: table.accuracy, None)
 
 def proposals(searcher: Searcher, value: Mapping[str, float], evaluations: int) -> list[str]:
     """Ids of the networks that `searcher` evaluates, in order."""
-    history, names = [], []
-    while len(history) < evaluations:
-        for arch in list(islice(searcher.ask(history), evaluations - len(history))):
-            name = network(searcher.space, arch)
-            fitness = float(value[name])
-            history.append(Evaluated(arch, fitness if np.isfinite(fitness) else -np.inf, {}))
-            names.append(name)
-    return names
+    history = looked_up(searcher, lambda arch: value[network(searcher.space, arch)], evaluations)
+    return [network(searcher.space, evaluated.arch) for evaluated in history]
 
 
 def regret(table: Table, names: Sequence[str], value: pd.Series) -> np.ndarray:
@@ -140,9 +119,7 @@ def regret(table: Table, names: Sequence[str], value: pd.Series) -> np.ndarray:
     """
     fitness = value[names].to_numpy(dtype=np.float64)
     fitness = np.where(np.isfinite(fitness), fitness, -np.inf)
-    new = np.r_[True, fitness[1:] > np.maximum.accumulate(fitness)[:-1]]
-    incumbent = np.maximum.accumulate(np.where(new, np.arange(len(names)), 0))
-    return table.best - table.accuracy[names].to_numpy()[incumbent]
+    return table.best - table.accuracy[names].to_numpy()[incumbents(fitness)]
 
 
 #: Evaluations at which regret is reported.

@@ -14,7 +14,6 @@ import argparse
 import multiprocessing
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +28,17 @@ from libranas.core.files import read_json, write_json, write_text
 from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
 from libranas.core.stats import mean_interval
-from libranas.predictors.base import Predictor, Sample
+from libranas.predictors.base import Sample
 from libranas.runs.folder import RunFolder
-from libranas.runs.stages.guided import Given
+from libranas.runs.stages.guided import score_each
 from libranas.runs.stages.labels import train_labels
 from libranas.runs.stages.training import trained
-from libranas.search.base import Evaluated, fittest
+from libranas.search.base import fittest
 from libranas.search.registry import STRATEGIES
 from libranas.search.rounds import Candidates
 from libranas.search.run import run as search_run
 from libranas.search.selection import EQUAL_SIZE, equal_size
+from libranas.search.simulate import looked_up
 from libranas.search.strategies.guided import sizes
 from libranas.spaces import Sampler
 
@@ -58,14 +58,9 @@ def configuration(presets: list[Path]) -> dict:
 def guided(run: RunFolder, archs: list[Arch], label: Callable[[Arch], float]) -> Arch:
     """Return the winner of a guided search, as the workflow runs it."""
     settings, seed = run.config["search"], run.config["seed"]
-    names = tuple(sorted(run.config["score"]["proxies"]))
-    fitness = run.fitness(Predictor(names, lambda sample: np.zeros(len(sample))))
-
-    def scores(of: list[Arch]) -> list[dict]:
-        path = run.state(f"trained_search/{seed}/scores.jsonl")
-        return [e.detail for e in search_run(Given(of), fitness, len(of), path, fitness.scores_key)]
-
-    score_AP = pd.DataFrame(scores(archs), index=[a.id for a in archs], columns=list(names))
+    proxies = tuple(sorted(run.config["score"]["proxies"]))
+    scores = partial(score_each, run, proxies=proxies, log_name=f"trained_search/{seed}/scores.jsonl")
+    score_AP = pd.DataFrame(scores(archs), index=[a.id for a in archs], columns=list(proxies))
     candidates = Candidates(run.space, run.budget, seed, archs, Sample.of(score_AP, run.space, archs))
     known: dict[str, float] = {}
     for number, count in enumerate(sizes(settings["labels"], settings["round"])):
@@ -76,8 +71,7 @@ def guided(run: RunFolder, archs: list[Arch], label: Callable[[Arch], float]) ->
         known |= {arch.id: label(arch) for arch in chosen}
         candidates.know(pd.Series(known))
     finalists = [candidates.archs[i] for i in candidates.finalists(settings["long"])]
-    long_K = pd.Series({a.id: final(run, a, "val")["val_accuracy"] for a in finalists}, dtype=float)
-    expected_N = candidates.expected(long_K)
+    expected_N = candidates.expected({a.id: final(run, a, "val")["val_accuracy"] for a in finalists})
     return candidates.archs[max(candidates.known()[0], key=lambda i: expected_N[i])]
 
 
@@ -105,13 +99,6 @@ def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
         table = train_labels(run, [arch], [config["benchmark"]["seeds"]], f"trained_search/{seed}/labels.jsonl")
         return float(table["accuracy"].mean())
 
-    def evolved() -> Arch:
-        searcher, history = STRATEGIES["evolution"].make(space, budget, seed, **EVOLUTION), []
-        while len(history) < trainings:
-            for arch in list(islice(searcher.ask(history), trainings - len(history))):
-                history.append(Evaluated(arch, label(arch), {}))
-        return fittest(history, 1)[0].arch
-
     sized = STRATEGIES["params"]
     largest = search_run(
         sized.searcher(space, budget, seed, settings),
@@ -121,7 +108,8 @@ def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
         "params",
     )
     networks = {"guided": guided(run, archs, label)}
-    networks["evolution"] = evolved()
+    evolution = STRATEGIES["evolution"].make(space, budget, seed, **EVOLUTION)
+    networks["evolution"] = fittest(looked_up(evolution, label, trainings), 1)[0].arch
     more = Sampler(space, budget, np.random.default_rng(stream_seed(seed, "random"))).take(trainings)
     networks["random"] = max(more, key=label)
     networks["equal size"] = next(equal_size(space, budget, networks["guided"], EQUAL_SIZE, seed))

@@ -1,6 +1,6 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
-GUIDED = "method pruning workers winner labels round long".split()
-SETTINGS = {k: v for k, v in config["search"].items() if k not in GUIDED}
+OF_OTHERS = "method pruning workers winner labels round long".split()  # what no strategy of the rule search takes
+SETTINGS = {k: v for k, v in config["search"].items() if k not in OF_OTHERS}
 SCORED = {"score": "options", "layers": "psi"}
 
 

@@ -11,8 +11,7 @@ def stream_seed(master: int, *names: str | int) -> int:
     A stream does not depend on which others were drawn or in which order. So a resumed, sharded or partial run draws
     the same numbers as an undisturbed one.
     """
-    text = "/".join([str(master), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+    return int.from_bytes(_digest(master, names)[:8]) >> 1
 
 
 def random_words(count: int, master: int, *names: str | int) -> np.ndarray:
@@ -21,6 +20,9 @@ def random_words(count: int, master: int, *names: str | int) -> np.ndarray:
     They come from a counter-based generator (Philox 4x64-10; Salmon et al., 2011): word i is a function of the
     stream and of i alone, so that any device can make any part of them.
     """
-    text = "/".join([str(master), *map(str, names)])
-    key = hashlib.sha256(text.encode()).digest()[:16]
-    return np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
+    key = int.from_bytes(_digest(master, names)[:16], "little")
+    return np.random.Philox(key=key).random_raw(count)
+
+
+def _digest(master: int, names: tuple[str | int, ...]) -> bytes:
+    return hashlib.sha256("/".join([str(master), *map(str, names)]).encode()).digest()

@@ -112,7 +112,7 @@ def propose(
         best = int(np.argmax(np.where(open_N, hope_N, -np.inf)))
         chosen.append(best)
         distance_N = sum(gaussian_process.squared_distance(g, g[best : best + 1])[:, 0] / g.shape[1] for g in groups)
-        open_N[(distance_N < EQUAL) & open_N] = False
+        open_N &= distance_N >= EQUAL
         open_N[best] = False
     return chosen
 

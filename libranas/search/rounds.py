@@ -51,9 +51,9 @@ class Candidates:
         """Id of a candidate to its position."""
         return {arch.id: i for i, arch in enumerate(self.archs)}
 
-    def groups(self) -> list[np.ndarray]:
-        """Return the columns that the surrogate sees."""
-        return self.encode(Sample.of(self.score_AP, self.space, self.archs))
+    def sample(self) -> Sample:
+        """Return scores, sizes and features of all candidates."""
+        return Sample.of(self.score_AP, self.space, self.archs)
 
     def known(self) -> tuple[list[int], np.ndarray]:
         """Return positions and accuracies of the trained candidates."""
@@ -62,22 +62,19 @@ class Candidates:
 
     def posterior(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and deviation of the surrogate for every candidate."""
-        groups = self.groups()
+        groups = self.encode(self.sample())
         return guided.surrogate(groups, *self.known()).posterior(groups)
 
-    def expected(self, long_K: pd.Series | None = None) -> np.ndarray:
+    def expected(self, long_L: Mapping[str, float] | None = None) -> np.ndarray:
         """Return the accuracy that every candidate is expected to have, by all that is known.
 
         Parameters
         ----------
-        long_K : accuracies after the long training, by id; what is returned is then the accuracy after that one
+        long_L : id to accuracy after the long training; where there is one, the accuracy after that one is returned
         """
-        known, accuracy_K = self.known()
-        if long_K is None or long_K.empty:
-            return guided.expected(self.groups(), known, accuracy_K)
-        position = self.position
-        trained = [position[id] for id in long_K.index], long_K.to_numpy(dtype=np.float64)
-        return guided.expected(self.groups(), known, accuracy_K, *trained)
+        position, long = self.position, long_L or {}
+        trained = [position[id] for id in long], np.array(list(long.values()), dtype=np.float64)
+        return guided.expected(self.encode(self.sample()), *self.known(), *trained)
 
     def finalists(self, count: int) -> list[int]:
         """Return positions of the networks for the long training: half of them the best, the others spread over all.
@@ -121,10 +118,10 @@ class Candidates:
         objectives : what is to be small beside a high accuracy: ``params``, ``macs``, ``latency``
         """
         rng = np.random.default_rng(stream_seed(self.seed, "guided", number))
-        groups = self.groups()
+        sample = self.sample()
+        groups = self.encode(sample)
         if len(self.accuracy_K):
             costs = [OBJECTIVES[name](self.space, self.budget) for name in objectives]
             cost_NO = np.log([[cost(arch) for cost in costs] for arch in self.archs]) if costs else None
             return guided.propose(groups, *self.known(), count, rng, cost_NO)
-        ranking = consensus(self.reference)(Sample.of(self.score_AP, self.space, self.archs))
-        return guided.first(groups, ranking, count, rng)
+        return guided.first(groups, consensus(self.reference)(sample), count, rng)

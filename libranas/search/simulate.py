@@ -131,13 +131,30 @@ class Rows(Space):
 class Listed:
     """A budget (:class:`libranas.spaces.Budget`) that admits the networks of a table."""
 
-    names: frozenset[str]
+    networks: frozenset[str]
 
     def check(self, space: Space) -> None:
-        pass
+        if not self.networks:
+            raise LibranasError("The table lists no network within the limits.", "Widen the limits.")
 
     def admits(self, space: Space, arch: Arch) -> bool:
-        return network(space, arch) in self.names
+        return network(space, arch) in self.networks
+
+
+def looked_up(searcher: Searcher, value: Callable[[Arch], float], evaluations: int) -> list[Evaluated]:
+    """Return the history of a search whose evaluations cost nothing; a value that is not finite counts as -inf."""
+    history: list[Evaluated] = []
+    while len(history) < evaluations:
+        for arch in list(islice(searcher.ask(history), evaluations - len(history))):
+            fitness = float(value(arch))
+            history.append(Evaluated(arch, fitness if np.isfinite(fitness) else -np.inf, {}))
+    return history
+
+
+def incumbents(fitness: np.ndarray) -> np.ndarray:
+    """Return the number of the best evaluation so far after each one, the earlier one of equals."""
+    new = np.r_[True, fitness[1:] > np.maximum.accumulate(fitness)[:-1]]
+    return np.maximum.accumulate(np.where(new, np.arange(len(fitness)), 0))
 
 
 # -- methods: (pool, labels, seed) -> position of the network that it holds for the best, after each label --
@@ -145,9 +162,8 @@ class Listed:
 
 def best_so_far(pool: Pool, order: Sequence[int]) -> np.ndarray:
     """Return the best of the labelled networks after each label, the earlier one of equals."""
-    accuracy = pool.accuracy_N[list(order)]
-    new = np.r_[True, accuracy[1:] > np.maximum.accumulate(accuracy)[:-1]]
-    return np.asarray(order)[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    order = np.asarray(order)
+    return order[incumbents(pool.accuracy_N[order])]
 
 
 def search_guided(pool: Pool, labels: int, seed: int) -> np.ndarray:
@@ -188,11 +204,8 @@ def search_predictor(pool: Pool, labels: int, seed: int) -> np.ndarray:
 def _with_strategy(name: str) -> Callable[[Pool, int, int], np.ndarray]:
     def search(pool: Pool, labels: int, seed: int) -> np.ndarray:
         space, position = pool.listed
-        searcher: Searcher = STRATEGIES[name].make(space, Listed(frozenset(position)), seed)
-        history: list[Evaluated] = []
-        while len(history) < labels:
-            for arch in list(islice(searcher.ask(history), labels - len(history))):
-                history.append(Evaluated(arch, float(pool.accuracy_N[position[network(space, arch)]]), {}))
+        searcher = STRATEGIES[name].make(space, Listed(frozenset(position)), seed)
+        history = looked_up(searcher, lambda arch: pool.accuracy_N[position[network(space, arch)]], labels)
         return best_so_far(pool, [position[network(space, e.arch)] for e in history])
 
     return search

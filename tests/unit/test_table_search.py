@@ -10,12 +10,13 @@ from enumeration import members
 
 from libranas.core.errors import LibranasError
 from libranas.published.tables import read_table
+from libranas.search.simulate import Listed
 from libranas.search.strategies.evolution import Evolution
 from libranas.search.strategies.random import RandomSearch
 from libranas.spaces import AutoFormerSpace
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from simulate import ACCURACY, Listed, Table, combined, fronts, proposals, read_latencies, regret, regrets, single
+from simulate import ACCURACY, Table, combined, fronts, proposals, read_latencies, regret, regrets, single
 from table_search import draw_fronts, draw_regrets
 
 SPACE = AutoFormerSpace((16, 24), (2, 3), (1, 2), (1.0, 2.0), 8, 8, 2, 1, 10, max_relative_position=2)

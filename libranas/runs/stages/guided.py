@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -67,31 +68,40 @@ def propose(run: RunFolder, number: int, count: int, shards: Sequence[int], work
     """
     candidates, settings = _candidates(run, shards, number), run.config["search"]
     new = candidates.children(number, settings["population"], settings["parents"]) if number else []
-    scores = _scores(run, new, list(candidates.score_AP), workers)
+    scores = score_each(run, new, tuple(candidates.score_AP), "search/guided.jsonl", workers)
     candidates.add(new, scores)
-    table = pd.DataFrame(scores, columns=candidates.score_AP.columns)
-    table.insert(0, "id", [arch.id for arch in new])
-    table["architecture"] = [arch.json for arch in new]
-    write_text(run.path("candidates", round=number), table.to_csv(index=False))
+    _write(run.path("candidates", round=number), new, pd.DataFrame(scores, columns=candidates.score_AP.columns))
     chosen = candidates.propose(number, count, settings["objectives"] if settings["winner"] == "balanced" else ())
     if len(chosen) < count:
         log.warning("Round %d trains %d networks, not %d: there are no others.", number, len(chosen), count)
-    rows = [(candidates.archs[i].id, candidates.archs[i].json) for i in chosen]
-    table = pd.DataFrame(rows, columns=["id", "architecture"])
-    write_text(run.path("proposals", round=number), table.to_csv(index=False))
+    _write(run.path("proposals", round=number), [candidates.archs[i] for i in chosen])
 
 
-def _scores(run: RunFolder, archs: Sequence[Arch], proxies: list[str], workers: int) -> list[dict[str, float]]:
-    """Score networks as the search sees them; what was scored before a kill is read from a log."""
-    from libranas.search.run import run as score_each
+def _write(path: Path, archs: Sequence[Arch], scores: pd.DataFrame | None = None) -> None:
+    """Write networks as a table of ids, perhaps scores, and architectures."""
+    table = pd.DataFrame() if scores is None else scores
+    table.insert(0, "id", [arch.id for arch in archs])
+    table["architecture"] = [arch.json for arch in archs]
+    write_text(path, table.to_csv(index=False))
+
+
+def _read(path: Path) -> list[Arch]:
+    return list(map(Arch.from_json, pd.read_csv(path)["architecture"]))
+
+
+def score_each(
+    run: RunFolder, archs: Sequence[Arch], proxies: tuple[str, ...], log_name: str, workers: int = 1
+) -> list[dict[str, float]]:
+    """Score networks as the search sees them; what was scored before a kill is read from a log below ``state``."""
+    from libranas.search.run import run as run_search
     from libranas.search.workers import shared_out
 
     if not archs:
         return []
-    fitness = run.fitness(Predictor(tuple(proxies), lambda sample: np.zeros(len(sample))))
-    path = run.state("search/guided.jsonl")
+    fitness = run.fitness(Predictor(proxies, lambda sample: np.zeros(len(sample))))
     with shared_out(fitness, workers) as each:
-        history = score_each(Given(archs), fitness, len(archs), path, fitness.scores_key, progress, each)
+        path, key = run.state(log_name), fitness.scores_key
+        history = run_search(Given(archs), fitness, len(archs), path, key, progress, each)
     return [evaluated.detail for evaluated in history]
 
 
@@ -99,8 +109,7 @@ def train(run: RunFolder, number: int, shard: int, shards: int) -> None:
     """Train one of `shards` parts of the networks that round `number` proposes."""
     from libranas.runs.stages.labels import train_labels
 
-    proposals = pd.read_csv(run.path("proposals", round=number))
-    archs = [Arch.from_json(text) for text in proposals["architecture"][shard::shards]]
+    archs = _read(run.path("proposals", round=number))[shard::shards]
     table = train_labels(run, archs, [run.config["benchmark"]["seeds"]] * len(archs), f"search/labels-{shard}.jsonl")
     write_text(run.path("round_labels", round=number, shard=shard), table.to_csv(index=False))
 
@@ -115,18 +124,15 @@ def choose_finalists(run: RunFolder, shards: Sequence[int], count: int) -> None:
     """
     candidates = _candidates(run, shards, len(shards))
     _check(candidates)
-    archs = [candidates.archs[i] for i in candidates.finalists(count)]
-    table = pd.DataFrame({"id": [a.id for a in archs], "architecture": [a.json for a in archs]})
-    write_text(run.path("finalists"), table.to_csv(index=False))
+    _write(run.path("finalists"), [candidates.archs[i] for i in candidates.finalists(count)])
 
 
 def train_long(run: RunFolder, shard: int, shards: int) -> None:
     """Train a part of the finalists as the winner will be; validation images measure them, test images are not seen."""
     from libranas.runs.stages.training import trained
 
-    finalists, sets = pd.read_csv(run.path("finalists")), run.splits("train", "val", "val")
-    rows = []
-    for arch in map(Arch.from_json, finalists["architecture"][shard::shards]):
+    sets, rows = run.splits("train", "val", "val"), []
+    for arch in _read(run.path("finalists"))[shard::shards]:
         _, metrics = trained(run, arch, 0, f"search/long-{arch.id}", sets)
         log.info("%s: validation accuracy %.4f", arch.id, metrics["val_accuracy"])
         rows.append((arch.id, metrics["val_accuracy"]))
@@ -139,13 +145,13 @@ def conclude(run: RunFolder, shards: Sequence[int], long_shards: int) -> None:
     _check(candidates)
     known, accuracy_K = candidates.known()
     long = [pd.read_csv(run.path("long", shard=k), dtype={"id": str}) for k in range(long_shards)]
-    long_K = pd.concat(long).set_index("id")["accuracy"] if long else pd.Series(dtype=np.float64)
-    expected_N = candidates.expected(long_K)
+    long_L = pd.concat(long).set_index("id")["accuracy"].to_dict() if long else {}
+    expected_N = candidates.expected(long_L)
     history = [Evaluated(candidates.archs[i], expected_N[i], candidates.score_AP.iloc[i].to_dict()) for i in known]
     table = history_table(history, run.space, budget=run.budget, objectives=run.config["search"]["objectives"])
     rounds = [len(pd.read_csv(run.path("proposals", round=number))) for number in range(len(shards))]
     table.insert(4, "accuracy", accuracy_K)
-    table.insert(5, "long_accuracy", table["id"].map(long_K))
+    table.insert(5, "long_accuracy", table["id"].map(long_L))
     table.insert(6, "round", np.repeat(np.arange(len(shards)), rounds))
     write_text(run.path("history", strategy="guided"), table.to_csv(index=False))
     write_json(run.path("labels_agreement"), _agreement(table, run.config["seed"]))
