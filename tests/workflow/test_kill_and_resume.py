@@ -72,7 +72,7 @@ STAGES = {
         "scores/scores.h5", ("scores", "state/score/0.jsonl"), "state/score/1.jsonl", lines, 46, same_scores
     ),
     "benchmark": Stage(
-        "benchmark/train/1.csv", ("benchmark/train/1.csv",), "state/benchmark/train-1.jsonl", lines, 16, same_bytes
+        "benchmark/train/1.csv", ("benchmark/train/1.csv",), "state/benchmark/train-1.jsonl", lines, 12, same_bytes
     ),
     "search": Stage(
         "search/evolution.csv", ("search/evolution.csv",), "state/search/evolution.jsonl", lines, 40, same_bytes
