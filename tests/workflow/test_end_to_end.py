@@ -23,7 +23,7 @@ OUTPUTS = [
     *(
         f"train/{r}/{s}/{f}"
         for r in ("winner", "random", "params_max")
-        for s in "01"
+        for s in "012"
         for f in ("metrics.json", "model.safetensors")
     ),
     *("train/summary.json", "train/curves.csv"),
@@ -36,7 +36,7 @@ def test_every_stage_leaves_its_results_logs_and_times(finished):
     assert [name for name in OUTPUTS if not (finished.results / name).stat().st_size] == []
     logs = {p.relative_to(finished.results / "logs").with_suffix("") for p in finished.results.glob("logs/**/*.log")}
     times = {p.relative_to(finished.results / "times").with_suffix("") for p in finished.results.glob("times/**/*.tsv")}
-    assert logs == times and len(logs) == 23
+    assert logs == times and len(logs) == 26
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -60,7 +60,7 @@ def test_stages_agree_about_what_they_worked_on(finished):
     assert abs(selected["random"]["params"] / selected["winner"]["params"] - 1) <= 0.02
     assert selected["params_max"]["params"] == pd.read_csv(finished.results / "search/params.csv")["params"].max()
     for role, entry in selected.items():
-        assert read_json(finished.results / f"train/{role}/1/metrics.json")["id"] == entry["id"]
+        assert read_json(finished.results / f"train/{role}/2/metrics.json")["id"] == entry["id"]
 
 
 class Loads(HTMLParser):

@@ -20,7 +20,7 @@ ADDED = [*CONFIG["score"]["proxies"], "az_trainability"]
 REPORT = {"report": 1}
 EXPORTED = {"export": 1, **REPORT}
 COMPARED = {"compare": 1, **EXPORTED}
-TRAINED = {"train": 6, **COMPARED}
+TRAINED = {"train": 9, **COMPARED}
 SEARCHED = {"search": 3, "select": 1, **TRAINED}
 CHOSEN = {"libra": 1, **SEARCHED}
 LAYERED = {"layers": 1, **CHOSEN}
@@ -56,7 +56,7 @@ EVERYTHING = {"prepare": 1, **SAMPLED}
         ({"search": {"evaluations": 41}}, SEARCHED),
         ({"search": {"parents": 3}}, SEARCHED),
         ({"train": {"recipe": {"epochs": 11}}}, TRAINED),
-        ({"train": {"seeds": 3}}, {**TRAINED, "train": 3}),
+        ({"train": {"seeds": 4}}, {**TRAINED, "train": 3}),
     ],
     ids=lambda value: re.sub(r"[{}' ]", "", str(value))[:40] if value is not None else None,
 )
