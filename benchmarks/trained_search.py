@@ -6,8 +6,8 @@
 For every seed anew: a sample and its scores, a guided search, evolution and random search on accuracies, each with as
 many epochs of training, and the networks that they find, a random one of the winner's size and the largest of the
 budget. Each of these is trained by the final recipe, several times, and tested. Networks of one seed see the same
-orders of images. Writes ``benchmarks/search/trained-RUN.csv`` (a row for each seed and network) and ``trained-
-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
+orders of images. Writes ``benchmarks/search/trained-RUN.csv`` (a row for each seed and network) and
+``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
 """
 
 import argparse
