@@ -107,7 +107,7 @@ def freeze_in_the_middle(process, run: Run, stage: Stage, least: int) -> int:
     return done
 
 
-@pytest.mark.parametrize(("name", "forked"), [("score", False), *((name, True) for name in STAGES)])
+@pytest.mark.parametrize(("name", "forked"), [("train", False), *((name, True) for name in STAGES)])
 def test_a_killed_stage_goes_on_where_it_was(finished, copied, name, forked):
     stage = STAGES[name]
     assert stage.count(finished.results / stage.progress) == stage.total
