@@ -1,8 +1,8 @@
 """Rank statistics and intervals: one place for ties, missing values and signs.
 
 Scores that are not finite rank below all others and tie, so a proxy that fails on a network never recommends it.
-Correlations are signed. Arrays are (A,), an entry an architecture, matched by position; Spearman's also takes stacks of
-them, (..., A). A value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
+Correlations are signed. Arrays are (A,), an entry an architecture, matched by position; Spearman's also takes stacks,
+(..., A). A value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
 """
 
 from collections.abc import Callable, Sequence
