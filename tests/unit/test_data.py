@@ -22,9 +22,10 @@ from sklearn.datasets import load_digits
 
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.cifar import CIFAR10_CLASSES
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS
+from libranas.data.adapters.listing import SPLIT_FOLDERS
 from libranas.data.calibration import calibration_indices
 from libranas.data.decode import decode
+from libranas.data.formats import IMAGE_SUFFIXES
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_calibration, load_split, open_images
 from libranas.data.registry import DATA_SETS
@@ -248,7 +249,11 @@ def test_a_folder_with_splits_is_read_as_it_is(tmp_path):
     assert manifest["classes"] == ["cat", "dog"] and manifest["source"] == "pets"
     assert [manifest["splits"][s]["count"] for s in SPLITS] == [12, 12, 12]
     assert manifest["split_rule"]["val"] == "as in the data set"
-    assert manifest["ignored"] == {"count": 1, "first": ["train/cat/notes.txt"]}
+    assert manifest["ignored"] == {"count": 2, "first": ["train/.DS_Store", "train/cat/notes.txt"]}
+    assert manifest["warnings"] == [
+        "2 file(s) passed over, no images or in no place of a class: 1 hidden, such as train/.DS_Store; "
+        "1 .txt, such as train/cat/notes.txt."
+    ]
     with open_images(tmp_path / "out/images.h5") as file:
         assert file["val"]["source"][7].decode() == "validation/dog/1.png"
     assert str(tmp_path) not in (tmp_path / "out/manifest.json").read_text()
@@ -373,7 +378,7 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     assert np.abs(got.astype(int) - expected).max() <= 4  # at the edge, scaling does not look past the cut
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_every_image_suffix_can_be_decoded(tmp_path, suffix):
     grey = np.full((8, 8), 77, np.uint8)
     Image.fromarray(grey).save(tmp_path / f"x{suffix}")

