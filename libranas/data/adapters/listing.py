@@ -112,10 +112,9 @@ def tar_members(
                     yield f"{member.name}/{name}", read
             else:
                 yield member.name, functools.partial(_read_member, read_at, member.offset_data, member.size)
-        # Behind a damaged header tarfile stops as at the end, and would lose the rest in silence
         archive.seek(tar.offset)
-        if any(archive.read(min(end - tar.offset, 1 << 20))):
-            raise tarfile.ReadError("a header is damaged, or members follow the end mark")
+        if any(archive.read(min(end - tar.offset, 1 << 20))):  # as behind `cat a.tar b.tar`
+            raise tarfile.ReadError("members follow the end mark")
 
 
 def _read_file(path: str, size: int = -1) -> bytes:
