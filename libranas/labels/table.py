@@ -47,6 +47,8 @@ def read_accuracy_table(
             f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
             "Name the columns of architectures and accuracies under benchmark.columns.",
         )
+    if table.empty:
+        raise LibranasError(f"benchmark.table: {path} has no rows.", "Expected one line for each architecture.")
     rows, seen = [], set()
     for line, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True), start=2):
         where = f"benchmark.table: {path}, line {line}"

@@ -85,7 +85,7 @@ def one_image_each(files: Mapping[tuple, Callable]) -> tuple[list[Sample], list[
 def _images(sample: list[_Member]) -> list[_Member]:
     """Return the images of a sample, the best first. Only where no suffix tells are the files looked into."""
     found = [member for member in sample if member.place < len(IMAGE_SUFFIXES)]
-    found = found or [member for member in sample if is_image(member.parts[-1], member.read)]
+    found = found or [m for m in sample if m.extension != "cls" and is_image(m.parts[-1], m.read)]
     return sorted(found, key=lambda member: (member.extension.count("."), member.place, member.parts))
 
 
