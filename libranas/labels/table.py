@@ -56,7 +56,7 @@ def read_accuracy_table(
             arch = space.parse(str(text))
         except LibranasError as error:
             raise LibranasError(f"{where}: {error.what}", error.todo) from None
-        number = pd.to_numeric(value, errors="coerce")
+        number = np.nan if isinstance(value, (bool, np.bool_)) else pd.to_numeric(value, errors="coerce")
         if not np.isfinite(number):
             raise LibranasError(f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it.")
         if arch.id in seen:

@@ -103,6 +103,8 @@ def read_table(
     path = Path(path)
     try:
         table = pd.read_csv(path, index_col=0)
+        if table[accuracy].dtype == bool:
+            raise ValueError(f"{accuracy} is true or false")
         accuracy_A = table.pop(accuracy).astype(np.float64)
         score_AP = table.astype(np.float64)
         params_A = score_AP[params]

@@ -304,7 +304,8 @@ def test_tables_to_search_in(table):
             return
         assert np.isfinite(pool.accuracy_N).all() and len(pool) == len(pool.sample.score_AP)
         if rows is not None:
-            assert len(pool) == len(rows)
+            numbers = {text: number(accuracy.strip().removesuffix("%")) for text, accuracy, *_ in rows}
+            assert sorted(pool.accuracy_N) == sorted(numbers.values()) and len(pool) == len(rows)
 
 
 @fuzz(80)
