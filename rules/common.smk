@@ -38,10 +38,7 @@ ROUND_SHARDS = [min(len(SHARDS), count) for count in ROUNDS]
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
-# A folder of a trained network, in the words of timm.
-TEACHER = (
-    (config["train"]["recipe"].get("teacher") or "").removeprefix("local-dir:") or None if config["train"] else None
-)
+TEACHER = (config["train"] or {"recipe": {}})["recipe"].get("teacher") or ""
 LONG = config["search"]["long"] if ROUNDS and config["train"] else 0
 LONG_SHARDS = SHARDS[:LONG]
 LABELLED = bool(ROUNDS) and config["benchmark"]["method"] == "train"
@@ -95,8 +92,8 @@ def states(*paths):
 
 def prepared_from():
     """The state of the images that were prepared. What was made of them outlives them: it is no reason to delete it."""
-    manifest = out("manifest")
-    return read_json(manifest).get("files") if os.path.exists(manifest) else None
+    with suppress(LibranasError):  # there is no manifest
+        return read_json(out("manifest")).get("files")
 
 
 def state(path):

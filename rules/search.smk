@@ -132,7 +132,7 @@ rule guided_long:
         version=stage_version("train"),
         shards=len(LONG_SHARDS),
         config=part("space seed device", train="recipe") if LONG else {},
-        files=lambda wildcards: states(TEACHER),
+        files=lambda wildcards: states(TEACHER.removeprefix("local-dir:")),
     script:
         "../scripts/guided_long.py"
 

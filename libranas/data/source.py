@@ -91,8 +91,8 @@ def _kind(name: str) -> str:
 
 def passed_over(names: Sequence[str], most: int = 10) -> str:
     """Count files by kind, with an example of each kind."""
-    counts = Counter(map(_kind, names))
-    examples = {_kind(name): name for name in reversed(names)}
+    kinds = list(map(_kind, names))
+    counts, examples = Counter(kinds), dict(zip(reversed(kinds), reversed(names), strict=True))
     listed = [f"{count} {kind}, such as {examples[kind]}" for kind, count in counts.most_common(most)]
     listed += [f"{len(counts) - most} other kinds"] * (len(counts) > most)
     return f"{len(names)} file(s) passed over, no images or in no place of a class: {'; '.join(listed)}."

@@ -19,7 +19,7 @@ def state_of(path: str | os.PathLike | None) -> str | None:
     Of much content the sizes and times of the files are taken for it. Hidden files and the times of folders do not
     count: looking may change both. LibranasError for a folder that cannot be listed.
     """
-    if path is None or not (top := Path(path).expanduser()).exists():
+    if not path or not (top := Path(path).expanduser()).exists():
         return None
     names = [name.removeprefix("./") for name, read in walk(top) if read] if top.is_dir() else [""]
     names = sorted(name for name in names if not is_hidden(name.split("/")))
@@ -30,7 +30,7 @@ def state_of(path: str | os.PathLike | None) -> str | None:
 
 
 def _content(path: str | os.PathLike | None) -> str | None:
-    with suppress(PermissionError):
+    with suppress(OSError):
         return path and file_sha256(path)
 
 

@@ -576,7 +576,8 @@ def test_folders_without_images(tmp_path):
     refused(tmp_path, folder_settings(root), "'bird' is in train, not in test")
     for split in ("validation", "test"):
         write_image(root / split / "bird/0.png", 0)
-    refused(tmp_path, folder_settings(root), "no image in the class folder(s) bird of train")
+    (root / "train/bird/0.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    refused(tmp_path, folder_settings(root), "no image in the class folder(s) bird of train", "1 .heic, such as")
 
 
 def test_odd_classes_and_splits_are_named(tmp_path):

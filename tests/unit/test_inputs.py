@@ -47,7 +47,7 @@ def test_the_state_changes_with_the_files_and_with_nothing_else(tmp_path, monkey
     before = state_of(file := root / "a/0.jpg")
     os.utime(file)
     assert (state_of(file) == before) == (most > 0)
-    assert state_of(None) is None and state_of(tmp_path / "nothing") is None
+    assert state_of(None) is None and state_of("") is None and state_of(tmp_path / "nothing") is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.listing import SPLIT_FOLDERS, list_tar, visible, walk
 from libranas.data.formats import IMAGE_FORMATS, is_image
-from libranas.data.source import DataSet, Item, Source
+from libranas.data.source import DataSet, Item, Source, passed_over
 
 
 @contextmanager
@@ -68,8 +68,9 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         raise FOLDER.missing(f"{path}: no image in a class folder, {len(source.ignored)} other file(s)")
     for split, items in source.splits.items():
         if empty := sorted(set(classes) - {classes[item.label] for item in items}):
+            others = f" {passed_over(source.ignored)}" if source.ignored else ""
             raise LibranasError(
-                f"{path}: no image in the class folder(s) {', '.join(empty[:10])} of {split}.",
+                f"{path}: no image in the class folder(s) {', '.join(empty[:10])} of {split}.{others}",
                 f"Put images ({', '.join(IMAGE_FORMATS)}) there or remove the class everywhere.",
             )
     return source

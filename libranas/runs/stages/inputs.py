@@ -20,7 +20,7 @@ from libranas.spaces import Sampler
 log = logging.getLogger("libranas")
 
 
-def prepare(run: RunFolder, files: str | None = None, threads: int = 1) -> None:
+def prepare(run: RunFolder, threads: int = 1, files: str | None = None) -> None:
     """Prepare the data set: packed images, manifest, calibration batch. `files` is the state of its files."""
     from libranas.data.prepare import prepare as prepare_data
 
