@@ -95,7 +95,7 @@ def passed_over(names: Sequence[str], most: int = 10) -> str:
     counts, examples = Counter(kinds), dict(zip(reversed(kinds), reversed(names), strict=True))
     listed = [f"{count} {kind}, such as {examples[kind]}" for kind, count in counts.most_common(most)]
     listed += [f"{len(counts) - most} other kinds"] * (len(counts) > most)
-    return f"{len(names)} file(s) passed over, no images or in no place of a class: {'; '.join(listed)}."
+    return f"{len(names)} file(s) passed over (no images, or without a class): {'; '.join(listed)}."
 
 
 def read_npz(path: str | os.PathLike, keys: Sequence[str], todo: str) -> list[np.ndarray]:

@@ -252,7 +252,7 @@ def test_a_folder_with_splits_is_read_as_it_is(tmp_path):
     assert manifest["split_rule"]["val"] == "as in the data set"
     assert manifest["ignored"] == {"count": 2, "first": ["train/.DS_Store", "train/cat/notes.txt"]}
     assert manifest["warnings"] == [
-        "2 file(s) passed over, no images or in no place of a class: 1 hidden, such as train/.DS_Store; "
+        "2 file(s) passed over (no images, or without a class): 1 hidden, such as train/.DS_Store; "
         "1 .txt, such as train/cat/notes.txt."
     ]
     with open_images(tmp_path / "out/images.h5") as file:

@@ -191,7 +191,7 @@ def test_damaged_tars(files, data):
             assert accounted(source).keys() == {plain(parts) for parts in files}
 
 
-@fuzz(80)
+@fuzz(60)
 @given(st.dictionaries(st.tuples(st.sampled_from(["a", "b.c/a", ".h"]), STEMS, SUFFIXES), CONTENTS, max_size=16))
 def test_shards(members):
     files = {("train", plain((place, stem + suffix))): c for (place, stem, suffix), c in members.items()}
@@ -276,7 +276,7 @@ def number(text: str) -> float:
         return math.nan
 
 
-@fuzz(80)
+@fuzz(60)
 @given(tables())
 def test_tables_of_accuracies(table):
     content, rows = table
@@ -292,7 +292,7 @@ def test_tables_of_accuracies(table):
             assert [number(text) for _, text, *_ in rows] == list(found["accuracy"])
 
 
-@fuzz(80)
+@fuzz(60)
 @given(tables())
 def test_tables_to_search_in(table):
     content, rows = table
@@ -308,7 +308,7 @@ def test_tables_to_search_in(table):
             assert sorted(pool.accuracy_N) == sorted(numbers.values()) and len(pool) == len(rows)
 
 
-@fuzz(80)
+@fuzz(60)
 @given(tables())
 def test_published_tables(table):
     content, rows = table
@@ -329,7 +329,7 @@ def test_published_tables(table):
 SCORES = (Path(__file__).parents[1] / "data/scores-v1.h5").read_bytes()
 
 
-@fuzz(80)
+@fuzz(60)
 @given(damaged(SCORES))
 def test_damaged_score_files(content):
     with folder() as where:
