@@ -76,6 +76,7 @@ rule benchmark_table:
     params:
         version=stage_version("benchmark"),
         config=part("space", benchmark="columns"),
+        files=lambda wildcards: states(config["benchmark"]["table"]),
     script:
         "../scripts/benchmark_table.py"
 

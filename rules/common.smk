@@ -16,6 +16,7 @@ from libranas.core.files import disk_error, lock, read_json, write_json, write_t
 from libranas.core.provenance import stage_version
 from libranas.runs.cluster import cancel_left_over
 from libranas.runs.files import FILES, run_path
+from libranas.runs.inputs import state_of
 from libranas.search.registry import STRATEGIES
 from libranas.search.strategies.guided import sizes
 
@@ -37,6 +38,7 @@ ROUND_SHARDS = [min(len(SHARDS), count) for count in ROUNDS]
 # The table of latencies, where something is limited or judged by it.
 LATENCY = [f"{RUN}/{FILES['latency']}"] if latency_needed(config) else []
 REFERENCE = config["train"]["reference"] if config["train"] else None
+TEACHER = (config["train"] or {"recipe": {}})["recipe"].get("teacher") or ""
 LONG = config["search"]["long"] if ROUNDS and config["train"] else 0
 LONG_SHARDS = SHARDS[:LONG]
 LABELLED = bool(ROUNDS) and config["benchmark"]["method"] == "train"
@@ -78,6 +80,20 @@ def part(sections="", **keys):
     """
     some = {section: {key: config[section][key] for key in names.split()} for section, names in keys.items()}
     return {section: config[section] for section in sections.split()} | some
+
+
+def states(*paths):
+    """What changes with files of the user, for a parameter; of files that are gone it is null."""
+    try:
+        return [state_of(path) for path in paths]
+    except LibranasError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def prepared_from():
+    """The state of the images that were prepared. What was made of them outlives them: it is no reason to delete it."""
+    with suppress(LibranasError):  # there is no manifest
+        return read_json(out("manifest")).get("files")
 
 
 def state(path):

@@ -2,6 +2,8 @@
 from libranas.runs.cluster import job_resources
 
 FULL = config["full_training"]
+# Of --weights FILE, for one; what is no file has no state.
+NAMED = [FULL["recipe"], FULL["data"].partition(":")[2]] + [str(o).rpartition("=")[2] for o in FULL["options"]]
 GPUS = 0 if config["device"] == "cpu" else FULL["processes"]  # on each node
 
 
@@ -28,5 +30,6 @@ rule full_training:
         version=stage_version("train"),
         config=part("seed device", full_training="recipe data options nodes processes"),
         gpus=GPUS,
+        files=lambda wildcards: states(*NAMED),
     script:
         "../scripts/full_training.py"

@@ -15,5 +15,6 @@ rule prepare:
     params:
         version=stage_version("prepare"),
         config=part("data seed"),
+        files=lambda wildcards: states(config["data"]["path"])[0] or prepared_from(),
     script:
         "../scripts/prepare.py"

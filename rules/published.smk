@@ -43,6 +43,9 @@ rule published_table:
     params:
         version=stage_version("libra"),
         config=part("seed", published="labels splits methods"),
+        files=lambda wildcards: states(
+            f"{config['published']['tables']}/{wildcards.table}.csv", scores_file(SCORES, wildcards.table)
+        ),
     script:
         "../scripts/published_table.py"
 

@@ -1,8 +1,11 @@
 # A space and a budget -> unique legal architectures, each assigned to a shard by its id.
+TABLE = [config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else []
+
+
 rule sample:
     input:
         manifest=rules.prepare.output.manifest,
-        table=[config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else [],
+        table=TABLE,
         latency=LATENCY if config["budget"]["latency"] else [],
     output:
         archs=out("archs"),
@@ -14,5 +17,6 @@ rule sample:
     params:
         version=stage_version("sample"),
         config=part("space budget sample seed", benchmark="columns"),
+        files=lambda wildcards: states(*TABLE),
     script:
         "../scripts/sample.py"

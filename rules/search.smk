@@ -132,6 +132,7 @@ rule guided_long:
         version=stage_version("train"),
         shards=len(LONG_SHARDS),
         config=part("space seed device", train="recipe") if LONG else {},
+        files=lambda wildcards: states(TEACHER.removeprefix("local-dir:")),
     script:
         "../scripts/guided_long.py"
 
@@ -207,5 +208,6 @@ rule select:
         version=stage_version("search"),
         config=part("space budget seed latency device", search="winner objectives"),
         strategies=SEARCHES,
+        files=lambda wildcards: states(REFERENCE),
     script:
         "../scripts/select_networks.py"

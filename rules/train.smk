@@ -19,6 +19,7 @@ rule train:
     params:
         version=stage_version("train"),
         config=part("space seed device", train="recipe"),
+        files=lambda wildcards: states(TEACHER.removeprefix("local-dir:")),
     script:
         "../scripts/train.py"
 

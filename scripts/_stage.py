@@ -27,7 +27,7 @@ def stage(snakemake):
     log_path.parent.mkdir(parents=True, exist_ok=True)
     logging.raiseExceptions = False  # a log that a full disk does not take must not bury the message
     handlers = [logging.FileHandler(log_path, mode="w"), logging.StreamHandler(sys.stderr)]
-    handlers[1].setLevel(logging.ERROR if sys.stderr.isatty() else logging.INFO)
+    handlers[1].setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
     root, log = logging.getLogger(), logging.getLogger("libranas")
     root.setLevel(logging.INFO)
     logging.getLogger("fontTools").setLevel(logging.WARNING)

@@ -5,4 +5,4 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.inputs import prepare
 
-    prepare(run, snakemake.threads)
+    prepare(run, snakemake.threads, snakemake.params.files)

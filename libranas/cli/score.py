@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import shutil
+import sys
 import textwrap
 import typing
 from collections.abc import Iterator, Sequence
@@ -182,6 +183,8 @@ def _open_images(path: Path) -> Iterator[Source]:
     if not path.exists():
         raise LibranasError(f"--images {path} does not exist.", f"Name {DATA_SETS['folder'].layout}.")
     with open_data_set("folder", path, "--images") as source:
+        for warning in source.warnings:
+            print(f"Warning: {warning}", file=sys.stderr)
         yield source
 
 

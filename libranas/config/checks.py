@@ -10,6 +10,7 @@ from libranas.core.typed import BadSetting, keys_of, read
 from libranas.data.registry import DATA_SETS
 from libranas.search.registry import STRATEGIES
 from libranas.spaces.registry import FAMILIES
+from libranas.training.recipe import make_recipe
 
 ON_TOP = "A file that is to lie on top of another preset needs that one named before it"
 
@@ -28,6 +29,9 @@ def checked(config: dict) -> dict:
         )
     if config["sample"]["shards"] == "auto":
         config["sample"]["shards"] = shards_for(config["sample"]["count"])
+    if config["train"] and config["train"]["recipe"].get("base"):
+        # by its values, so that a changed file is a changed configuration
+        config["train"]["recipe"] = make_recipe(config["train"]["recipe"]).to_dict()
     return config
 
 

@@ -106,7 +106,12 @@ class _SplitWriter:
 
 
 def prepare(
-    settings: dict, out_dir: str | os.PathLike, seed: int, workers: int = 2, progress: Callable = silent
+    settings: dict,
+    out_dir: str | os.PathLike,
+    seed: int,
+    workers: int = 2,
+    progress: Callable = silent,
+    files: str | None = None,
 ) -> dict:
     """Write ``images.h5``, ``manifest.json`` and ``calibration.npz`` (see the module) into `out_dir`.
 
@@ -116,6 +121,7 @@ def prepare(
     seed : master seed of the streams ``split``, ``limit`` and ``calibration``
     workers : threads that decode; the result does not depend on it
     progress : (iterable, total, label) -> iterable; wraps the loop over the images of each split
+    files : what tells these images from changed ones; kept in the manifest
 
     Returns
     -------
@@ -141,6 +147,9 @@ def prepare(
             _check_room(out_dir, sum(map(len, splits.values())), settings)
             with _new_h5(images_path) as file:
                 entries, train, broken = _write_splits(file, splits, source.classes, settings, workers, progress)
+                if broken:
+                    first = f"such as {broken[0]['source']}: {broken[0]['reason']}"
+                    source.warnings.append(f"{len(broken)} broken image(s) left out, {first}.")
                 mean_C, std_C = train.mean_std()
                 inputs_BCSS, targets_B = calibration_batch(train.group, mean_C, std_C, settings["calibration"], seed)
             np.savez(calibration_path, inputs=inputs_BCSS, targets=targets_B)
@@ -161,6 +170,7 @@ def prepare(
                 "content_sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
                 "adapter": settings["adapter"],
                 "source": path.resolve().name if path else None,
+                "files": files,
                 "seed": seed,
                 "split_rule": rules,
                 "broken": {"count": len(broken), "images": broken},

@@ -1,6 +1,8 @@
 """The record of a kind of data set, and the images that it lists with their classes and splits, not decoded."""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +65,8 @@ class DataSet:
         if self.needs_path and (path is None or not path.exists()):
             raise self.missing(f"data.path '{path}' does not exist" if path else "data.path is not set")
         with self.read(path) as source:
+            if source.ignored:
+                source.warnings.append(passed_over(source.ignored))
             yield source
 
     def missing(self, problem: str) -> LibranasError:
@@ -70,6 +74,28 @@ class DataSet:
         return LibranasError(
             f"{problem} (data.adapter is '{self.name}').", f"Set `data.path` in the config to {self.layout}."
         )
+
+
+def is_hidden(parts: Sequence[str]) -> bool:
+    """Say whether a file or a folder that it lies in is hidden, or macOS's own."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def _kind(name: str) -> str:
+    """Return a file's suffix, with the one before it if that is a word: ``.seg.png``."""
+    if is_hidden(name.split("/")):
+        return "hidden"
+    found = re.search(r"(\.[^\W\d]\w{0,9})?\.\w{1,12}$", name.rsplit("/", 1)[-1])
+    return found[0].lower() if found else "without a suffix"
+
+
+def passed_over(names: Sequence[str], most: int = 10) -> str:
+    """Count files by kind, with an example of each kind."""
+    kinds = list(map(_kind, names))
+    counts, examples = Counter(kinds), dict(zip(reversed(kinds), reversed(names), strict=True))
+    listed = [f"{count} {kind}, such as {examples[kind]}" for kind, count in counts.most_common(most)]
+    listed += [f"{len(counts) - most} other kinds"] * (len(counts) > most)
+    return f"{len(names)} file(s) passed over (no images, or without a class): {'; '.join(listed)}."
 
 
 def read_npz(path: str | os.PathLike, keys: Sequence[str], todo: str) -> list[np.ndarray]:

@@ -47,6 +47,8 @@ def read_accuracy_table(
             f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
             "Name the columns of architectures and accuracies under benchmark.columns.",
         )
+    if table.empty:
+        raise LibranasError(f"benchmark.table: {path} has no rows.", "Expected one line for each architecture.")
     rows, seen = [], set()
     for line, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True), start=2):
         where = f"benchmark.table: {path}, line {line}"
@@ -54,7 +56,7 @@ def read_accuracy_table(
             arch = space.parse(str(text))
         except LibranasError as error:
             raise LibranasError(f"{where}: {error.what}", error.todo) from None
-        number = pd.to_numeric(value, errors="coerce")
+        number = np.nan if isinstance(value, (bool, np.bool_)) else pd.to_numeric(value, errors="coerce")
         if not np.isfinite(number):
             raise LibranasError(f"{where}: accuracy {value!r} is not a number.", "Remove the line or mend it.")
         if arch.id in seen:

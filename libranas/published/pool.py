@@ -57,7 +57,8 @@ def read_pool(
         further = _read(Path(scores)).apply(_numbers)
         numbers = numbers.drop(columns=further.columns.intersection(numbers.columns)).join(further)
     for name in (accuracy, *(features or ())):
-        if len(bad := table.index[~np.isfinite(numbers[name])]):
+        truths = name == accuracy and table[name].dtype == bool
+        if len(bad := table.index[~np.isfinite(numbers[name]) | truths]):
             raise LibranasError(
                 f"{path}: the {name} of {bad[0]} is {table[name][bad[0]]}, no finite number ({len(bad)} such rows).",
                 "Remove the rows, or give a failed training the accuracy that it reached.",

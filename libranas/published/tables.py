@@ -103,6 +103,8 @@ def read_table(
     path = Path(path)
     try:
         table = pd.read_csv(path, index_col=0)
+        if table[accuracy].dtype == bool:
+            raise ValueError(f"{accuracy} is true or false")
         accuracy_A = table.pop(accuracy).astype(np.float64)
         score_AP = table.astype(np.float64)
         params_A = score_AP[params]
@@ -115,6 +117,11 @@ def read_table(
         ) from None
     if len(repeated := table.index[table.index.duplicated()]):
         raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
+    for name, number_A in ((accuracy, accuracy_A), (params, params_A)):
+        if len(bad := table.index[~np.isfinite(number_A)]):
+            raise LibranasError(
+                f"{path}: the {name} of {bad[0]} is no finite number ({len(bad)} such rows)", "remove or mend the rows"
+            )
     if scores is not None:
         extra = pd.read_csv(scores, index_col="arch")
         if len(missing := table.index.difference(extra.index)):

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -17,14 +18,15 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from sklearn.datasets import load_digits
 
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.cifar import CIFAR10_CLASSES
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS
+from libranas.data.adapters.listing import SPLIT_FOLDERS
 from libranas.data.calibration import calibration_indices
 from libranas.data.decode import decode
+from libranas.data.formats import IMAGE_SUFFIXES
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_calibration, load_split, open_images
 from libranas.data.registry import DATA_SETS
@@ -248,10 +250,77 @@ def test_a_folder_with_splits_is_read_as_it_is(tmp_path):
     assert manifest["classes"] == ["cat", "dog"] and manifest["source"] == "pets"
     assert [manifest["splits"][s]["count"] for s in SPLITS] == [12, 12, 12]
     assert manifest["split_rule"]["val"] == "as in the data set"
-    assert manifest["ignored"] == {"count": 1, "first": ["train/cat/notes.txt"]}
+    assert manifest["ignored"] == {"count": 2, "first": ["train/.DS_Store", "train/cat/notes.txt"]}
+    assert manifest["warnings"] == [
+        "2 file(s) passed over (no images, or without a class): 1 hidden, such as train/.DS_Store; "
+        "1 .txt, such as train/cat/notes.txt."
+    ]
     with open_images(tmp_path / "out/images.h5") as file:
         assert file["val"]["source"][7].decode() == "validation/dog/1.png"
     assert str(tmp_path) not in (tmp_path / "out/manifest.json").read_text()
+
+
+#: Names of images that need not have the suffix of their kind, of files that are none, and of links.
+ODD_NAMES = {
+    "JPEG": ["a.jfif", "b.jpe", "c", "d.JPG", "e.photo", "f.jpg.part", "g.txt"],
+    "PNG": ["h.apng", "i", "j.jpg"],
+    "WEBP": ["k"],
+    "GIF": ["l"],
+    "BMP": ["m"],
+    "TIFF": ["n", "o.TIF"],
+    "PPM": ["p"],
+    "AVIF": ["q.avif", "r"],
+    "JPEG2000": ["s.jp2", "t"],
+}
+NO_IMAGES = {
+    **{
+        "Thumbs.db": b"\xd0\xcf\x11\xe0",
+        "notes.txt": b"P1 is a note",
+        "BM": b"BMW, a car",
+        "photo.heic": b"\0\0\0\x18ftypheic",
+    },
+    **{".DS_Store": b"hidden", "._a.jpg": b"hidden", ".jpg": b"hidden", "__MACOSX/a.jpg": b"hidden", "empty": b""},
+    **{"raw.NEF": b"II*\0\x08\0\0\0", "short": b"\xff\xd8", "drawing.svg": b"<svg/>"},
+}
+
+
+@pytest.mark.parametrize("mode", [None, "w", "w:bz2", "w:xz"])
+def test_content_tells_an_image_and_what_is_passed_over_is_named(tmp_path, mode):
+    root = image_folder(tmp_path / "pets", ("train/",), per_class=4)
+    for kind, names in ODD_NAMES.items():
+        for name in names:
+            Image.fromarray(PIXELS).save(root / "train/cat" / name, kind)
+    for name, content in NO_IMAGES.items():
+        (root / "train/dog" / name).parent.mkdir(exist_ok=True)
+        (root / "train/dog" / name).write_bytes(content)
+    (root / "README").write_text("pets")
+    os.mkfifo(root / "train/dog/pipe")
+    (root / "train/dog/nowhere").symlink_to("gone")
+    path = root
+    if mode:
+        with tarfile.open(path := tmp_path / "archive", mode) as tar:
+            tar.add(root, ".")
+    with DATA_SETS["folder"].open(path) as source:
+        found = {item.source: item for item in source.splits["train"]}
+        cats = {f"train/cat/{name}" for names in ODD_NAMES.values() for name in names}
+        assert found.keys() == cats | {f"train/{name}/{i}.png" for name in ("cat", "dog") for i in range(4)}
+        assert all(decode(item.load(), 6, 3).shape == (6, 6, 3) for item in found.values())
+        passed = {f"train/dog/{name}" for name in [*NO_IMAGES, "pipe", "nowhere"]} | {"README"}
+        assert sorted(source.ignored) == sorted(passed)
+        (said,) = source.warnings
+        assert said.startswith(f"{len(passed)} file(s) passed over") and "1 .heic, such as train/dog/photo.heic" in said
+        assert "4 hidden, such as train/dog/" in said and "6 without a suffix, such as" in said
+
+
+def test_names_that_are_not_utf_8_stay_apart(tmp_path):
+    for name in (b"\xff", b"\xfe"):
+        write_image(tmp_path / "pets/cat/0.png", 0)
+        os.rename(tmp_path / "pets/cat/0.png", os.fsencode(tmp_path / "pets/cat") + b"/" + name + b".png")
+    write_image(tmp_path / "pets/dog/0.png", 0)
+    with DATA_SETS["folder"].open(tmp_path / "pets") as source:
+        names = ["cat/\\udcfe.png", "cat/\\udcff.png", "dog/0.png"]
+        assert [item.source for item in source.splits["train"]] == names
+        assert all(decode(item.load(), 6, 3).any() for item in source.splits["train"])
 
 
 @pytest.mark.parametrize("splits", [("train/",), ("train/", "val/"), ("Train/", "TEST/"), ("",), ("outer/",)])
@@ -301,6 +370,11 @@ def test_a_cut_tar_is_named_wherever_it_was_cut(tmp_path, mode):
     for length in [0, 1, len(whole) // 3, len(whole) // 2, *cuts]:
         archive.write_bytes(whole[:length])
         refused(tmp_path, folder_settings(archive), "pets.tar", "cut off or damaged")
+    if mode == "w":
+        archive.write_bytes(whole[:start] + b"\xff" + whole[start + 1 :])
+        refused(tmp_path, folder_settings(archive), "pets.tar", "cut off or damaged")
+        archive.write_bytes(whole + whole)
+        refused(tmp_path, folder_settings(archive), "members follow the end mark")
 
 
 def test_a_link_in_a_tar_is_a_broken_image(tmp_path):
@@ -373,7 +447,7 @@ def test_the_shorter_side_is_scaled_and_the_centre_kept():
     assert np.abs(got.astype(int) - expected).max() <= 4  # at the edge, scaling does not look past the cut
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_every_image_suffix_can_be_decoded(tmp_path, suffix):
     grey = np.full((8, 8), 77, np.uint8)
     Image.fromarray(grey).save(tmp_path / f"x{suffix}")
@@ -381,11 +455,56 @@ def test_every_image_suffix_can_be_decoded(tmp_path, suffix):
     assert np.abs(got[..., 0].astype(int) - grey).max() <= 1  # JPEG and WebP are lossy
 
 
-def test_exif_orientation_is_honoured():
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    np.testing.assert_array_equal(decode(png(pixels, exif=exif), 6, 3), np.rot90(pixels, -1))
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+TURNED = struct.pack("<HHII", 0x0112, 3, 1, 6)  # an EXIF entry: to be turned by 90 degrees clockwise
+
+
+def exif(*entries: bytes) -> bytes:
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        exif(TURNED),
+        exif(TURNED, struct.pack("<HHI4s", 0x0128, 2, 2, b"2")),  # the unit of the resolution as text
+        exif(struct.pack("<HHI4s", 0x0100, 2, 3, b"96"), TURNED),  # the width as text
+        exif(TURNED, struct.pack("<HHII", 0x011A, 5, 1, 4)),  # the resolution 0 / 0
+        exif(TURNED, struct.pack("<HHII", 0x8769, 4, 1, 2**32 - 1)),  # further entries beyond the end
+        exif(TURNED, struct.pack("<HHII", 0x8769, 4, 1, 8)),  # further entries that are these again
+    ],
+)
+def test_exif_orientation_is_honoured_whatever_else_the_metadata_say(metadata):
+    np.testing.assert_array_equal(decode(png(PIXELS, exif=metadata), 6, 3), np.rot90(PIXELS, -1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *(b"Exif\0\0\0\1not a tiff", b"Exif\0\0", b"Exif\0\0II*\0", exif(TURNED)[:20]),
+        *(exif(struct.pack("<HHI4s", 0x0112, 2, 2, b"6")), exif(struct.pack("<HHII", 0x0112, 3, 1, 99))),
+    ],
+)
+def test_an_image_without_a_readable_orientation_is_an_image(kind, metadata):
+    files = []
+    for more in ({}, {"exif": metadata, "icc_profile": b"no profile"}):
+        Image.fromarray(PIXELS).save(buffer := io.BytesIO(), kind, **more)
+        files.append(buffer.getvalue())
+    np.testing.assert_array_equal(decode(files[1], 6, 3), decode(files[0], 6, 3))
+
+
+def test_a_png_with_damaged_or_long_comments_is_an_image_and_one_with_damaged_pixels_is_none():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 2**21, zip=True)
+    file = png(PIXELS, pnginfo=info, exif=exif(TURNED))
+    damaged = file.replace(b"zTXtworkflow", b"zTXtwarkflow")
+    for data in (file, damaged):
+        np.testing.assert_array_equal(decode(data, 6, 3), np.rot90(PIXELS, -1))
+    at = damaged.index(b"IDAT") + 20
+    for data in (damaged[:at] + bytes(4) + damaged[at + 4 :], damaged[:at], damaged[: at - 22]):
+        with pytest.raises((OSError, SyntaxError)):
+            decode(data, 6, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -457,7 +576,8 @@ def test_folders_without_images(tmp_path):
     refused(tmp_path, folder_settings(root), "'bird' is in train, not in test")
     for split in ("validation", "test"):
         write_image(root / split / "bird/0.png", 0)
-    refused(tmp_path, folder_settings(root), "no image in the class folder(s) bird of train")
+    (root / "train/bird/0.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    refused(tmp_path, folder_settings(root), "no image in the class folder(s) bird of train", "1 .heic, such as")
 
 
 def test_odd_classes_and_splits_are_named(tmp_path):

@@ -324,7 +324,7 @@ def test_imagenet_in_each_layout(tmp_path, lay_out):
             assert sorted(item.label for item in items) == list(range(1000))
             for item in items:
                 assert SYNSETS[item.label] in item.source and item.load() == jpeg(item.label % 50)
-        assert source.warnings == [
+        assert source.warnings[:2] == [
             "train has 1,000 images, ImageNet-1k has 1,281,167.",
             "test has 1,000 images, ImageNet-1k has 50,000.",
         ]
@@ -495,6 +495,59 @@ def test_shards_with_named_classes(tmp_path):
     refused("webdataset", tmp_path / "nowhere", "does not exist")
 
 
+#: Files of samples to what is read, by their extensions.
+SAMPLES = [
+    (["jpg", "seg.png", "cls", "json", "txt"], "jpg"),
+    (["png", "jpg", "cls"], "jpg"),
+    (["webp", "png", "mask.jpg", "cls"], "png"),
+    (["JPEG", "CLS"], "JPEG"),
+    (["img", "txt", "cls"], "img"),  # an image by its content
+    (["seg.png", "cls"], None),  # the picture is missing: no mask takes its place
+    (["0 of 9.jpg", "0 of 9.cls"], None),  # the key is what stands before the first dot
+    (["jpg", "label.cls"], None),
+    (["cls"], None),
+]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize("folder", ["", "v1.0/a.b/"])
+def test_one_image_of_each_sample_is_read_and_the_rest_is_counted(tmp_path, mode, folder):
+    for split in ("train", "test"):
+        with tarfile.open(tmp_path / f"x-{split}-0.tar{mode[1:].replace(':', '.')}", mode) as tar:
+            for key, (extensions, _) in enumerate(SAMPLES):
+                for extension in extensions:
+                    image = not extension.lower().endswith(("cls", "txt", "json"))
+                    add(tar, f"{folder}{key}.{extension}", jpeg(key) if image else b"%d" % (key % 2))
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
+        tars = {split: next(tmp_path.glob(f"*{split}*")).name for split in ("train", "test")}
+        for split, name in tars.items():
+            expected = [(f"{name}/{folder}{k}.{read}", k % 2) for k, (_, read) in enumerate(SAMPLES) if read]
+            assert [(item.source, item.label) for item in source.splits[split]] == expected
+        files = {
+            f"{name}/{folder}{k}.{e}" for name in tars.values() for k, (all_, _) in enumerate(SAMPLES) for e in all_
+        }
+        used = {item.source for items in source.splits.values() for item in items}
+        used |= {name for name in files if name.lower().endswith(".cls") and f"{name[:-4]}".endswith(tuple("01234"))}
+        assert set(source.ignored) == files - used
+        read, passed = source.warnings
+        assert read.startswith("10 samples") and read.endswith("4 .jpg, 2 .png, 2 .jpeg, 2 .img.")
+        assert f"{len(files - used)} file(s) passed over" in passed and "4 .seg.png, such as" in passed
+
+
+def test_images_with_names_of_two_dots_where_there_are_no_others(tmp_path):
+    members = {"a.left.jpg": jpeg(0), "a.right.jpg": jpeg(1), "a.cls": b"0", "b.left.jpg": jpeg(2), "b.cls": b"1"}
+    (tmp_path / "train.tar").write_bytes(tar_of(members))
+    with DATA_SETS["webdataset"].open(tmp_path) as source:
+        assert [item.source for item in source.splits["train"]] == ["train.tar/a.left.jpg", "train.tar/b.left.jpg"]
+        assert source.ignored == ["train.tar/a.right.jpg"]
+
+
+def test_a_shard_whose_compression_is_not_read_is_refused(tmp_path):
+    (tmp_path / "x-train-0.tar").write_bytes(samples({"a": b"0", "b": b"1"}))
+    (tmp_path / "x-train-1.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    refused("webdataset", tmp_path, "x-train-1.tar.zst", "compressed by gzip, bzip2 or xz")
+
+
 def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     root = tmp_path / "pets"
@@ -513,6 +566,12 @@ def test_hugging_face_files_of_any_data_set(tmp_path, monkeypatch):
         assert source.classes == ["cat", "dog"] and set(source.splits) == {"train", "val"}
         assert [item.label for item in source.splits["train"]] == [1, 0, 1]
         assert source.splits["train"][2].load() == jpeg(2)
+    assert not source.ignored and not source.warnings
+    write("extra", [0])
+    (root / "README.md").write_text("pets")
+    with DATA_SETS["hugging_face"].open(root) as source:
+        assert source.ignored == ["README.md"] and "Not read are the splits extra;" in source.warnings[0]
+    (root / "data/extra-00000-of-00001.parquet").unlink()
     (root / "data/validation-00000-of-00001.parquet").unlink()
     for name in ("val", "valid", "dev"):
         for part in ("train", name):
@@ -675,6 +734,6 @@ def test_links_to_folders_elsewhere_are_followed_and_links_back_are_not(tmp_path
             *("dog/elsewhere/back/cat.jpg", "dog/elsewhere/more.jpg"),
         ]
         assert source.ignored == [
-            *("cat/elsewhere/back", "cat/here", "cat/up", "dog/above"),
+            *(".all/bird/bird.jpg", "cat/elsewhere/back", "cat/here", "cat/up", "dog/above"),
             *("dog/elsewhere/back/elsewhere", "dog/elsewhere/back/here", "dog/elsewhere/back/up", "dog/up"),
         ]

@@ -1,17 +1,23 @@
 """The whole workflow, from images to the report, and each way of getting accuracies."""
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import pandas as pd
 import timm
 import torch
+from conftest import ROOT, TINY
 from safetensors.torch import load_file
 
 import libranas.nets  # noqa: F401 - registers the architecture with timm
 from libranas import scores as store
-from libranas.core.files import read_json
+from libranas.core.files import read_json, write_json
+from libranas.data.source import passed_over
 from libranas.labels.table import mean_accuracies
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from mock_snakemake import run_script
 
 OUTPUTS = [
     *("data/images.h5", "data/manifest.json", "data/calibration.npz", "sample/archs.csv"),
@@ -90,6 +96,14 @@ def test_the_report_tells_what_was_run_and_found(finished):
     assert torch.__version__.split("+")[0] in page
     for role in summary["roles"].values():
         assert f"{100 * role['test_accuracy']['mean']:.2f} %" in page
+
+
+def test_the_report_tells_which_files_were_passed_over(copied):
+    manifest = read_json(copied.results / "data/manifest.json")
+    said = passed_over(["cat/notes.txt", "Thumbs.db", ".DS_Store"])
+    write_json(copied.results / "data/manifest.json", manifest | {"warnings": [said]})
+    run_script("report", configfiles=[TINY], directory=copied.folder)
+    assert f"Data: {said}" in (copied.results / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_tells_what_each_proxy_costs(finished):

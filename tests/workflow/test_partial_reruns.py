@@ -3,16 +3,24 @@
 import json
 import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, TINY, Run
+from PIL import Image
 
 from libranas import scores as store
 from libranas.core.files import read_log
 from libranas.core.provenance import STAGE_VERSIONS
+from libranas.runs.inputs import state_of
+from libranas.training.recipe import FOLDER
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from mock_snakemake import mock_snakemake, run_script
 
 CONFIG = yaml.safe_load(TINY.read_text())
 ADDED = [*CONFIG["score"]["proxies"], "az_trainability"]
@@ -62,6 +70,54 @@ EVERYTHING = {"prepare": 1, **SAMPLED}
 )
 def test_a_changed_configuration_reruns_what_depends_on_it(finished, changes, planned):
     assert finished.planned(changes=changes) == planned
+
+
+def test_files_that_the_configuration_names_are_parameters_by_their_content(tmp_path, monkeypatch):
+    """Snakemake reruns a rule whose parameters change; of files it sees newer times alone."""
+    monkeypatch.chdir(tmp_path)
+    recipe = (FOLDER / "smoke.yaml").read_text().replace("weight_decay: ", "weight_decay: 1")
+    files = ["tables/nasbench201-cifar10.csv", "scores/nasbench201.csv", "table.csv", "reference.yaml", "model/w"]
+    for path in map(Path, [*files, "recipe.yaml"]):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(recipe if path.stem == "recipe" else path.stem)
+    config = {
+        "benchmark": {"method": "table", "table": "table.csv"},
+        "published": {"tables": "tables", "scores": "scores"},
+        "train": {"reference": "reference.yaml", "recipe": {"base": "recipe.yaml", "teacher": "local-dir:model"}},
+        "full_training": {
+            "recipe": "recipe.yaml",
+            "data": "folder:tables",
+            "options": ["--weights=model/w", "--compile"],
+        },
+    }
+    which = {"train": {"role": "winner", "seed": 0}, "published_table": {"table": "nasbench201-cifar10"}}
+    for rule, named in {
+        "sample": ["table.csv"],
+        "benchmark_table": ["table.csv"],
+        "select": ["reference.yaml"],
+        "train": ["model"],
+        "published_table": files[:2],
+        "full_training": ["recipe.yaml", "tables", "model/w", "--compile"],
+    }.items():
+        job = mock_snakemake(rule, configfiles=[TINY], config=config, directory=tmp_path, **which.get(rule, {}))
+        assert job.params.files == [state_of(path) for path in named], rule
+    assert job.config["train"]["recipe"]["weight_decay"] >= 10
+
+
+def test_images_that_are_gone_leave_what_was_made_of_them(tmp_path):
+    for i in range(96):
+        path = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)).save(path)
+    data = {"adapter": "folder", "path": str(tmp_path / "images"), "limit": None}
+    which = {"configfiles": [TINY], "config": {"data": data}, "directory": tmp_path}
+    ran = run_script("prepare", **which).params.files
+    (tmp_path / "images/a/.DS_Store").write_text("hidden")
+    assert mock_snakemake("prepare", **which).params.files == ran
+    (tmp_path / "images/a/0.png").rename(tmp_path / "images/b/0.png")
+    assert mock_snakemake("prepare", **which).params.files != ran
+    shutil.rmtree(tmp_path / "images")
+    assert mock_snakemake("prepare", **which).params.files == ran
 
 
 DOWNSTREAM = {

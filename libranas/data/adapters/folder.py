@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, SPLIT_FOLDERS, list_tar, name_parts, walk
-from libranas.data.source import DataSet, Item, Source
+from libranas.data.adapters.listing import SPLIT_FOLDERS, list_tar, visible, walk
+from libranas.data.formats import IMAGE_FORMATS, is_image
+from libranas.data.source import DataSet, Item, Source, passed_over
 
 
 @contextmanager
@@ -22,12 +23,11 @@ def folder(path: Path) -> Iterator[Source]:
 
 def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -> Source:
     """Read splits and classes off the folder names; hidden files are left out."""
-    files, folders = {}, set()
-    for name, read in listing:
-        if parts := name_parts(name):
-            if read:
-                files[parts] = read
-            folders.update(parts[:depth] for depth in range(1, len(parts) + (not read)))
+    source, files, folders = Source([], {}), {}, set()
+    for parts, read in visible(listing, source.ignored):
+        if read:
+            files[parts] = read
+        folders.update(parts[:depth] for depth in range(1, len(parts) + (not read)))
 
     def inside(base: tuple) -> list[str]:
         return sorted(f[-1] for f in folders if f[:-1] == base)
@@ -56,10 +56,10 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
                 f"{path}: the class folder '{odd[0]}' is in {here}, not in {there} ({len(odd)} such).",
                 "Every split needs the same class folders: add the missing ones or remove the odd ones.",
             )
-    source = Source(classes, {split: [] for split in names})
+    source.classes, source.splits = classes, {split: [] for split in names}
     for parts, read in sorted(files.items(), key=lambda file: file[0]):
         base = parts[: len(top) + bool(splits)]
-        if base in bases and len(parts) > len(base) + 1 and Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES:
+        if base in bases and len(parts) > len(base) + 1 and is_image(parts[-1], read):
             label = bisect.bisect_left(classes, parts[len(base)])
             source.splits[bases[base]].append(Item("/".join(parts), label, read))
         else:
@@ -68,9 +68,10 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
         raise FOLDER.missing(f"{path}: no image in a class folder, {len(source.ignored)} other file(s)")
     for split, items in source.splits.items():
         if empty := sorted(set(classes) - {classes[item.label] for item in items}):
+            others = f" {passed_over(source.ignored)}" if source.ignored else ""
             raise LibranasError(
-                f"{path}: no image in the class folder(s) {', '.join(empty[:10])} of {split}.",
-                f"Put images ({' '.join(sorted(IMAGE_SUFFIXES))}) there or remove the class everywhere.",
+                f"{path}: no image in the class folder(s) {', '.join(empty[:10])} of {split}.{others}",
+                f"Put images ({', '.join(IMAGE_FORMATS)}) there or remove the class everywhere.",
             )
     return source
 
@@ -78,6 +79,6 @@ def _class_folders(path: Path, listing: Iterable[tuple[str, Callable | None]]) -
 FOLDER = DataSet(
     "folder",
     folder,
-    "a folder (or .tar, .tar.gz) with `train/CLASS/*.jpg` and, if they exist, `val/CLASS/*.jpg` and "
+    "a folder (or .tar, perhaps compressed) with `train/CLASS/*.jpg` and, if they exist, `val/CLASS/*.jpg` and "
     "`test/CLASS/*.jpg`; or with `CLASS/*.jpg` directly",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from libranas.core.errors import LibranasError
-from libranas.data.adapters.listing import SPLIT_FOLDERS
+from libranas.data.adapters.listing import SPLIT_FOLDERS, visible, walk
 from libranas.data.source import DataSet, Item, Source
 
 
@@ -18,7 +18,12 @@ def hugging_face(path: Path) -> Iterator[Source]:
     if not any(shard.name.startswith("train") for shard in [*path.glob("*.parquet"), *path.glob("*/*.parquet")]):
         raise HUGGING_FACE.missing(f"{path} has no train-*.parquet")
     source = Source([], {})
-    for name in filter(SPLIT_FOLDERS.get, _hugging_face_splits(path)):
+    listed = visible(walk(path), source.ignored)
+    source.ignored += ["/".join(parts) for parts, read in listed if read and not parts[-1].endswith(".parquet")]
+    names = _hugging_face_splits(path)
+    if others := [name for name in names if name not in SPLIT_FOLDERS]:
+        source.warnings.append(f"Not read are the splits {', '.join(others)}; train, validation and test are.")
+    for name in filter(SPLIT_FOLDERS.get, names):
         reader, label_N = read_split(path, name, HUGGING_FACE)
         known = sorted(reader.class_to_idx, key=reader.class_to_idx.get) if reader.class_to_idx else []
         source.classes = source.classes or [str(c) for c in known] or [str(c) for c in range(int(label_N.max()) + 1)]

@@ -9,8 +9,9 @@ import numpy as np
 
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.hugging_face import read_split, reader_items
-from libranas.data.adapters.listing import IMAGE_SUFFIXES, expanded, name_parts, named_split
-from libranas.data.adapters.webdataset import label_number, label_text
+from libranas.data.adapters.listing import expanded, named_split, visible
+from libranas.data.adapters.webdataset import label_number, label_text, one_image_each
+from libranas.data.formats import is_image
 from libranas.data.source import DataSet, Item, Source
 
 IMAGENET_COUNTS = {"train": 1_281_167, "test": 50_000}
@@ -49,39 +50,46 @@ def imagenet(path: Path) -> Iterator[Source]:
 
 def _synset_files(path: Path, synsets: list[str], stack: ExitStack) -> Source:
     """Find images below split and class folders, also in tars and tars of tars; or next to their KEY.cls."""
-    files = {parts: read for name, read in expanded(path, stack) if read and (parts := name_parts(name))}
     label_of = {synset: label for label, synset in enumerate(synsets)}
-    source, flat = Source(synsets, {"train": [], "test": []}), []
-    for parts, read in sorted(files.items(), key=lambda file: file[0]):
-        # Its validation images are our test; its test images have no labels.
-        split = {"train": "train", "val": "test"}.get(named_split(parts))
-        name, text = parts[-1], "/".join(parts)
-        label_file = files.get((*parts[:-1], name.split(".")[0] + ".cls"))
+    source, items, files = Source(synsets, {"train": [], "test": []}), {}, {}
+    for parts, read in visible(expanded(path, stack), source.ignored):
         folders = [p.removesuffix(".tar") for p in parts[:-1]]
         synset = next((p for p in reversed(folders) if re.fullmatch(r"n\d{8}", p)), None)
-        if not split or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-            if not name.endswith(".cls"):
-                source.ignored.append(text)
-        elif synset and synset not in label_of:
+        if not read:
+            continue
+        if not _split(parts) or (synset and not is_image(parts[-1], read)):
+            source.ignored.append("/".join(parts))
+        elif not synset:
+            files[parts] = read
+        elif synset in label_of:
+            items[parts] = label_of[synset], read
+        else:
             raise LibranasError(
-                f"{path}: {text} is of the class {synset}, which is not one of ImageNet-1k's 1000.",
+                f"{path}: {'/'.join(parts)} is of the class {synset}, which is not one of ImageNet-1k's 1000.",
                 "Remove it. Other classes of ImageNet are read by `data.adapter: folder`.",
             )
-        elif synset or label_file:
-            label = label_of[synset] if synset else label_number(label_text(label_file, text), text)
-            _check_order(text, label, synsets)
-            source.splits[split].append(Item(text, label, read))
-        else:
-            flat.append(text)
+    samples, unused = one_image_each(files)
+    flat = ["/".join(sample.parts) for sample in samples if not sample.label]
     if flat:
         raise LibranasError(
             f"{path}: {len(flat)} image(s) are in no class folder, such as {flat[0]}: their classes are unknown.",
             "Sort them into class folders, val/n01440764/ILSVRC2012_val_00000293.JPEG, as the development kit's "
             "ILSVRC2012_validation_ground_truth.txt says; torchvision.datasets.ImageNet(root, 'val') does it.",
         )
+    for parts, read, label in samples:
+        items[parts] = label_number(label_text(label, "/".join(parts)), "/".join(parts)), read
+    for parts, (label, read) in sorted(items.items(), key=lambda item: item[0]):
+        _check_order("/".join(parts), label, synsets)
+        source.splits[_split(parts)].append(Item("/".join(parts), label, read))
+    source.ignored += unused
     if empty := [{"train": "train", "test": "val"}[split] for split, items in source.splits.items() if not items]:
         raise IMAGENET.missing(f"{path}: no image of {' and '.join(empty)}")
     return source
+
+
+def _split(parts: tuple[str, ...]) -> str | None:
+    """Return the split of a file. Its validation images are our test; its test images have no labels."""
+    return {"train": "train", "val": "test"}.get(named_split(parts))
 
 
 def _check_order(image: str, label: int, synsets: list[str]) -> None:

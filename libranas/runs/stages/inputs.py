@@ -20,12 +20,12 @@ from libranas.spaces import Sampler
 log = logging.getLogger("libranas")
 
 
-def prepare(run: RunFolder, threads: int = 1) -> None:
-    """Prepare the data set: packed images, manifest, calibration batch."""
+def prepare(run: RunFolder, threads: int = 1, files: str | None = None) -> None:
+    """Prepare the data set: packed images, manifest, calibration batch. `files` is the state of its files."""
     from libranas.data.prepare import prepare as prepare_data
 
     folder = run.path("manifest").parent
-    manifest = prepare_data(run.config["data"], folder, run.config["seed"], threads, progress)
+    manifest = prepare_data(run.config["data"], folder, run.config["seed"], threads, progress, files)
     for warning in manifest["warnings"]:
         log.warning("%s", warning)
     log.info("%d classes: %s", len(manifest["classes"]), ", ".join(map(str, manifest["classes"][:20])))
