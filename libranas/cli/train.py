@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shutil
 from pathlib import Path
 
 from libranas.cli import positive
@@ -134,13 +135,12 @@ def _run(arguments: argparse.Namespace, world) -> None:
 
 def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder: Path) -> dict:
     """Train and test with one seed."""
-    import timm
+    import torch
 
     from libranas.core.files import write_json
     from libranas.core.provenance import digest, facts, file_sha256
     from libranas.core.random import stream_seed
-    from libranas.export.timm import export_timm
-    from libranas.networks.load import Wanted, model_of, model_record
+    from libranas.networks.load import Wanted, checked_outputs, model_of, model_record
     from libranas.training.results import outcome
     from libranas.training.settings import Settings
     from libranas.training.trainer import Training
@@ -154,13 +154,15 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         fused=True,
     )
     model, size, channels = model_of(arguments.model, wanted)
+    checked_outputs(model, torch.zeros(2, channels, size, size), arguments.model, len(classes))
     for images in splits[:3]:
         if images:
             images.channels = channels
     if arguments.weights:
         load_weights(model, arguments.weights)
-    config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
-    mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
+    mean, std = _normalisation(model, channels)
+    look = size, classes, mean, std
+    world.first_does(lambda: _try_export(model, folder / ".export", look, arguments.model))
     named, shares = model_record(arguments.model), (arguments.val_share, arguments.test_share)
     weights = file_sha256(arguments.weights) if arguments.weights else None
     key = digest(named, weights, arguments.data, shares, size, channels)
@@ -185,13 +187,58 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         network = training.network().cpu()
         save_weights(folder / "model.safetensors", network)
         write_json(folder / "result.json", result)
-        if hasattr(network, "pretrained_cfg"):
-            counts = {name: len(getattr(splits, name)) for name in splits.rules}
-            card = _card(arguments, result, counts)
-            tested = {"crop_pct": recipe.crop_pct, "interpolation": recipe.test_interpolation}
-            export_timm(network, folder / "export", size, classes, mean, std, card, **tested)
-            log.info("%s: the network for timm, with its model card; it loads back bit-equal", folder / "export")
+        card = _card(arguments, result, {name: len(getattr(splits, name)) for name in splits.rules})
+        tested = {"crop_pct": recipe.crop_pct, "interpolation": recipe.test_interpolation}
+        log.info("%s: %s", folder, _export(network, folder, look, arguments.model, card, **tested))
     return result
+
+
+def _normalisation(model, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of a channel, as timm's description of the network says."""
+    import timm
+
+    try:
+        config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
+        mean, std = (tuple(map(float, config[k])) for k in ("mean", "std"))
+        return tuple(values if len(values) == channels else (0.5,) * channels for values in (mean, std))
+    except (AttributeError, TypeError, ValueError, AssertionError) as error:
+        raise LibranasError(
+            f"The attribute pretrained_cfg of {type(model).__name__} is no description of timm ({error}).",
+            "Delete it, or give it `mean` and `std` of each channel.",
+        ) from None
+
+
+def _try_export(model, folder: Path, look: tuple, text: str) -> None:
+    """Write the network before the first epoch as after the last one, to say at once what cannot be; keep nothing."""
+    from libranas.training.weights import save_weights
+
+    try:
+        save_weights(folder / "model.safetensors", model)
+        _export(model, folder, look, text, "")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _export(model, folder: Path, look: tuple, text: str, card: str, **tested) -> str:
+    """Export the network for timm, or as a program where timm does not load it; say what was written.
+
+    `look`: side of the images, names of the classes, mean and deviation of a channel.
+    """
+    from libranas.export.comparison import NotExported
+    from libranas.export.formats import write_program
+    from libranas.export.timm import export_timm
+
+    program, (size, _, mean, _) = folder / "model.pt2", look
+    program.unlink(missing_ok=True)
+    try:
+        # Only a Python file has code of the user, which can change timm.
+        export_timm(model, folder / "export", *look, card, **tested, fresh=text.rpartition(":")[0].endswith(".py"))
+        return "export has the network for timm, with its model card; it loads back with equal weights and logits"
+    except NotExported as error:
+        log.warning("%s", error)
+    if write_program(model, (len(mean), size, size), program):
+        return "model.pt2 is the network as a program of torch.export; it loads back with equal logits"
+    return "model.safetensors has the weights of the network; its own code has to load them"
 
 
 def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -> str:

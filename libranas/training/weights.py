@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
@@ -14,9 +15,15 @@ log = logging.getLogger("libranas")
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a state dict as safetensors, atomically."""
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    """Write a state dict as safetensors, atomically; LibranasError if it has more than tensors."""
+    state = model.state_dict()
+    if odd := [name for name, value in state.items() if not isinstance(value, torch.Tensor)]:
+        raise LibranasError(
+            f"The state dict of {type(model).__name__} has {odd[0]}, which is no tensor.",
+            "Keep it in an attribute of the network, not in get_extra_state().",
+        )
+    with atomic_path(path) as temporary:  # copies: the format has no tensors that share memory
+        save_file({n: t.cpu().clone(memory_format=torch.contiguous_format) for n, t in state.items()}, temporary)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

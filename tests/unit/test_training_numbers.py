@@ -328,7 +328,7 @@ def test_networks_are_built_as_the_recipe_and_training_want_them(tmp_path):
     from libranas.export.timm import export_timm
     from libranas.networks.load import Wanted, model_of
 
-    export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
+    export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "", fresh=False)
     config = read_json(tmp_path / "config.json")
     config["model_args"]["drop_path_rate"] = 0.3
     write_json(tmp_path / "config.json", config)

@@ -109,7 +109,9 @@ def export(run: RunFolder, strategies: Sequence[str]) -> None:
     )
     extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
     of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
-    export_timm(model, run.path("exported"), *of_data, card, extra, recipe.crop_pct, recipe.test_interpolation)
+    export_timm(
+        model, run.path("exported"), *of_data, card, extra, recipe.crop_pct, recipe.test_interpolation, fresh=False
+    )
     log.info("exported seed %d; it loads back bit-equal", best)
 
 
