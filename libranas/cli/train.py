@@ -154,7 +154,14 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         fused=True,
     )
     model, size, channels = model_of(arguments.model, wanted)
-    checked_outputs(model, torch.zeros(2, channels, size, size), arguments.model, len(classes))
+    for training in (True, False):
+        inputs = torch.zeros(2, channels, size, size)
+        outputs = checked_outputs(model, inputs, arguments.model, len(classes), training)
+    if outputs > len(classes):
+        raise LibranasError(
+            f"--model {arguments.model} has {outputs} outputs, but the images have {len(classes)} classes.",
+            "Make the network for this number of classes.",
+        )
     for images in splits[:3]:
         if images:
             images.channels = channels

@@ -1,6 +1,5 @@
 """Export a trained network in timm's own format; it is loaded back and compared before it appears."""
 
-import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,7 @@ from torch import nn
 import libranas.networks.timm_models  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error
-from libranas.export.comparison import NotExported, compare, reason, record, record_of
-
-log = logging.getLogger("libranas")
+from libranas.export.comparison import NotExported, difference, reason, record, record_of
 
 
 def export_timm(
@@ -73,11 +70,11 @@ def export_timm(
         )
         for name, text in {"README.md": card, **(extra or {})}.items():
             (new / name).write_text(text, encoding="utf-8")
-        problem, silent = compare(ours, record_of(new, fresh))
+        problem = difference(ours, record_of(new, fresh))
     except OSError as error:
         raise disk_error(error, folder) from error
     except Exception as error:  # timm and the network have many of their own
-        problem, silent = reason(error), []
+        problem = reason(error)
     if problem:
         shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)  # an older export is not of these weights
@@ -85,10 +82,8 @@ def export_timm(
         raise NotExported(
             f"{type(model).__name__} cannot be exported for timm: {problem}.",
             "timm builds a network from its name and the arguments of timm.create_model: give a change as an argument, "
-            "as a plain value (act_layer='relu'), where there is one. Otherwise keep the weights with your own code.",
+            "as a plain value (act_layer='relu'), where there is one. Otherwise use the weights with your own code.",
         )
-    if silent:
-        log.warning("%s is the network in evaluation, but not for further training: %s", folder, "; ".join(silent[:5]))
     new.rename(folder)
 
 

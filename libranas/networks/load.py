@@ -66,6 +66,11 @@ def model_of(text: str, wanted: Wanted) -> tuple:
             )
     if not isinstance(model, torch.nn.Module):
         raise LibranasError(f"--model {text} gave a {type(model).__name__}.", "It must return a torch.nn.Module.")
+    if lazy := [name for name, p in model.named_parameters() if torch.nn.parameter.is_lazy(p)]:
+        raise LibranasError(
+            f"--model {text}: the parameter {lazy[0]} has no shape yet.",
+            "Run the network once on images in the function, before it is returned.",
+        )
     if not any(p.numel() for p in model.parameters()):
         raise LibranasError(f"--model {text} has no parameters.", "Name a network with weights.")
     return model, size, channels
@@ -215,14 +220,19 @@ def _blame(path: Path, problem: str) -> Iterator[None]:
         ) from error
 
 
-def checked_outputs(model, inputs, text: str, classes: int) -> int:
-    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
+def checked_outputs(model, inputs, text: str, classes: int, training: bool = False) -> int:
+    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S).
+
+    `training`: in training mode, in which it is left; its buffers stay as they were.
+    """
     import torch
 
-    shape = tuple(inputs.shape)
+    shape, kept = tuple(inputs.shape), [buffer.clone() for buffer in model.buffers()]
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            logits = model.eval()(inputs)
+            logits = model.train(training)(inputs)
+            for buffer, value in zip(model.buffers(), kept, strict=False):  # running statistics
+                buffer.copy_(value)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -234,7 +244,7 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
     if isinstance(found, str) or len(found) != 2 or len(logits) != len(inputs):
         raise LibranasError(
             f"--model {text} returns {found} for images of shape {shape}; expected are logits of shape (B, K).",
-            "Wrap the network so that it returns logits.",
+            f"Wrap the network so that it returns logits{' in training too' if training else ''}.",
         )
     if logits.shape[1] < classes:
         raise LibranasError(

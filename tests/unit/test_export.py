@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 import timm
 import torch
 import yaml
+from torch import nn
+from torch.nn.utils import parametrizations
 
 import libranas.export
 from libranas import cli
 from libranas.core.errors import LibranasError
+from libranas.export.comparison import NotExported
 from libranas.export.formats import FORMATS, export_as
 from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
@@ -100,6 +104,104 @@ def test_a_network_that_does_not_come_back_is_not_exported(tmp_path, monkeypatch
     with pytest.raises(LibranasError, match=r"weights head\.bias do not load"):
         export(network(), tmp_path / "winner")
     assert not (tmp_path / "winner").exists()
+
+
+# -- networks that timm does not load ------------------------------------------------------------------------
+
+
+def changed(change=lambda net: None, **arguments):
+    """A network of timm, changed afterwards."""
+    tiny = {"img_size": 12, "patch_size": 6, "embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.create_model("vit_tiny_patch16_224", **{**tiny, **arguments})
+        change(net)
+    net.in_chans = 3
+    return net
+
+
+def twice(net):
+    forward = type(net).forward
+    net.forward = types.MethodType(lambda self, images: 2 * forward(self, images), net)
+
+
+def relu(net):
+    net.blocks[1].mlp.act = nn.ReLU()
+
+
+def head(net):
+    net.head = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (relu, "the module blocks.1.mlp.act is ReLU(), and GELU("),
+        (lambda net: setattr(net, "norm", nn.LayerNorm(12, eps=1e-5)), "the module norm is LayerNorm((12,), eps=1e-05"),
+        (lambda net: setattr(net.blocks[0], "mlp", nn.Linear(12, 12)), 'Missing key(s) in state_dict: "blocks.0.mlp'),
+        (head, 'Missing key(s) in state_dict: "head.weight"'),
+        (lambda net: parametrizations.weight_norm(net.head), '"head.parametrizations.weight.original0"'),
+        (
+            lambda net: net.blocks[0].register_forward_hook(lambda part, inputs, output: -output),
+            "the module blocks.0, ",
+        ),
+        (lambda net: net.register_buffer("mask", torch.ones(3)), 'Unexpected key(s) in state_dict: "mask"'),
+        (twice, "the network itself, VisionTransformer(), computes something else"),
+        (lambda net: net.head.double(), "Double"),
+        (lambda net: setattr(net, "pretrained_cfg", {}), "KeyError: 'input_size'"),
+        (lambda net: setattr(net, "pretrained_cfg", "vit"), "AttributeError"),
+        (lambda net: delattr(net, "pretrained_cfg"), "it is not made by timm"),
+        (lambda net: net.pretrained_cfg.update(architecture="vit_of_mine"), "Unknown model (vit_of_mine)"),
+    ],
+)
+def test_what_timm_does_not_load_back_is_named(tmp_path, change, said):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/config.json").write_text("of other weights")
+    with pytest.raises(NotExported) as error:
+        export(changed(change), tmp_path / "net")
+    assert said in error.value.what and "\n" not in error.value.what and not list(tmp_path.iterdir())
+
+
+def test_arguments_of_timm_are_exported_as_the_advice_says(tmp_path):
+    export(changed(act_layer="relu"), tmp_path / "net")
+    assert isinstance(timm.create_model(f"local-dir:{tmp_path / 'net'}").blocks[0].mlp.act, nn.ReLU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "head", nn.Linear(12, 5)),
+        lambda net: net.reset_classifier(5),
+        lambda net: net.requires_grad_(False),
+        lambda net: setattr(net, "head_drop", nn.Dropout(0.5)),
+        lambda net: net.set_grad_checkpointing(),
+        lambda net: setattr(net.blocks[0].attn, "fused_attn", False),
+        lambda net: net.register_buffer("mask", torch.ones(3), persistent=False),
+        lambda net: net.to(memory_format=torch.channels_last),
+    ],
+)
+def test_what_does_not_change_the_logits_is_exported(tmp_path, change):
+    net = changed(change)
+    export(net, tmp_path / "net")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'net'}", pretrained=True).eval()
+    x = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(loaded(x), net(x))
+
+
+def test_code_that_changes_timm_itself_is_found_in_a_fresh_process(tmp_path, monkeypatch):
+    forward = timm.layers.Mlp.forward
+    monkeypatch.setattr(timm.layers.Mlp, "forward", lambda self, x: 1.5 * forward(self, x))
+    export(changed(), tmp_path / "net")
+    with pytest.raises(NotExported, match=r"the module blocks\.0\.mlp, Mlp\(\), computes something else"):
+        export(changed(), tmp_path / "net", fresh=True)
+
+
+def test_an_export_that_timm_cannot_load_says_why(tmp_path):
+    export(changed(), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    (tmp_path / "net/config.json").write_text(json.dumps(config | {"architecture": "vit_of_mine"}))
+    with pytest.raises(LibranasError, match=r"timm cannot load the network in .*Unknown model"):
+        export_as(tmp_path / "net", "pth", tmp_path / "net.pth")
 
 
 FACTS = {
