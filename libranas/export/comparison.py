@@ -6,6 +6,7 @@ As a program, ``python -m libranas.export.comparison FOLDER THREADS`` prints the
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -29,10 +30,13 @@ class NotExported(LibranasError):
 
 
 def reason(error: Exception) -> str:
-    """Return what any exception says, in one line."""
+    """Return what any exception, or the first cause of it, says in one line."""
     if isinstance(error, NotExported):
         return error.what
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500].rstrip('.')}"
+    while error.__cause__:
+        error = error.__cause__
+    text = re.split("While executing|Original traceback", str(error))[0]  # of torch.export
+    return f"{type(error).__name__}: {' '.join(text.split())[:500].rstrip('.')}"
 
 
 def record(model: nn.Module, size: tuple[int, int, int]) -> dict:

@@ -49,9 +49,10 @@ def export_timm(
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    if not hasattr(model, "pretrained_cfg"):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise NotExported(f"{type(model).__name__} is not made by timm.", "Use its weights with your own code.")
     try:
-        if not hasattr(model, "pretrained_cfg"):
-            raise NotExported("it is not made by timm")
         ours = record(model, size)
         if getattr(model, "num_classes", None) != (outputs := len(ours["logits"][0])):
             model.num_classes = outputs  # of a head that was put in afterwards

@@ -28,16 +28,19 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Begin with the weights of a file. A head for other classes is left out; positions are resampled to the size."""
+    own = model.state_dict()
     try:
-        given, own = load_file(path), model.state_dict()
-    except Exception as error:
-        raise LibranasError(f"--weights {path} cannot be read: {error}.", "Name a .safetensors file.") from None
-    theirs, ours = given.get("pos_embed"), own.get("pos_embed")
-    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    if grid and None not in (theirs, ours) and theirs.ndim == ours.ndim == 3 and theirs.shape != ours.shape:
-        prefix = ours.shape[1] - grid[0] * grid[1]  # of class and other tokens
-        given["pos_embed"] = resample_abs_pos_embed(theirs, grid, num_prefix_tokens=prefix)
-        log.info("The positions of %s are resampled to %d x %d patches.", path, *grid)
+        given = load_file(path)
+        theirs, ours = given.get("pos_embed"), own.get("pos_embed")
+        grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+        if grid and None not in (theirs, ours) and theirs.ndim == ours.ndim == 3 and theirs.shape != ours.shape:
+            prefix = ours.shape[1] - grid[0] * grid[1]  # of class and other tokens
+            given["pos_embed"] = resample_abs_pos_embed(theirs, grid, num_prefix_tokens=prefix)
+            log.info("The positions of %s are resampled to %d x %d patches.", path, *grid)
+    except Exception as error:  # of the file, or positions of another kind
+        raise LibranasError(
+            f"--weights {path} cannot be used: {error}.", "Name a .safetensors file of this architecture."
+        ) from None
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     others = sorted(set(own) - set(fitting))
     if len(others) > 0.1 * len(own):

@@ -150,7 +150,7 @@ def head(net):
         (lambda net: net.head.double(), "Double"),
         (lambda net: setattr(net, "pretrained_cfg", {}), "KeyError: 'input_size'"),
         (lambda net: setattr(net, "pretrained_cfg", "vit"), "AttributeError"),
-        (lambda net: delattr(net, "pretrained_cfg"), "it is not made by timm"),
+        (lambda net: delattr(net, "pretrained_cfg"), "is not made by timm"),
         (lambda net: net.pretrained_cfg.update(architecture="vit_of_mine"), "Unknown model (vit_of_mine)"),
     ],
 )
