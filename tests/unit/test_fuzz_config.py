@@ -294,7 +294,7 @@ STRINGS = [
 ]
 
 
-@fuzz
+@settings(fuzz, max_examples=COUNT or 15)  # networks are built
 @given(st.sampled_from(STRINGS), st.integers(0, 90), st.sampled_from(TEXTS) | st.text(max_size=3), st.integers(0, 9))
 def test_names_of_networks(folder, text, start, put, length):
     text = text[:start] + put + text[start + length :]

@@ -138,7 +138,7 @@ def test_the_name_of_a_run_is_text(run):
         ({"search__parents": 400}, "more than search.population", {"search__population": 400}),
         (
             {"search__winner": "balanced", "search__method": "random"},
-            "search.method nsga2",
+            "guided or nsga2",
             {"search__method": "nsga2"},
         ),
         ({"search__method": "pruning"}, "set it to null", {"space__family": "darts", "budget": {}}),
