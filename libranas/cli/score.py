@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shutil
 import textwrap
 import typing
@@ -181,7 +182,7 @@ def _options(pairs: Sequence[str]) -> dict:
 def _open_images(path: Path) -> Iterator[Source]:
     """Open class folders or a tar of them; errors name --images instead of the configuration."""
     path = user_path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # no error for a text that is no path
         raise LibranasError(f"--images {path} does not exist.", f"Name {DATA_SETS['folder'].layout}.")
     with open_data_set("folder", path, "--images") as source:
         yield source
