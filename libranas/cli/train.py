@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -204,8 +205,10 @@ def _normalisation(model, channels: int) -> tuple[tuple[float, ...], tuple[float
     try:
         config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
         mean, std = (tuple(map(float, config[k])) for k in ("mean", "std"))
+        if not all(map(math.isfinite, (*mean, *std))) or not all(std):
+            raise ValueError(f"mean {mean}, std {std}")
         return tuple(values if len(values) == channels else (0.5,) * channels for values in (mean, std))
-    except (AttributeError, TypeError, ValueError, AssertionError) as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise LibranasError(
             f"The attribute pretrained_cfg of {type(model).__name__} is no description of timm ({error}).",
             "Delete it, or give it `mean` and `std` of each channel.",

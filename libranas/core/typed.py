@@ -139,6 +139,9 @@ def _value(key: Key, value, where: str, problems: list[str]):
         hint = "".join(f"; did you mean {c}?" for c in close)
         if kind is None and str in kinds and isinstance(value, Real | date):
             hint = "; a number or date that is to be text needs quotes in a file, and a letter on a command line"
+        number = literal(value) if isinstance(value, str) else value
+        if kind is None and isinstance(number, Real) and abs(number) > _LARGEST[int]:
+            hint = "; that is too large"
         problems.append(f"{where}: expected {wrong}, got {repr(value)[:200]}{hint}")
     return taken
 

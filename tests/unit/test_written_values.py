@@ -113,6 +113,11 @@ def test_null_in_the_nested_text_of_a_command_line_is_null():
     assert config["data"]["path"] is None and config["train"]["reference"] is None and config["data"]["limit"] is None
 
 
+def test_a_number_that_is_too_large_is_called_so():
+    with pytest.raises(LibranasError, match="seed: expected a whole number, got '1e300'; that is too large"):
+        configured(seed="1e300")
+
+
 @pytest.mark.parametrize("run", [2026, 1e3, True, None, [], "../x", "a/b", ""])
 def test_the_name_of_a_run_is_text(run):
     with pytest.raises(LibranasError, match="run: expected a name of letters") as error:
