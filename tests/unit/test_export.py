@@ -293,6 +293,23 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, 
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_what_an_exporter_cannot_do_is_one_message_and_no_file(tmp_path, monkeypatch, capsys):
+    export(network(), tmp_path / "winner")
+
+    def fails(model, path, size):
+        path.write_text("half")
+        try:
+            raise ValueError("Cannot view a tensor\nWhile executing %view")
+        except ValueError as error:
+            raise RuntimeError("three pages") from error
+
+    monkeypatch.setitem(FORMATS, "onnx", (fails, ()))
+    assert cli.main(["export", str(tmp_path / "winner"), "--to", "onnx"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written as onnx: ValueError: Cannot view a tensor.\n  -> Use another format: --to pt2" in said
+    assert not list((tmp_path / "winner").glob("*onnx*"))
+
+
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "onnx", None)

@@ -458,6 +458,10 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "--set epoch: unknown key; did you mean --set epochs?" in said("--set", "epoch=3")
     assert "--set lr: expected a number, got 'high'" in said("--set", "lr=high")
     assert "no recipe 'smok'" in said("--recipe", "smok")
+    for text in ("", "[]", '{"scores": 1}', '{"scores": {"zen": {}}}'):
+        (tmp_path / "scores.json").write_text(text)
+        assert "holds no scores" in said("--scores", str(tmp_path / "scores.json"))
+    assert "holds no scores" in said("--scores", "nowhere.json")
     assert "is no data set of the form KIND:PATH" in said("--data", str(folder))
     assert "folder:PATH '/nowhere' does not exist" in said("--data", "folder:/nowhere")
     assert "timm" in said("--model", "timm:vit_tin")
