@@ -7,8 +7,10 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from libranas.core import typed
 from libranas.core.errors import LibranasError
 
 #: Command to the module of this package that has it, and its line in ``libranas --help``.
@@ -39,12 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def positive(text: str) -> int:
-    """Read an argument that is a positive whole number."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
-    return number
+def value(kind: type, **limits) -> Callable[[str], Any]:
+    """Return the type of an argument that is read as a key of the configuration; `limits` as ``least=1``."""
+    read = typed.reader(kind, **limits)
+
+    def of(text: str):
+        try:
+            return read(text)
+        except typed.BadSetting as error:
+            raise argparse.ArgumentTypeError(error.what) from None
+
+    return of
+
+
+#: Whole numbers from 0 and from 1 on.
+count, positive = value(int, least=0), value(int, least=1)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

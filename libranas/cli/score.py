@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -20,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from libranas.cli import positive
+from libranas.cli import count, positive
 from libranas.core.errors import LibranasError
-from libranas.core.files import write_json
+from libranas.core.files import user_path, write_json
 from libranas.core.provenance import facts
 from libranas.core.scorecard import ScoreCard
 from libranas.core.text import key_value, text_table
@@ -52,10 +53,12 @@ def add(commands) -> None:
     score.add_argument(
         "--image-size", type=positive, metavar="S", help=f"default: the network's, otherwise {IMAGE_SIZE}"
     )
-    score.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the network's, otherwise 3)")
+    score.add_argument(
+        "--channels", type=count, choices=(1, 3), help="grey or RGB (default: the network's, otherwise 3)"
+    )
     score.add_argument("--proxies", metavar="A,B,...", help="names of `libranas proxies` (default: all)")
-    score.add_argument("--seed", type=int, default=0, help="of the choice of images and of all noise (default: 0)")
-    score.add_argument("--init-seed", type=int, default=0, help="of the initial weights (default: 0)")
+    score.add_argument("--seed", type=count, default=0, help="of the choice of images and of all noise (default: 0)")
+    score.add_argument("--init-seed", type=count, default=0, help="of the initial weights (default: 0)")
     score.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     score.add_argument(
         "--option",
@@ -179,8 +182,8 @@ def _options(pairs: Sequence[str]) -> dict:
 @contextmanager
 def _open_images(path: Path) -> Iterator[Source]:
     """Open class folders or a tar of them; errors name --images instead of the configuration."""
-    path = path.expanduser()
-    if not path.exists():
+    path = user_path(path)
+    if not os.path.exists(path):  # no error for a text that is no path
         raise LibranasError(f"--images {path} does not exist.", f"Name {DATA_SETS['folder'].layout}.")
     with open_data_set("folder", path, "--images") as source:
         for warning in source.warnings:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from libranas.cli import positive
+from libranas.cli import count, positive
 from libranas.core.files import write_text
 from libranas.core.progress import progress
 from libranas.core.text import text_table
@@ -20,7 +20,7 @@ def add(commands) -> None:
     command.add_argument("--methods", metavar="A,B,...", help="default: all; see the documentation")
     command.add_argument("--labels", type=positive, default=100, help="accuracies a search may look at (default: 100)")
     command.add_argument("--runs", type=positive, default=20, help="searches with each method (default: 20)")
-    command.add_argument("--seed", type=int, default=0, help="default: 0")
+    command.add_argument("--seed", type=count, default=0, help="default: 0")
     command.add_argument("--output", type=Path, metavar="FILE.csv", help="write the numbers here, and a figure beside")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from libranas.cli import positive
+from libranas.cli import count, positive
 from libranas.core.errors import LibranasError
 from libranas.core.files import write_text
 from libranas.core.text import key_value, text_table
@@ -19,9 +19,9 @@ def add(commands) -> None:
     )
     libra.add_argument("--accuracy", default="accuracy", metavar="COLUMN", help="default: accuracy")
     libra.add_argument("--params", default="params", metavar="COLUMN", help="numbers of parameters (default: params)")
-    libra.add_argument("--labels", type=int, default=30, help="accuracies that are looked at (default: 30)")
+    libra.add_argument("--labels", type=positive, default=30, help="accuracies that are looked at (default: 30)")
     libra.add_argument("--splits", type=positive, default=20, help="random choices of them (default: 20)")
-    libra.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
+    libra.add_argument("--seed", type=count, default=0, help="of the splits (default: 0)")
     libra.add_argument("--methods", metavar="A,B,...", help="of the comparison (default: all)")
     libra.add_argument("--output", type=Path, metavar="FILE.csv", help="write the comparison here")
     networks = commands.add_parser("networks", description=_networks.__doc__)
@@ -37,7 +37,7 @@ def add(commands) -> None:
         help="a key of the config section `space` (preset=small); may be repeated (default: what the networks use)",
     )
     networks.add_argument("--image-size", type=positive, metavar="S", help="default: the file's, otherwise 224")
-    networks.add_argument("--channels", type=int, choices=(1, 3), help="default: the file's, otherwise 3")
+    networks.add_argument("--channels", type=count, choices=(1, 3), help="default: the file's, otherwise 3")
     networks.add_argument("--classes", type=positive, help="default: the file's, otherwise 1000")
     networks.add_argument(
         "--to",

@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import math
+import shutil
 from pathlib import Path
 
-from libranas.cli import positive
+from libranas.cli import count, positive, value
 from libranas.core.errors import LibranasError
 from libranas.core.progress import Stopped
 from libranas.core.text import key_value
+from libranas.core.typed import DEVICE
 
 log = logging.getLogger("libranas")
 
@@ -16,6 +19,7 @@ TRY_AGAIN = 75
 
 
 def add(commands) -> None:
+    share, minutes = value(float, least=0, below=1), value(float, above=0)
     parser = commands.add_parser("train", description=_train.__doc__)
     parser.set_defaults(run=_train)
     parser.add_argument(
@@ -32,16 +36,16 @@ def add(commands) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE.safetensors", help="begin with these (fine-tuning)")
     parser.add_argument("--data", metavar="KIND:PATH", help="such as folder:DIR, imagenet:DIR (docs/data-sets.md)")
     parser.add_argument(
-        "--val-share", type=_share, default=0.1, help="of the training images, where no val split is (default: 0.1)"
+        "--val-share", type=share, default=0.1, help="of the training images, where no val split is (default: 0.1)"
     )
-    parser.add_argument("--test-share", type=_share, default=0.2, help="likewise for the test split (default: 0.2)")
+    parser.add_argument("--test-share", type=share, default=0.2, help="likewise for the test split (default: 0.2)")
     parser.add_argument("--image-size", type=positive, metavar="S", help="default: the model's")
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or RGB (default: the model's)")
+    parser.add_argument("--channels", type=count, choices=(1, 3), help="grey or RGB (default: the model's)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="results and checkpoints; the same one goes on")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    parser.add_argument("--seed", type=count, default=0, help="of weights, order and augmentation (default: 0)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="trainings, from --seed on (default: 1)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--workers", type=int, default=0, help="reading processes for each process (default: 0)")
+    parser.add_argument("--device", type=value(str, **DEVICE), default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--workers", type=count, default=0, help="reading processes for each process (default: 0)")
     parser.add_argument(
         "--micro-batch",
         type=positive,
@@ -52,9 +56,9 @@ def add(commands) -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     parser.add_argument("--channels-last", action="store_true", help="memory layout for convolutional networks")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
-    parser.add_argument("--bad-images", type=int, default=0, metavar="N", help="unreadable images that are tolerated")
+    parser.add_argument("--bad-images", type=count, default=0, metavar="N", help="unreadable images that are tolerated")
     parser.add_argument("--tensorboard", action="store_true", help="write metrics for TensorBoard too")
-    parser.add_argument("--checkpoint-minutes", type=float, default=10, metavar="M", help="besides each epoch's end")
+    parser.add_argument("--checkpoint-minutes", type=minutes, default=10, metavar="M", help="besides each epoch's end")
     parser.add_argument("--licence", help="of the weights, for the model card, such as apache-2.0")
     parser.add_argument("--scores", type=Path, metavar="FILE.json", help="of `libranas score --output`, for the card")
     parser.add_argument(
@@ -68,13 +72,6 @@ def add(commands) -> None:
         help="go on although this field of the recipe changed; "
         "it acts from there on (any but those that change the order of the images or the optimizer)",
     )
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to below 1, got {text}")
-    return share
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -117,6 +114,7 @@ def _run(arguments: argparse.Namespace, world) -> None:
     recipe, _ = read_recipe(arguments.recipe)
     changes = dict(key_value(pair, "--set") for pair in arguments.set)
     recipe = make_recipe({**dataclasses.asdict(recipe), **changes}, "--set ")
+    _scores(arguments.scores)  # a wrong file is an error before the training, not after it
     shares = arguments.val_share, arguments.test_share
     with open_splits(arguments.data, arguments.channels or 3, *shares) as splits:
         for warning in splits.warnings:
@@ -134,13 +132,12 @@ def _run(arguments: argparse.Namespace, world) -> None:
 
 def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder: Path) -> dict:
     """Train and test with one seed."""
-    import timm
+    import torch
 
     from libranas.core.files import write_json
     from libranas.core.provenance import digest, facts, file_sha256
     from libranas.core.random import stream_seed
-    from libranas.export.timm import export_timm
-    from libranas.networks.load import Wanted, model_of, model_record
+    from libranas.networks.load import Wanted, checked_outputs, model_of, model_record
     from libranas.training.results import outcome
     from libranas.training.settings import Settings
     from libranas.training.trainer import Training
@@ -154,13 +151,22 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         fused=True,
     )
     model, size, channels = model_of(arguments.model, wanted)
+    for training in (True, False):
+        inputs = torch.zeros(()).expand(2, channels, size, size)
+        outputs = checked_outputs(model, inputs, arguments.model, len(classes), training)
+    if outputs > len(classes):
+        raise LibranasError(
+            f"--model {arguments.model} has {outputs} outputs, but the images have {len(classes)} classes.",
+            "Make the network for this number of classes.",
+        )
     for images in splits[:3]:
         if images:
             images.channels = channels
     if arguments.weights:
         load_weights(model, arguments.weights)
-    config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
-    mean, std = (tuple(config[k]) if len(config[k]) == channels else (0.5,) * channels for k in ("mean", "std"))
+    mean, std = _normalisation(model, channels)
+    look = size, classes, mean, std
+    world.first_does(lambda: _try_export(model, folder / ".export", look, arguments.model))
     named, shares = model_record(arguments.model), (arguments.val_share, arguments.test_share)
     weights = file_sha256(arguments.weights) if arguments.weights else None
     key = digest(named, weights, arguments.data, shares, size, channels)
@@ -185,17 +191,64 @@ def _one(arguments: argparse.Namespace, world, recipe, splits, seed: int, folder
         network = training.network().cpu()
         save_weights(folder / "model.safetensors", network)
         write_json(folder / "result.json", result)
-        if hasattr(network, "pretrained_cfg"):
-            counts = {name: len(getattr(splits, name)) for name in splits.rules}
-            card = _card(arguments, result, counts)
-            tested = {"crop_pct": recipe.crop_pct, "interpolation": recipe.test_interpolation}
-            export_timm(network, folder / "export", size, classes, mean, std, card, **tested)
-            log.info("%s: the network for timm, with its model card; it loads back bit-equal", folder / "export")
+        counts = {name: len(getattr(splits, name)) for name in splits.rules}
+        card = _card(arguments, result, counts, _scores(arguments.scores))
+        tested = {"crop_pct": recipe.crop_pct, "interpolation": recipe.test_interpolation}
+        log.info("%s: %s", folder, _export(network, folder, look, arguments.model, card, **tested))
     return result
 
 
-def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -> str:
-    from libranas.core.files import read_json
+def _normalisation(model, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of a channel, as timm's description of the network says."""
+    import timm
+
+    try:
+        config = timm.data.resolve_data_config({}, model=model, use_test_size=False)
+        mean, std = (tuple(map(float, config[k])) for k in ("mean", "std"))
+        if not all(map(math.isfinite, (*mean, *std))) or not all(std):
+            raise ValueError(f"mean {mean}, std {std}")
+        return tuple(values if len(values) == channels else (0.5,) * channels for values in (mean, std))
+    except (ArithmeticError, AttributeError, TypeError, ValueError, AssertionError) as error:
+        raise LibranasError(
+            f"The attribute pretrained_cfg of {type(model).__name__} is no description of timm ({error}).",
+            "Delete it, or give it `mean` and `std` of each channel.",
+        ) from None
+
+
+def _try_export(model, folder: Path, look: tuple, text: str) -> None:
+    """Write the network before the first epoch as after the last one, to say at once what cannot be; keep nothing."""
+    from libranas.training.weights import save_weights
+
+    try:
+        save_weights(folder / "model.safetensors", model)
+        _export(model, folder, look, text, "")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _export(model, folder: Path, look: tuple, text: str, card: str, **tested) -> str:
+    """Export the network for timm, or as a program where timm does not load it; say what was written.
+
+    `look`: side of the images, names of the classes, mean and deviation of a channel.
+    """
+    from libranas.export.comparison import NotExported
+    from libranas.export.formats import write_program
+    from libranas.export.timm import export_timm
+
+    program, (size, _, mean, _) = folder / "model.pt2", look
+    program.unlink(missing_ok=True)
+    try:
+        # Only a Python file has code of the user, which can change timm.
+        export_timm(model, folder / "export", *look, card, **tested, fresh=text.rpartition(":")[0].endswith(".py"))
+        return "export has the network for timm, with its model card; it loads back with equal weights and logits"
+    except NotExported as error:
+        log.warning("%s", error)
+    if write_program(model, (len(mean), size, size), program):
+        return "model.pt2 is the network as a program of torch.export; it loads back with equal logits"
+    return "model.safetensors has the weights of the network; its own code has to load them"
+
+
+def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int], scores: dict[str, float]) -> str:
     from libranas.export.model_card import model_card
     from libranas.training.results import percent
 
@@ -211,8 +264,20 @@ def _card(arguments: argparse.Namespace, result: dict, images: dict[str, int]) -
     kind, _, path = arguments.data.partition(":")
     data = {"data set": f"{kind} {Path(path).name}".strip(), "images": images, "classes": result["classes"]}
     data |= {f"split {split}": rule for split, rule in result["splits"].items()}
-    scores = read_json(arguments.scores)["scores"] if arguments.scores else {}
-    values = {name: score["value"] for name, score in scores.items() if score["value"] is not None}
     facts = result["facts"]
     title = f"{result['model']['name']}, {kind}"
-    return model_card(title, result["model"], accuracy, data, result["recipe"], facts, values, arguments.licence)
+    return model_card(title, result["model"], accuracy, data, result["recipe"], facts, scores, arguments.licence)
+
+
+def _scores(path: Path | None) -> dict[str, float]:
+    """Return the values of a file of `libranas score --output`, by proxy."""
+    import json
+
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))["scores"] if path else {}
+        return {name: float(score["value"]) for name, score in scores.items() if score["value"] is not None}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise LibranasError(
+            f"--scores {path} holds no scores ({type(error).__name__}: {error}).",
+            "Name a file that `libranas score --output` wrote.",
+        ) from None

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass
 from math import inf
 from typing import Literal
 
-from libranas.core.typed import Key, keys_of, setting
+from libranas.core.typed import DEVICE, Key, keys_of, setting
 from libranas.data.registry import DATA_SETS
 from libranas.predictors.registry import COMBINERS
 from libranas.search.registry import STRATEGIES
@@ -74,7 +74,9 @@ class Latency:
 @section
 class Sample:
     count: int = setting("Architectures to score.", least=20)
-    shards: int | Literal["auto"] = setting("Jobs that score them; auto: one for 100 to 400 of them.", "auto", least=1)
+    shards: int | Literal["auto"] = setting(
+        "Jobs that score them; auto: one for 100 to 400 of them.", "auto", least=1, most=100_000
+    )
 
 
 def option_keys(given: Mapping) -> dict[str, Key]:
@@ -169,7 +171,7 @@ class Search:
         choices=STRATEGIES,
     )
     evaluations: int = setting("Architectures each strategy but pruning may score.", least=1)
-    labels: int = setting("Networks that guided search trains, as `benchmark.recipe` says.", 40, least=5)
+    labels: int = setting("Networks that guided search trains, as `benchmark.recipe` says.", 40, least=5, most=100_000)
     round: int = setting("Trainings between two looks at the accuracies, in guided search.", 5, least=1)
     long: int = setting(
         "Networks that guided search trains by `train.recipe` too: half the best, half spread over all; 0: none.",
@@ -204,7 +206,7 @@ class RecipeOnBase(TrainingRecipe):
 
 @section
 class Train:
-    seeds: int = setting("Trainings of the winner and of each control.", 3, least=3)
+    seeds: int = setting("Trainings of the winner and of each control.", 3, least=3, most=1000)
     reference: str | None = setting("File of `libranas networks` with one network to train beside the winner.", None)
     licence: str | None = setting("Licence of the trained weights, for the model card; null: not stated.", None)
     recipe: RecipeOnBase = setting("The training.", partial=True)
@@ -231,7 +233,7 @@ class Config:
     device: str = setting(
         "Where networks run; `auto` takes a GPU if there is one.",
         "auto",
-        pattern=("auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:NUMBER"),
+        **DEVICE,
     )
     data: Data = setting("The images.")
     space: dict = setting("The search space.", keys=space_keys, partial=True)

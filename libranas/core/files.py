@@ -14,12 +14,17 @@ from pathlib import Path
 from libranas.core.errors import LibranasError
 
 
+def user_path(text: str | os.PathLike) -> Path:
+    """Return the path that a user wrote; ``~`` is the home folder, ``~NAME`` that of a user if there is one."""
+    return Path(os.path.expanduser(text))
+
+
 def disk_error(error: OSError, path: Path) -> LibranasError:
     """Translate an operating-system error on `path` into one that tells the user what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return LibranasError(
             f"No space left on the disk while writing {path}.",
-            "Free some space (or point `results` in the config to a larger disk) and run the same command "
+            "Free some space (or write to a larger disk: `results` in the config, --output) and run the same command "
             "again: nothing was half-written, finished work is kept.",
         )
     return LibranasError(f"Cannot write {path}: {error.strerror}.", "Check that the folder exists and is yours.")

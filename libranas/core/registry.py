@@ -34,6 +34,8 @@ class Registry(Mapping[str, Record], Generic[Record]):
         self.record, self.package, self.kind, self.group, self.order = record, package, kind, group, order
 
     def __getitem__(self, name: str) -> Record:
+        if not isinstance(name, str):  # anything that a file holds; a list would be a TypeError
+            raise KeyError(name)
         return self._records[name][0]
 
     def __iter__(self) -> Iterator[str]:

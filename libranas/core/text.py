@@ -18,22 +18,28 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[in
     return "\n".join(lines)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with 1e-3 and 08 as numbers, and without what nobody means here: 010 for 8, 1:30 for 90, 0x10, dates."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.split(":")[-1] in ("bool", "null", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _kind, _number in {
+    "int": r"[-+]?(0|[1-9][0-9_]*)$",
+    "float": r"[-+]?((?!0[0-7_]+$)[0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|nan)$",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_number), list("-+.0123456789"))
+
+
 def literal(text: str):
     """Read a value as YAML (and so JSON) does, or a tuple as Python writes it; what it cannot read is text."""
     try:
-        return _numbers(yaml.safe_load(re.sub(r"^\((.*)\)$", r"[\1]", text.strip())))
-    except yaml.YAMLError:
+        return yaml.load(re.sub(r"^\((.*)\)$", r"[\1]", text.strip()), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: more digits than Python reads
         return text
-
-
-def _numbers(value):
-    """YAML 1.1 takes 1e-3 for text: here it is a number."""
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def key_value(text: str, where: str) -> tuple[str, object]:

@@ -1,15 +1,17 @@
 """Typed settings: a dataclass says by type hints and :func:`setting` which values its fields take; one check for all.
 
 A number may be text, like ``1e-3`` in YAML and all that is nested in ``--config`` of Snakemake; a whole number may be
-a float without a fraction, like ``1e2``.
+a float without a fraction, like ``1e2``. :func:`reader` does the same for a command line.
 """
 
 import difflib
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from datetime import date
 from functools import cache
 from numbers import Real
 from types import NoneType, UnionType
@@ -74,6 +76,23 @@ def read(keys: Mapping[str, Key], given: Mapping, prefix: str = "", partial: boo
     return values
 
 
+#: The limits of a key that names a device.
+DEVICE = {"pattern": ("auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:NUMBER")}
+
+
+def reader(kind: type, **limits) -> Callable[[str], Any]:
+    """Return what reads a text as a value of this kind, within the limits of :func:`setting`; BadSetting otherwise."""
+
+    def of(text: str):
+        problems: list[str] = []
+        value = _value(Key(kind, MISSING, limits), text, "", problems)
+        if problems:
+            raise BadSetting(problems[0].removeprefix(": "))
+        return value
+
+    return of
+
+
 def check_fields(instance, prefix: str) -> None:
     """Check the fields of a frozen dataclass in its ``__post_init__``, and give them their types."""
     for name, value in read(keys_of(type(instance)), vars(instance), prefix).items():
@@ -102,6 +121,8 @@ def _section(keys: Mapping[str, Key], given: Mapping, prefix: str, partial: bool
 def _value(key: Key, value, where: str, problems: list[str]):
     """Return `value` with the type of the first alternative that takes it; note what is wrong."""
     limits, kinds = key.limits, _alternatives(key.hint)
+    if value == "null" and NoneType in kinds:  # all that is nested in --config is text
+        return None
     kind, taken = next(((kind, t) for kind in kinds if (t := _taken(kind, value)) is not MISSING), (None, value))
     if isinstance(taken, Mapping) and kind:
         keys = limits["keys"](taken) if "keys" in limits else keys_of(kind)
@@ -115,7 +136,13 @@ def _value(key: Key, value, where: str, problems: list[str]):
         wrong = _wrong_scalar(taken, limits)
     if wrong:
         close = _like(value, [*limits.get("choices", ()), *(name for kind in kinds for name in _named(kind))])
-        problems.append(f"{where}: expected {wrong}, got {value!r}" + "".join(f"; did you mean {c}?" for c in close))
+        hint = "".join(f"; did you mean {c}?" for c in close)
+        if kind is None and str in kinds and isinstance(value, Real | date):
+            hint = "; a number or date that is to be text needs quotes in a file, and a letter on a command line"
+        number = literal(value) if isinstance(value, str) else value
+        if kind is None and isinstance(number, Real) and abs(number) > _LARGEST[int]:
+            hint = "; that is too large"
+        problems.append(f"{where}: expected {wrong}, got {repr(value)[:200]}{hint}")
     return taken
 
 
@@ -134,6 +161,10 @@ def _named(kind) -> tuple:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
+#: Numbers are such as tensors and files can hold.
+_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
+
+
 def _taken(kind, value):
     """`value` as `kind` has it, MISSING if it has no such value; entries of lists and sections are not looked at."""
     if get_origin(kind) is Literal:
@@ -141,7 +172,7 @@ def _taken(kind, value):
     if isinstance(value, str) and kind is not str:
         value = literal(value)
     if kind in (int, float):
-        number = isinstance(value, Real) and not isinstance(value, bool) and abs(value) < math.inf
+        number = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= _LARGEST[kind]
         return kind(value) if number and (kind is float or value == int(value)) else MISSING
     if get_origin(kind) in (list, tuple):
         return list(value) if isinstance(value, (list, tuple)) else MISSING

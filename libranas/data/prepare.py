@@ -30,7 +30,7 @@ import h5py
 import numpy as np
 
 from libranas.core.errors import LibranasError
-from libranas.core.files import atomic_path, write_json
+from libranas.core.files import atomic_path, user_path, write_json
 from libranas.core.progress import silent
 from libranas.data.calibration import calibration_batch
 from libranas.data.decode import DECODE_BATCH, decoded
@@ -129,7 +129,7 @@ def prepare(
     images came from: a folder and a tar of it agree. After a LibranasError (the data set is missing, malformed, or has
     more than ``max_broken`` broken images) no file is left.
     """
-    path = Path(settings["path"]).expanduser() if settings["path"] else None
+    path = user_path(settings["path"]) if settings["path"] else None
     out_dir = Path(out_dir)
     with DATA_SETS[settings["adapter"]].open(path) as source:
         if len(source.classes) < 2:

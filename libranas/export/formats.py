@@ -1,6 +1,7 @@
 """Write an exported network as ONNX, torch.export or a state dict; each is loaded back and compared."""
 
 import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,14 +10,26 @@ from torch import nn
 
 from libranas.core.errors import LibranasError
 from libranas.core.files import atomic_path
-from libranas.export.timm import equal_tensors, load_folder
+from libranas.export.comparison import TOLERANCE, NotExported, reason
+from libranas.export.timm import load_folder
 
-#: Largest difference of a logit from PyTorch's, in units of the largest logit (or of 1), that an export may have.
-TOLERANCE = 1e-5
+log = logging.getLogger("libranas")
 
 
 def export_as(folder: Path, kind: str, path: Path) -> float:
-    """Write the network of a timm ``local-dir`` in another format; :data:`FORMATS` names them.
+    """Write the network of a timm ``local-dir`` in another format: :func:`write_as` of what is loaded."""
+    for package in FORMATS[kind][1]:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise LibranasError(
+                f"Export as {kind} needs the package {package}.", "Install it: pip install 'libranas[onnx]'."
+            ) from None
+    return write_as(*load_folder(Path(folder)), kind, Path(path))
+
+
+def write_as(model: nn.Module, size: tuple[int, int, int], kind: str, path: Path) -> float:
+    """Write a network, which is in evaluation mode, in a format; :data:`FORMATS` names them.
 
     ``onnx``
         For ONNX Runtime, float32, any batch size.
@@ -27,40 +40,53 @@ def export_as(folder: Path, kind: str, path: Path) -> float:
 
     The file appears only when what was read back gives the network's logits, for other batches than the exporter saw.
 
+    Parameters
+    ----------
+    size : C, H, W of its images
+
     Returns
     -------
     Largest difference of a logit, on random images
 
     Raises
     ------
-    LibranasError
-        If a package or the folder is missing, or the logits differ.
+    NotExported
+        If the format has no such network, or the logits differ.
     """
-    folder, path = Path(folder), Path(path)
-    write, packages = FORMATS[kind]
-    for package in packages:
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            raise LibranasError(
-                f"Export as {kind} needs the package {package}.", "Install it: pip install 'libranas[onnx]'."
-            ) from None
-    model, size = load_folder(folder)
     with atomic_path(path) as new:
-        read_back = write(model, new, size)
-        difference = scale = 0.0
-        for batch in (1, 3):
-            images = torch.randn(batch, *size, generator=torch.Generator().manual_seed(batch))
-            with torch.inference_mode():
-                ours, theirs = model(images), read_back(images)
-            difference = max(difference, (ours - theirs).abs().max().item())
-            scale = max(scale, ours.abs().max().item())
+        try:
+            read_back = FORMATS[kind][0](model, new, size)
+            difference = scale = 0.0
+            for batch in (1, 3):
+                images = torch.randn(batch, *size, generator=torch.Generator().manual_seed(batch))
+                with torch.inference_mode():
+                    ours, theirs = model(images), read_back(images)
+                difference = max(difference, (ours - theirs).abs().max().item())
+                scale = max(scale, ours.abs().max().item())
+        except (OSError, LibranasError):
+            raise
+        except Exception as error:  # the exporters have many of their own
+            others = " or ".join(f"--to {other}" for other in FORMATS if other != kind)
+            raise NotExported(
+                f"{type(model).__name__} cannot be written as {kind}: {reason(error)}.",
+                f"Use another format: {others}.",
+            ) from error
         if not difference <= TOLERANCE * max(1.0, scale):
-            raise LibranasError(
-                f"The logits of {folder} as {kind} differ from PyTorch's by {difference:.3g}.",
+            raise NotExported(
+                f"The logits of {path} as {kind} differ from PyTorch's by {difference:.3g}.",
                 "Do not use this export; please report it.",
             )
     return difference
+
+
+def write_program(model: nn.Module, size: tuple[int, int, int], path: Path) -> bool:
+    """Write a network that timm does not load as ``pt2``; False, with a warning, if that is not possible either."""
+    try:
+        write_as(model, size, "pt2", path)
+    except NotExported as error:
+        log.warning("%s Its weights alone are kept.", error.what)
+        return False
+    return True
 
 
 def _write_onnx(model: nn.Module, path: Path, size: tuple) -> Callable:
@@ -80,7 +106,7 @@ def _write_program(model: nn.Module, path: Path, size: tuple) -> Callable:
 def _write_state(model: nn.Module, path: Path, size: tuple) -> Callable:
     torch.save(model.state_dict(), path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not equal_tensors(model.state_dict(), loaded):
+    if not all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items()):
         raise LibranasError(f"The state dict in {path} does not load back bit-equal.", "Please report it.")
     return lambda images: torch.func.functional_call(model, loaded, (images,))
 

@@ -11,6 +11,8 @@ from torch import nn
 
 import libranas.networks.timm_models  # noqa: F401 - registers the architectures with timm
 from libranas.core.errors import LibranasError
+from libranas.core.files import disk_error
+from libranas.export.comparison import NotExported, difference, reason, record, record_of
 
 
 def export_timm(
@@ -24,61 +26,79 @@ def export_timm(
     extra: Mapping[str, str] | None = None,
     crop_pct: float = 1.0,
     interpolation: str = "bicubic",
+    fresh: bool = True,
 ) -> None:
     """Write `model` to `folder` as a timm ``local-dir``: config.json, model.safetensors, README.md.
 
     ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, after ``import libranas.nets``. The folder
-    appears only when its weights were loaded back and found bit-equal; else LibranasError.
+    appears only when what was loaded back has the same weights to the bit and computes the same; else NotExported
+    names what differs, and no older export is left.
 
     Parameters
     ----------
-    model : one that ``timm.create_model`` made
+    model : one that ``timm.create_model`` made; it comes to the CPU, in evaluation mode
     image_size : pixels a side
     classes : names of the classes, in the order of the logits
     mean, std : statistics the images were normalised with, by channel
     card : text of the model card
     extra : texts of further files, by name
     crop_pct, interpolation : how test images were cropped (share of the resized image) and resized
+    fresh : load it in a process of its own. False is enough where only this package and timm made the network.
     """
-    folder = Path(folder)
+    folder, size = Path(folder), (len(mean), image_size, image_size)
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    model = model.cpu().eval()
-    save_for_hf(
-        model,
-        str(new),
-        model_config={"label_names": list(classes)},
-        safe_serialization=True,
-        data_config={
-            "input_size": (len(mean), image_size, image_size),
-            "mean": tuple(mean),
-            "std": tuple(std),
-            "crop_pct": crop_pct,
-            "interpolation": interpolation,
-        },
-    )
-    for name, text in {"README.md": card, **(extra or {})}.items():
-        (new / name).write_text(text, encoding="utf-8")
-    loaded = timm.create_model(f"local-dir:{new}", pretrained=True).eval()
-    if not equal_tensors(model.state_dict(), loaded.state_dict()):
-        raise LibranasError(
-            f"The network exported to {new} does not load back bit-equal.",
-            "Do not use this export; please report it.",
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    if not hasattr(model, "pretrained_cfg"):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise NotExported(f"{type(model).__name__} is not made by timm.", "Use its weights with your own code.")
+    try:
+        ours = record(model, size)
+        if getattr(model, "num_classes", None) != (outputs := len(ours["logits"][0])):
+            model.num_classes = outputs  # of a head that was put in afterwards
+        save_for_hf(
+            model,
+            str(new),
+            model_config={"label_names": list(classes)},
+            safe_serialization=True,
+            data_config={
+                "input_size": size,
+                "mean": tuple(mean),
+                "std": tuple(std),
+                "crop_pct": crop_pct,
+                "interpolation": interpolation,
+            },
         )
-    shutil.rmtree(folder, ignore_errors=True)
+        for name, text in {"README.md": card, **(extra or {})}.items():
+            (new / name).write_text(text, encoding="utf-8")
+        problem = difference(ours, record_of(new, fresh))
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    except Exception as error:  # timm and the network have many of their own
+        problem = reason(error)
+    if problem:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an older export is not of these weights
+    if problem:
+        raise NotExported(
+            f"{type(model).__name__} cannot be exported for timm: {problem}.",
+            "timm builds a network from its name and the arguments of timm.create_model: give a change as an argument, "
+            "as a plain value (act_layer='relu'), where there is one. Otherwise use the weights with your own code.",
+        )
     new.rename(folder)
-
-
-def equal_tensors(ours: Mapping, theirs: Mapping) -> bool:
-    """Return whether two state dicts are equal to the bit."""
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def load_folder(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     """Load the network of a timm ``local-dir``, in evaluation mode; returns it and the size (C, H, W) of its images."""
     if not (Path(folder) / "config.json").is_file():
         raise LibranasError(f"{folder} is no exported network.", "Name a folder such as results/digits/export/winner.")
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    except Exception as error:  # timm has many of its own
+        raise LibranasError(
+            f"timm cannot load the network in {folder}: {type(error).__name__}: {error}.",
+            "Export it anew; a network registered with timm by another package needs that package.",
+        ) from error
     return model, tuple(model.pretrained_cfg["input_size"])
 
 

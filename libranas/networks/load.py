@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from libranas.core.errors import LibranasError
+from libranas.core.files import user_path
 from libranas.core.provenance import file_sha256
 from libranas.core.text import key_value, split
 from libranas.spaces import FAMILIES, make_space
@@ -24,8 +25,8 @@ IMAGE_SIZE = 224
 
 #: Name, keys and string of a member of a space: ``nasbench201,width=8:|nor_conv_3x3~0|+...``.
 MEMBER = re.compile(r"([\w-]+)((?:,[^:]*)?):(.*)", re.DOTALL)
-#: A file of networks as the model, perhaps with keys of the space.
-NETWORK_FILE = re.compile(r"[^,]+\.(yaml|yml|json)(,|$)")
+#: A file of networks as the model, perhaps with keys of the space: ``net.yaml,patch_size=8``.
+NETWORK_FILE = re.compile(r"(.+?\.(?:yaml|yml|json))((?:,\s*\w+\s*=.*)?)", re.DOTALL)
 
 
 class Wanted(NamedTuple):
@@ -46,19 +47,21 @@ def model_of(text: str, wanted: Wanted) -> tuple:
     path, colon, function = text.rpartition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(wanted.seed)
-        if _is_export(text):
-            text = f"timm:local-dir:{Path(text).expanduser()}"
-        if text.startswith("timm:"):
-            model, size, channels = _timm_model(text.removeprefix("timm:"), wanted)
+        folder = text.removeprefix("timm:local-dir:")
+        if _is_export(folder):
+            model, size, channels = _timm_model(f"local-dir:{user_path(folder)}", [], wanted)
+        elif text.startswith("timm:"):
+            name, *pairs = split(text.removeprefix("timm:"))
+            model, size, channels = _timm_model(name, pairs, wanted)
         elif colon and path.endswith(".py"):
-            model = _model_of_file(Path(path).expanduser(), function, wanted.classes)
+            model = _model_of_file(user_path(path), function, wanted.classes)
             size, channels = wanted.image_size or IMAGE_SIZE, wanted.channels or 3
         elif match := _member_of_space(text):
             size = wanted.image_size or FAMILIES[match[1]].image_size
             channels = wanted.channels or 3
             model = _member(text, match, wanted, (size, channels, wanted.classes))
-        elif NETWORK_FILE.match(text):
-            model, size, channels = _published_model(text, wanted)
+        elif match := NETWORK_FILE.fullmatch(text):
+            model, size, channels = _published_model(match[1], split(match[2])[1:], wanted)
         else:
             raise LibranasError(
                 f"--model {text} is neither timm:NAME nor PATH.py:FUNC, nor a .yaml or .json file.",
@@ -66,6 +69,11 @@ def model_of(text: str, wanted: Wanted) -> tuple:
             )
     if not isinstance(model, torch.nn.Module):
         raise LibranasError(f"--model {text} gave a {type(model).__name__}.", "It must return a torch.nn.Module.")
+    if lazy := [name for name, p in model.named_parameters() if torch.nn.parameter.is_lazy(p)]:
+        raise LibranasError(
+            f"--model {text}: the parameter {lazy[0]} has no shape yet.",
+            "Run the network once on images in the function, before it is returned.",
+        )
     if not any(p.numel() for p in model.parameters()):
         raise LibranasError(f"--model {text} has no parameters.", "Name a network with weights.")
     return model, size, channels
@@ -77,16 +85,15 @@ def _member_of_space(text: str) -> re.Match | None:
 
 
 def _is_export(text: str) -> bool:
-    return os.path.isfile(Path(text).expanduser() / "config.json")  # no error for a text that is no path
+    return os.path.isfile(user_path(text) / "config.json")  # no error for a text that is no path
 
 
-def _published_model(text: str, wanted: Wanted) -> tuple:
+def _published_model(path: str, pairs: Sequence[str], wanted: Wanted) -> tuple:
     """Build the one network of a file of another project."""
     from libranas.networks import build
     from libranas.spaces import file_formats as network_files
 
-    path, *pairs = split(text)
-    content = network_files.read_file(Path(path).expanduser())
+    content = network_files.read_file(user_path(path))
     settings = dict(key_value(pair, f"--model {path}:") for pair in pairs)
     try:
         space = network_files.network_space(content, settings, wanted.image_size, wanted.channels, wanted.classes)
@@ -117,14 +124,13 @@ def _member(text: str, match: re.Match, wanted: Wanted, task: tuple[int, int, in
         raise LibranasError(f"--model {text} is no member of {space}.", "Give other keys of the space.") from None
 
 
-def _timm_model(text: str, wanted: Wanted) -> tuple:
+def _timm_model(name: str, pairs: Sequence[str], wanted: Wanted) -> tuple:
     import timm
     from timm.layers import DropPath
 
     import libranas.networks.timm_models  # noqa: F401 - registers our models with timm
 
-    name, *pairs = split(text)
-    given = dict(key_value(pair, f"--model timm:{text}:") for pair in pairs)
+    given = dict(key_value(pair, f"--model timm:{name}:") for pair in pairs)
     kind = name.split(".")[0]
     if ":" not in name and not timm.is_model(kind):  # with a colon: local-dir: or hf-hub:
         close = _similar(kind, timm.list_models())
@@ -146,8 +152,11 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
                     module.drop_prob = 0.0
     except Exception as error:  # any argument can be wrong in any way
         raise LibranasError(
-            f"timm cannot make {text} with {wanted.classes} classes: {type(error).__name__}: {error}.",
-            f"Check the arguments that timm's {kind} takes.",
+            f"timm cannot make {','.join([name, *pairs])} with {wanted.classes} classes: "
+            f"{type(error).__name__}: {error}.",
+            "Check the folder and its config.json."
+            if ":" in name
+            else f"Check the arguments that timm's {kind} takes.",
         ) from error
     channels, *sides = model.pretrained_cfg["input_size"]
     size = wanted.image_size or np.max(given.get("img_size") or sides).item()
@@ -156,12 +165,11 @@ def _timm_model(text: str, wanted: Wanted) -> tuple:
 
 def _similar(name: str, names: Sequence[str]) -> list[str]:
     """Return up to five names like this one, or that begin like it: timm's names have long endings."""
-
-    def ratio(other: str) -> float:
-        return max(difflib.SequenceMatcher(None, name, o).ratio() for o in (other, other[: len(name)]))
-
-    ratios = {other: ratio(other) for other in names}
-    return sorted((o for o in names if name and ratios[o] > 0.6), key=lambda o: -ratios[o])[:5]
+    if not name:
+        return []
+    beginnings = {other[: len(name)]: other for other in reversed(names)}
+    close = [beginnings[begin] for begin in difflib.get_close_matches(name, beginnings, 5)]
+    return list(dict.fromkeys([*close, *difflib.get_close_matches(name, names, 5)]))[:5]
 
 
 def _model_of_file(path: Path, function: str, classes: int):
@@ -215,14 +223,19 @@ def _blame(path: Path, problem: str) -> Iterator[None]:
         ) from error
 
 
-def checked_outputs(model, inputs, text: str, classes: int) -> int:
-    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S)."""
+def checked_outputs(model, inputs, text: str, classes: int, training: bool = False) -> int:
+    """Return the number of logits K; an error if the network does not make (B, K) of these images (B, C, S, S).
+
+    `training`: in training mode, in which it is left; its buffers stay as they were.
+    """
     import torch
 
-    shape = tuple(inputs.shape)
+    shape, kept = tuple(inputs.shape), [buffer.clone() for buffer in model.buffers()]
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            logits = model.eval()(inputs)
+            logits = model.train(training)(inputs)
+            for buffer, value in zip(model.buffers(), kept, strict=False):  # running statistics
+                buffer.copy_(value)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -234,7 +247,7 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
     if isinstance(found, str) or len(found) != 2 or len(logits) != len(inputs):
         raise LibranasError(
             f"--model {text} returns {found} for images of shape {shape}; expected are logits of shape (B, K).",
-            "Wrap the network so that it returns logits.",
+            f"Wrap the network so that it returns logits{' in training too' if training else ''}.",
         )
     if logits.shape[1] < classes:
         raise LibranasError(
@@ -249,12 +262,11 @@ def model_record(text: str) -> dict:
     if text.startswith("timm:") or _member_of_space(text):
         return {"name": text}
     if _is_export(text):
-        path = Path(text).expanduser()
+        path = user_path(text)
         return {"name": path.resolve().name, "sha256": file_sha256(path / "config.json")}
-    if NETWORK_FILE.match(text):
-        name, *pairs = split(text)
-        path = Path(name).expanduser()
-        return {"name": ",".join([path.name, *pairs]), "sha256": file_sha256(path)}
+    if match := NETWORK_FILE.fullmatch(text):
+        path = user_path(match[1])
+        return {"name": path.name + match[2], "sha256": file_sha256(path)}
     path, _, function = text.rpartition(":")
-    path = Path(path).expanduser()
+    path = user_path(path)
     return {"name": f"{path.name}:{function}", "sha256": file_sha256(path)}

@@ -114,7 +114,7 @@ def no_drop_path(rate: float, family: str) -> None:
     if rate:
         raise LibranasError(
             f"Networks of the space {family} have no stochastic depth, but its rate is {rate:g}.",
-            "Set the drop-path rate to 0.",
+            "Set `drop_path` of the recipe to 0 (`--set drop_path=0`).",
         )
 
 

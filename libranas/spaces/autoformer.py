@@ -303,20 +303,23 @@ class AutoFormerSpace(Space):
         return self.arch(num_heads=genes("num_heads"), mlp_ratio=genes("mlp_ratio"), **whole)
 
     def contains(self, arch: Arch) -> bool:
-        try:
-            depth = arch["depth"]
-            return (
-                arch.family == self.family
-                and set(arch.genes) == {"embed_dim", "depth", "num_heads", "mlp_ratio", *self.free}
-                and depth in self.depth
-                and len(arch["num_heads"]) == len(arch["mlp_ratio"]) == depth
-                and arch["embed_dim"] in self.embed_dim
-                and set(arch["num_heads"]) <= set(self.num_heads)
-                and set(arch["mlp_ratio"]) <= set(self.mlp_ratio)
-                and all(arch[gene] in choices for gene, choices in self.free.items())
-            )
-        except (KeyError, TypeError):
-            return False
+        return arch.family == self.family and not self.misfit(arch)
+
+    def misfit(self, arch: Arch) -> str:
+        names = {"embed_dim", "depth", "num_heads", "mlp_ratio", *self.free}
+        for gene in sorted(names ^ arch.genes.keys()):
+            return f"it has no {gene}" if gene in names else f"{gene} is no gene of this space"
+        depth = arch["depth"]
+        for gene in ("num_heads", "mlp_ratio"):
+            if not isinstance(arch[gene], tuple) or len(arch[gene]) != depth:
+                found = len(arch[gene]) if isinstance(arch[gene], tuple) else "no list of"
+                return f"depth is {depth}, but {gene} has {found} entries"
+        for gene in sorted(names):
+            choices = getattr(self, gene)
+            for value in arch[gene] if gene in ("num_heads", "mlp_ratio") else (arch[gene],):
+                if value not in choices:
+                    return f"{gene} {value} is none of {', '.join(map(str, choices))}"
+        return ""
 
     def read(self, text: str) -> Arch:
         """Read canonical JSON, or a network as others publish it, in JSON or YAML: the section ``RETRAIN`` of

@@ -37,6 +37,10 @@ class Space:
         """Return whether `arch` is a member."""
         raise NotImplementedError
 
+    def misfit(self, arch: Arch) -> str:
+        """Say why `arch` is no member, "" where this space has no words for it."""
+        return ""
+
     def features(self, arch: Arch) -> dict[str, float]:
         """Describe `arch` to a learned ranking by numbers, besides its size; the same keys for every member."""
         raise NotImplementedError
@@ -96,7 +100,10 @@ class Space:
         except (ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError, LibranasError):
             arch = None
         if arch is None or not self.contains(arch):
-            raise LibranasError(f"{text!r} is not a member of {self.title}.", self.notation())
+            why = arch and self.misfit(arch)
+            raise LibranasError(
+                f"{text!r} is not a member of {self.title}{f': {why}' if why else ''}.", self.notation()
+            )
         return self.canonical(arch)
 
 

@@ -108,18 +108,21 @@ class PiTSpace(Space):
         return self._mixed(a, b, rng.random(3 + STAGES) < 0.5)
 
     def contains(self, arch: Arch) -> bool:
-        try:
-            return (
-                arch.family == self.family
-                and set(arch.genes) == set(GENES)
-                and arch["base_dim"] in self.base_dim
-                and arch["mlp_ratio"] in self.mlp_ratio
-                and len(arch["depth"]) == STAGES
-                and all(d in choices for d, choices in zip(arch["depth"], self.stage_depth, strict=True))
-                and arch["num_heads"] in self.heads
-            )
-        except TypeError:
-            return False
+        return arch.family == self.family and not self.misfit(arch)
+
+    def misfit(self, arch: Arch) -> str:
+        for gene in sorted(set(GENES) ^ arch.genes.keys()):
+            return f"it has no {gene}" if gene in GENES else f"{gene} is no gene of this space"
+        depth = arch["depth"]
+        if not isinstance(depth, tuple) or len(depth) != STAGES:
+            return f"depth is {depth}, not a number for each of {STAGES} stages"
+        choices = {"base_dim": self.base_dim, "mlp_ratio": self.mlp_ratio, "num_heads": self.heads}
+        found = [(gene, arch[gene], known) for gene, known in choices.items()]
+        found += [(f"depth of stage {k}", d, self.stage_depth[k]) for k, d in enumerate(depth)]
+        for gene, value, known in found:
+            if value not in known:
+                return f"{gene} {value} is none of {', '.join(map(str, known))}"
+        return ""
 
     def read(self, text: str) -> Arch:
         """Read an entry of ViT-Bench-101, the section ``RETRAIN`` of TF-TAS's files (which hold one width a stage, and

@@ -20,7 +20,7 @@ class BadImages:
         if self.folder is None or not self.limit:
             raise LibranasError(
                 f"The image {images.name(index)} cannot be read: {reason}.",
-                "Mend or remove it, or allow some bad images.",
+                "Mend or remove it, or allow some with --bad-images NUMBER.",
             ) from error
         line = json.dumps({"image": images.name(index), "reason": reason.splitlines()[0][:300]}) + "\n"
         with open(self.folder / f"bad_images-{self.rank}.jsonl", "ab", buffering=0) as file:
@@ -38,6 +38,6 @@ class BadImages:
             first = "".join(f"\n     {name}: {reason}" for name, reason in list(found.items())[:10])
             raise LibranasError(
                 f"{len(found)} images cannot be read, {self.limit} are allowed. The first of them:{first}",
-                "Mend or remove them, or allow more bad images.",
+                "Mend or remove them, or allow more with --bad-images NUMBER.",
             )
         return len(found)

@@ -5,13 +5,13 @@ Legend: N images.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from libranas.core.errors import LibranasError
+from libranas.core.files import user_path
 from libranas.data.decode import open_image
 from libranas.data.registry import DATA_SETS, open_data_set
 from libranas.data.source import Item
@@ -61,7 +61,7 @@ def open_splits(text: str, channels: int, val_share: float, test_share: float) -
             f"KIND is one of {', '.join(DATA_SETS)} (docs/data-sets.md).",
         )
     shares = {"val": val_share, "test": test_share}
-    with open_data_set(kind, Path(path).expanduser() if path else None, f"{kind}:PATH") as source:
+    with open_data_set(kind, user_path(path) if path else None, f"{kind}:PATH") as source:
         if len(source.classes) < 2:
             raise LibranasError(f"{text} has only the class {source.classes}.", "Classification needs two or more.")
         left_out = [split for split, share in shares.items() if not share and split not in source.splits]

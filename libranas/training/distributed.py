@@ -44,7 +44,7 @@ class World:
             if torch.device(kind).index >= torch.cuda.device_count():
                 raise LibranasError(
                     f"Process {rank} is to use {kind}, but this machine shows {torch.cuda.device_count()} GPU(s).",
-                    "Start as many processes on a machine as it has GPUs.",
+                    "Start as many processes on a machine as it has GPUs. For one process name a GPU that is there.",
                 )
             torch.cuda.set_device(kind)
         if size == 1:

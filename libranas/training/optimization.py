@@ -24,17 +24,27 @@ def make_optimizer(module: nn.Module, recipe: TrainingRecipe) -> torch.optim.Opt
         raise LibranasError(
             f"recipe: timm has no optimizer {recipe.optimizer!r}.", "timm.optim.list_optimizers() lists them."
         ) from None
-    return create_optimizer_v2(
-        module,
-        opt=recipe.optimizer,
-        lr=recipe.effective_lr(),
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.betas[0],
-        layer_decay=recipe.layer_decay,
-        **({"betas": recipe.betas} if info.has_betas else {}),
-        **({"eps": recipe.eps} if info.has_eps else {}),
-        **({"fused": True} if "fused" in signature(info.opt_class).parameters else {}),
-    )
+    if not any(p.requires_grad for p in module.parameters()):
+        raise LibranasError(
+            f"No parameter of {type(module).__name__} is trained: all are frozen.", "Set requires_grad of some to True."
+        )
+    try:
+        return create_optimizer_v2(
+            module,
+            opt=recipe.optimizer,
+            lr=recipe.effective_lr(),
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.betas[0],
+            layer_decay=recipe.layer_decay,
+            **({"betas": recipe.betas} if info.has_betas else {}),
+            **({"eps": recipe.eps} if info.has_eps else {}),
+            **({"fused": True} if "fused" in signature(info.opt_class).parameters else {}),
+        )
+    except (ValueError, AssertionError) as error:
+        raise LibranasError(
+            f"recipe: the optimizer {recipe.optimizer} does not take these settings: {error}.",
+            "Change `optimizer`, `betas`, `eps`, `lr` or `weight_decay`.",
+        ) from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, length: float, warmup: float) -> Scheduler:

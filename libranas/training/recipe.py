@@ -6,6 +6,7 @@ in ``libranas/training/recipes``.
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 import yaml
 
 from libranas.core.errors import LibranasError
+from libranas.core.files import user_path
 from libranas.core.typed import check_fields, keys_of, read, setting
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -159,17 +161,17 @@ def read_recipe(name: str) -> tuple[TrainingRecipe, dict]:
 
     LibranasError if there is none, or the file lacks a field, has one that does not exist, or a value of another type.
     """
-    path = FOLDER / f"{name}.yaml" if name in shipped() else Path(name).expanduser()
-    if not path.is_file():
+    path = FOLDER / f"{name}.yaml" if name in shipped() else user_path(name)
+    if not os.path.isfile(path):  # no error for a text that is no path
         close = difflib.get_close_matches(name, shipped(), 1)
         todo = f"Did you mean {close[0]}? " if close else ""
         raise LibranasError(f"There is no recipe '{name}'.", f"{todo}Shipped: {', '.join(shipped())}; or name a file.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LibranasError(f"{path} is not a YAML file: {error}.", "Copy a shipped recipe and change it.") from None
+        raise LibranasError(f"{path} is not a YAML file: {error}.", f"Copy one of {FOLDER} and change it.") from None
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
-        raise LibranasError(f"{path} has no section `recipe`.", "Copy a shipped recipe and change it.")
+        raise LibranasError(f"{path} has no section `recipe`.", f"Copy one of {FOLDER} and change it.")
     given, names = content["recipe"], [field.name for field in fields(TrainingRecipe)]
     if lacking := [name for name in names if name not in given]:
         raise LibranasError(f"{path} does not name {', '.join(lacking)}.", "A recipe names every field.")

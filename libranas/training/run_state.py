@@ -74,11 +74,12 @@ def is_same_run(found: dict, ours: dict, settings: Settings) -> bool:
     names = [k for k in {**found, **ours} if found.get(k) != ours.get(k) and k not in settings.accept]
     if names and not settings.restart_on_change:
         differences = [f"{name} was {found.get(name)!r}, is {ours.get(name)!r}" for name in names]
-        accept = "; or accept the change by its name" if set(names) <= set(ACCEPTABLE) else ""
+        options = " ".join(f"--accept {name}" for name in names)
+        accept = f"; or accept the change with {options}" if set(names) <= set(ACCEPTABLE) else ""
         if "epochs" in names:
             accept += ". With another number of epochs the learning rate goes another way from here on"
         raise LibranasError(
             f"The checkpoints in {settings.folder} are of another run: {'; '.join(differences)}.",
-            f"Use another folder, or the settings of then{accept}.",
+            f"Use another folder (--output), or the settings of then, or begin anew (--restart-on-change){accept}.",
         )
     return not names

@@ -257,7 +257,17 @@ def exports(folder: Path) -> dict:
     card = model_card("title", {"n": 1}, {"a": 1}, {"d": 1}, {"r": 1}, machine, {"p": 1.0}, "mit")
     text = yaml_text(SPACE, arch)
     more = {"autoformer.yaml": text}
-    export_timm(build(SPACE, arch, seed=0, timm=True), folder / "x", 8, list("0123456789"), (0.5,), (0.2,), card, more)
+    export_timm(
+        build(SPACE, arch, seed=0, timm=True),
+        folder / "x",
+        8,
+        list("0123456789"),
+        (0.5,),
+        (0.2,),
+        card,
+        more,
+        fresh=False,
+    )
     config = json.loads((folder / "x/config.json").read_text())
     looks = {key: config["pretrained_cfg"][key] for key in ("input_size", "mean", "std", "crop_pct", "interpolation")}
     files = sorted(path.name for path in (folder / "x").iterdir())

@@ -257,6 +257,7 @@ def test_an_exported_network_is_found_by_its_folder(run, tmp_path):
         [0.5],
         [0.2],
         "",
+        fresh=False,
     )
     _, conditions = score(run, f"timm:local-dir:{tmp_path / 'net'}", tmp_path, size=None)
     assert conditions["images"]["shape"] == [12, 1, 8, 8]

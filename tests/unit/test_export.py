@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 import timm
 import torch
 import yaml
+from torch import nn
+from torch.nn.utils import parametrizations
 
 import libranas.export
 from libranas import cli
 from libranas.core.errors import LibranasError
+from libranas.export.comparison import NotExported
 from libranas.export.formats import FORMATS, export_as
 from libranas.export.model_card import model_card
 from libranas.export.timm import export_timm
@@ -39,7 +43,8 @@ def pit():
 
 def export(net, folder, card="# card\n", **more):
     channels = net.in_chans
-    export_timm(net, folder, 12, ["cat", "dog", "cow"], [0.4] * channels, [0.2] * channels, card, **more)
+    how = {"fresh": False, **more}  # a process takes seconds
+    export_timm(net, folder, 12, ["cat", "dog", "cow"], [0.4] * channels, [0.2] * channels, card, **how)
 
 
 NETWORKS = pytest.mark.parametrize(
@@ -96,9 +101,107 @@ def test_a_network_that_does_not_come_back_is_not_exported(tmp_path, monkeypatch
         return net
 
     monkeypatch.setattr(libranas.export.timm.timm, "create_model", damaged)
-    with pytest.raises(LibranasError, match="does not load back bit-equal"):
+    with pytest.raises(LibranasError, match=r"weights head\.bias do not load"):
         export(network(), tmp_path / "winner")
     assert not (tmp_path / "winner").exists()
+
+
+# -- networks that timm does not load ------------------------------------------------------------------------
+
+
+def changed(change=lambda net: None, **arguments):
+    """A network of timm, changed afterwards."""
+    tiny = {"img_size": 12, "patch_size": 6, "embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.create_model("vit_tiny_patch16_224", **{**tiny, **arguments})
+        change(net)
+    net.in_chans = 3
+    return net
+
+
+def twice(net):
+    forward = type(net).forward
+    net.forward = types.MethodType(lambda self, images: 2 * forward(self, images), net)
+
+
+def relu(net):
+    net.blocks[1].mlp.act = nn.ReLU()
+
+
+def head(net):
+    net.head = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (relu, "the module blocks.1.mlp.act is ReLU(), and GELU("),
+        (lambda net: setattr(net, "norm", nn.LayerNorm(12, eps=1e-5)), "the module norm is LayerNorm((12,), eps=1e-05"),
+        (lambda net: setattr(net.blocks[0], "mlp", nn.Linear(12, 12)), 'Missing key(s) in state_dict: "blocks.0.mlp'),
+        (head, 'Missing key(s) in state_dict: "head.weight"'),
+        (lambda net: parametrizations.weight_norm(net.head), '"head.parametrizations.weight.original0"'),
+        (
+            lambda net: net.blocks[0].register_forward_hook(lambda part, inputs, output: -output),
+            "the module blocks.0, ",
+        ),
+        (lambda net: net.register_buffer("mask", torch.ones(3)), 'Unexpected key(s) in state_dict: "mask"'),
+        (twice, "the network itself, VisionTransformer(), computes something else"),
+        (lambda net: net.head.double(), "Double"),
+        (lambda net: setattr(net, "pretrained_cfg", {}), "KeyError: 'input_size'"),
+        (lambda net: setattr(net, "pretrained_cfg", "vit"), "AttributeError"),
+        (lambda net: delattr(net, "pretrained_cfg"), "is not made by timm"),
+        (lambda net: net.pretrained_cfg.update(architecture="vit_of_mine"), "Unknown model (vit_of_mine)"),
+    ],
+)
+def test_what_timm_does_not_load_back_is_named(tmp_path, change, said):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/config.json").write_text("of other weights")
+    with pytest.raises(NotExported) as error:
+        export(changed(change), tmp_path / "net")
+    assert said in error.value.what and "\n" not in error.value.what and not list(tmp_path.iterdir())
+
+
+def test_arguments_of_timm_are_exported_as_the_advice_says(tmp_path):
+    export(changed(act_layer="relu"), tmp_path / "net")
+    assert isinstance(timm.create_model(f"local-dir:{tmp_path / 'net'}").blocks[0].mlp.act, nn.ReLU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "head", nn.Linear(12, 5)),
+        lambda net: net.reset_classifier(5),
+        lambda net: net.requires_grad_(False),
+        lambda net: setattr(net, "head_drop", nn.Dropout(0.5)),
+        lambda net: net.set_grad_checkpointing(),
+        lambda net: setattr(net.blocks[0].attn, "fused_attn", False),
+        lambda net: net.register_buffer("mask", torch.ones(3), persistent=False),
+        lambda net: net.to(memory_format=torch.channels_last),
+    ],
+)
+def test_what_does_not_change_the_logits_is_exported(tmp_path, change):
+    net = changed(change)
+    export(net, tmp_path / "net")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'net'}", pretrained=True).eval()
+    x = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(loaded(x), net(x))
+
+
+def test_code_that_changes_timm_itself_is_found_in_a_fresh_process(tmp_path, monkeypatch):
+    forward = timm.layers.Mlp.forward
+    monkeypatch.setattr(timm.layers.Mlp, "forward", lambda self, x: 1.5 * forward(self, x))
+    export(changed(), tmp_path / "net")
+    with pytest.raises(NotExported, match=r"the module blocks\.0\.mlp, Mlp\(\), computes something else"):
+        export(changed(), tmp_path / "net", fresh=True)
+
+
+def test_an_export_that_timm_cannot_load_says_why(tmp_path):
+    export(changed(), tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    (tmp_path / "net/config.json").write_text(json.dumps(config | {"architecture": "vit_of_mine"}))
+    with pytest.raises(LibranasError, match=r"timm cannot load the network in .*Unknown model"):
+        export_as(tmp_path / "net", "pth", tmp_path / "net.pth")
 
 
 FACTS = {
@@ -174,7 +277,7 @@ def test_a_plain_state_dict(tmp_path):
 @pytest.mark.parametrize("space", [NASBench201Space(16, 3, 4, 4, 1), DARTSSpace(16, 3, 4, 4, 3)], ids=["201", "darts"])
 def test_convolutional_networks_in_every_format(tmp_path, space):
     net = build(space, space.sample(np.random.default_rng(1)), seed=0, timm=True)
-    export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
+    export_timm(net, tmp_path / "net", 16, list("abcd"), [0.5] * 3, [0.2] * 3, "", fresh=False)
     for kind in FORMATS:
         assert export_as(tmp_path / "net", kind, tmp_path / f"net.{kind}") < 1e-4
 
@@ -188,6 +291,23 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch, 
     with pytest.raises(LibranasError, match=rf"The logits of .* as {kind} differ from PyTorch's by"):
         export_as(tmp_path / "winner", kind, path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_an_exporter_cannot_do_is_one_message_and_no_file(tmp_path, monkeypatch, capsys):
+    export(network(), tmp_path / "winner")
+
+    def fails(model, path, size):
+        path.write_text("half")
+        try:
+            raise ValueError("Cannot view a tensor\nWhile executing %view")
+        except ValueError as error:
+            raise RuntimeError("three pages") from error
+
+    monkeypatch.setitem(FORMATS, "onnx", (fails, ()))
+    assert cli.main(["export", str(tmp_path / "winner"), "--to", "onnx"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written as onnx: ValueError: Cannot view a tensor.\n  -> Use another format: --to pt2" in said
+    assert not list((tmp_path / "winner").glob("*onnx*"))
 
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):

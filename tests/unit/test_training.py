@@ -252,7 +252,7 @@ def test_averaged_weights_are_what_is_evaluated(tmp_path):
 @pytest.fixture
 def teacher(tmp_path):
     """An exported network of another width, for four classes, as the recipe names it."""
-    export_timm(network(embed_dim=32), tmp_path / "teacher", 16, list("abcd"), [0.4] * 3, [0.2] * 3, "")
+    export_timm(network(embed_dim=32), tmp_path / "teacher", 16, list("abcd"), [0.4] * 3, [0.2] * 3, "", fresh=False)
     return f"local-dir:{tmp_path / 'teacher'}"
 
 
@@ -278,7 +278,7 @@ def test_the_projection_of_features_is_trained(tmp_path, teacher):
 
 
 def test_what_no_teacher_can_do_is_said(tmp_path, teacher):
-    export_timm(network(num_classes=7), tmp_path / "seven", 16, list("abcdefg"), [0.4] * 3, [0.2] * 3, "")
+    export_timm(network(num_classes=7), tmp_path / "seven", 16, list("abcdefg"), [0.4] * 3, [0.2] * 3, "", fresh=False)
     seven = replace(PLAIN, teacher=f"local-dir:{tmp_path / 'seven'}")
     with pytest.raises(LibranasError, match="knows 7 classes, the images have 4"):
         training(tmp_path, seven)

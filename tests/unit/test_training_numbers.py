@@ -21,6 +21,7 @@ from training_runs import free_port, images, network, one_thread, steps, trainin
 
 from libranas import cli
 from libranas.core.files import read_json, write_json
+from libranas.networks.load import Wanted, model_of
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.distributed import World
 from libranas.training.evaluation import Evaluation, evaluate, real_accuracy
@@ -271,6 +272,103 @@ def test_networks_that_no_search_found(folder, tmp_path, model):
         assert train(folder, tmp_path / "again", "--model", str(output / "export"), "--set", "drop_path=0.0") == 0
 
 
+NETWORKS = """
+import timm
+from torch import nn
+
+def relu(classes):
+    net = timm.create_model("vit_tiny_patch16_224", img_size=16, embed_dim=8, depth=1, num_heads=2, num_classes=classes)
+    net.blocks[0].mlp.act = nn.ReLU()
+    return net
+
+class Branches(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
+
+    def forward(self, images):
+        logits = self.layers(images)
+        return logits if logits.sum().item() > 1e9 else 2 * logits
+
+def tied(classes):
+    net = Branches(classes)
+    net.again = net.layers
+    return net
+
+class Pairs(Branches):
+    def forward(self, images):
+        return (self.layers(images),) * 2 if self.training else self.layers(images)
+
+class Stateful(Branches):
+    def get_extra_state(self):
+        return {}
+
+class Described(Branches):
+    pretrained_cfg = {"mean": 0.5}
+
+def frozen(classes):
+    return Branches(classes).requires_grad_(False)
+
+def lazy(classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+def many(classes):
+    return Branches(7)
+"""
+
+
+@pytest.fixture
+def networks(tmp_path, monkeypatch):
+    """A file of networks; exports are loaded back in this process, because another one takes seconds."""
+    from libranas.export import comparison, timm
+
+    monkeypatch.setattr(timm, "record_of", lambda folder, fresh: comparison.record_of(folder, False))
+    (tmp_path / "nets.py").write_text(NETWORKS)
+    return tmp_path / "nets.py"
+
+
+def test_a_network_that_timm_cannot_load_becomes_a_program(folder, networks, tmp_path, caplog):
+    run = tmp_path / "run"
+    (run / "export").mkdir(parents=True)  # of other weights
+    caplog.set_level("INFO", "libranas")
+    assert train(folder, run, "--model", f"{networks}:relu", "--image-size", "16") == 0
+    assert sorted(path.name for path in run.iterdir()) == [
+        *("checkpoints", "metrics.jsonl", "model.pt2", "model.safetensors", "result.json"),
+    ]
+    net = model_of(f"{networks}:relu", Wanted(3))[0].eval()
+    net.load_state_dict(load_file(run / "model.safetensors"))
+    images = torch.randn(5, 3, 16, 16)
+    torch.testing.assert_close(torch.export.load(run / "model.pt2").module()(images), net(images))
+    said = [record.getMessage() for record in caplog.records]
+    refused = [i for i, words in enumerate(said) if "the module blocks.0.mlp.act is ReLU()" in words]
+    (epoch,) = (i for i, words in enumerate(said) if words.startswith("epoch 2 of 2"))
+    assert refused[0] < epoch < refused[1]
+
+
+@pytest.mark.parametrize("name", ["Branches", "tied"])
+def test_of_a_network_that_no_format_has_the_weights_are_kept(folder, networks, tmp_path, caplog, name):
+    assert train(folder, tmp_path / "run", "--model", f"{networks}:{name}", "--image-size", "16") == 0
+    kept = load_file(tmp_path / "run/model.safetensors")
+    assert torch.equal(kept["layers.1.weight"], kept.get("again.1.weight", kept["layers.1.weight"]))
+    assert not (tmp_path / "run/model.pt2").exists() and "cannot be written as pt2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Pairs", "returns tuple for images of shape (2, 3, 16, 16)"),
+        ("Stateful", "has _extra_state, which is no tensor"),
+        ("Described", "pretrained_cfg of Described is no description of timm"),
+        ("frozen", "No parameter of Branches is trained"),
+        ("lazy", "the parameter 1.weight has no shape yet"),
+        ("many", "has 7 outputs, but the images have 3 classes"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused_at_once(folder, networks, tmp_path, capsys, name, said):
+    assert train(folder, tmp_path / "run", "--model", f"{networks}:{name}", "--image-size", "16") == 2
+    assert said in capsys.readouterr().err
+
+
 def test_all_training_images_can_be_used(folder, tmp_path):
     assert train(folder, tmp_path, "--val-share", "0") == 0
     result = read_json(tmp_path / "result.json")
@@ -326,9 +424,8 @@ def test_networks_are_built_as_the_recipe_and_training_want_them(tmp_path):
     from timm.layers import DropPath
 
     from libranas.export.timm import export_timm
-    from libranas.networks.load import Wanted, model_of
 
-    export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "")
+    export_timm(network(), tmp_path, 16, list("abcd"), [0.5] * 3, [0.2] * 3, "", fresh=False)
     config = read_json(tmp_path / "config.json")
     config["model_args"]["drop_path_rate"] = 0.3
     write_json(tmp_path / "config.json", config)
@@ -361,6 +458,10 @@ def test_what_the_command_refuses(folder, tmp_path, capsys):
     assert "--set epoch: unknown key; did you mean --set epochs?" in said("--set", "epoch=3")
     assert "--set lr: expected a number, got 'high'" in said("--set", "lr=high")
     assert "no recipe 'smok'" in said("--recipe", "smok")
+    for text in ("", "[]", '{"scores": 1}', '{"scores": {"zen": {}}}'):
+        (tmp_path / "scores.json").write_text(text)
+        assert "holds no scores" in said("--scores", str(tmp_path / "scores.json"))
+    assert "holds no scores" in said("--scores", "nowhere.json")
     assert "is no data set of the form KIND:PATH" in said("--data", str(folder))
     assert "folder:PATH '/nowhere' does not exist" in said("--data", "folder:/nowhere")
     assert "timm" in said("--model", "timm:vit_tin")

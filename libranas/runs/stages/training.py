@@ -96,16 +96,19 @@ def export(run: RunFolder, strategies: Sequence[str]) -> None:
     """Export the winner (the seed with the best validation accuracy) as a timm local-dir with a model card."""
     from safetensors.torch import load_file
 
+    from libranas.export.comparison import NotExported
+    from libranas.export.formats import write_program
     from libranas.export.model_card import model_card
     from libranas.export.timm import export_timm
     from libranas.networks import build
     from libranas.training.results import percent
+    from libranas.training.weights import save_weights
 
     config, manifest, space, summary = run.config, run.manifest, run.space, read_json(run.path("summary"))
     entry, winner = read_json(run.path("selected"))["winner"], summary["roles"]["winner"]
     recipe = make_recipe(config["train"]["recipe"])
     best, test, arch = winner["best_seed"], winner["test_accuracy"], Arch.from_json(entry["architecture"])
-    model = build(space, arch, seed=0, timm=True)
+    model = build(space, arch, seed=0, fused=True, timm=True)
     model.load_state_dict(load_file(run.path("weights", role="winner", seed=best)))
     card = model_card(
         f"{config['run']}: winner",
@@ -129,9 +132,15 @@ def export(run: RunFolder, strategies: Sequence[str]) -> None:
         config["train"]["licence"],
     )
     extra = {f"{space.family}.yaml": yaml_text(space, arch)} if space.family in ("autoformer", "pit") else {}
-    of_data = (manifest[key] for key in ("image_size", "classes", "mean", "std"))
-    export_timm(model, run.path("exported"), *of_data, card, extra, recipe.crop_pct, recipe.test_interpolation)
-    log.info("exported seed %d; it loads back bit-equal", best)
+    of_data = [manifest[key] for key in ("image_size", "classes", "mean", "std")]
+    folder, tested = run.path("exported"), (recipe.crop_pct, recipe.test_interpolation)
+    try:
+        export_timm(model, folder, *of_data, card, extra, *tested, fresh=False)
+        log.info("exported seed %d; it loads back with equal weights and logits", best)
+    except NotExported as error:  # a network that a function of another package builds
+        log.warning("%s", error)
+        save_weights(folder / "model.safetensors", model)
+        write_program(model, (manifest["channels"], *[manifest["image_size"]] * 2), folder / "model.pt2")
 
 
 def full_training(run: RunFolder, gpus: int, threads: int) -> None:
