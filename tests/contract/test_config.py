@@ -211,7 +211,7 @@ def test_the_keys_of_a_family_are_those_of_its_space(family):
         ("score", None, "score: expected a section, got None"),
         ("data", "digits", "data: expected a section, got 'digits'"),
         ("data.channels", 4, "data.channels: expected one of 1, 3, got 4"),
-        ("data.adapter", "mnist", "data.adapter: expected one of cifar10, cifar100, digits, folder"),
+        ("data.adapter", "mnist", "data.adapter: expected one of cifar10, cifar100, digits, fashion_mnist"),
         ("train.recipe.loss", "bces", "train.recipe.loss: expected one of ce, bce, got 'bces'; did you mean bce?"),
         ("data.splits.val", 1.0, "data.splits.val: expected less than 1, got 1.0"),
         (
