@@ -4,7 +4,6 @@ Legend: U units, B images, P positions, D channels, W entries of a norm's weight
 :mod:`libranas.zero_cost.gradient_operands`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from libranas.core.errors import LibranasError
 from libranas.core.scorecard import AXES, Axis
 from libranas.zero_cost.anatomy import Anatomy
-from libranas.zero_cost.gradient_operands import normalised
+from libranas.zero_cost.gradient_operands import norm_gradient, normalised
 from libranas.zero_cost.layer_use import LayerUse, WeightGradient
+from libranas.zero_cost.weight_uses import Parameter, WeightUses
 
 
 class OutputLost(Exception):
@@ -55,6 +54,10 @@ class Recorder:
     on_output, on_activation, on_feature : callable (place name, tensor), optional
         Called in the forward pass with the output of a layer, the input of an activation, and the tensor at a primary
         block (the only one with its graph).
+    parameters : id of a tensor -> Parameter, optional
+        Of the run: weights that are used without their module, or that are no module's, are layers too.
+    by_use : bool
+        Show outputs and signals of layers where their weights are used (needs `parameters`), not at modules.
     copy_outputs : bool
         Hand copies of the layers' outputs to the network: of a view that it changes in place no gradient arrives.
 
@@ -79,22 +82,28 @@ class Recorder:
         on_output: Callable | None = None,
         on_activation: Callable | None = None,
         on_feature: Callable | None = None,
+        parameters: dict[int, Parameter] | None = None,
+        by_use: bool = False,
         copy_outputs: bool = False,
     ):
         self.anatomy, self.watched, self.units = anatomy, watched, units
         self.on_products, self.on_norm, self.on_signal = on_products, on_norm, on_signal
         self.on_output, self.on_activation, self.on_feature = on_output, on_activation, on_feature
-        self.copy_outputs = copy_outputs
+        self.by_use, self.copy_outputs = by_use, copy_outputs
+        self.weight_uses = None if parameters is None else WeightUses(parameters, self._see_use)
         self.order: list[tuple[str, str]] = []
         self.anchors: list[torch.Tensor] = []
         self.waiting: set[LayerUse] = set()
         self._names: dict[int, str] = {}  # of weights: a shared one is one layer
+        self._shown: set[int] = set()  # weights of which an output was seen
+        self._called: set[int] = set()  # and those whose module ran
         self._gradients: dict[str, WeightGradient] = {}
         self._uses: Counter = Counter()
         self._handles: list = []
 
     def __enter__(self):
-        hooks = [(module, partial(self._see_layer, name)) for name, module in self.anatomy.layers.items()]
+        layers = ((name, self.anatomy.layers[name]) for name in self.anatomy.layers if name in self.anatomy.plain)
+        hooks = [(module, partial(self._see_layer, name)) for name, module in layers]
         hooks += [(module, partial(self._see_feature, name, side)) for name, module, side in self.anatomy.features]
         if self.on_norm is not None:
             norms = self.anatomy.norms.items()
@@ -103,9 +112,13 @@ class Recorder:
         for name, module in self.anatomy.activations.items():
             # Before the module: one that works in place overwrites its input.
             self._handles.append(module.register_forward_pre_hook(partial(self._see_activation, name)))
+        if self.weight_uses is not None:
+            self.weight_uses.__enter__()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *error):
+        if self.weight_uses is not None:
+            self.weight_uses.__exit__(*error)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -163,32 +176,63 @@ class Recorder:
     # -- the hooks --
 
     def _see_layer(self, name: str, module, args, output):
-        first = id(module.weight) not in self._names
-        place = self._names.setdefault(id(module.weight), name)
-        if first:
-            self.order.append(("layer", place))
-        if not self.watched("layer", place):
+        weight = id(module.weight)
+        place = self._place(weight, name)
+        if weight not in self._called:
+            self._called.add(weight)
+            if place != name:  # the module that runs first names a shared weight
+                self.order[self.order.index(("layer", place))] = ("layer", name)
+                place = self._names[weight] = name
+        if self.by_use or not self.watched("layer", place):
             return None
-        if self.on_output is not None and first:
-            self.on_output(place, output.detach())
+        self._show(weight, place, output)
         if self.on_products is None and self.on_signal is None:
             return None
         output = self._anchored(output)
         output.register_hook(LayerUse(self, place, module, args[0], output).receive)
         return output.clone() if self.copy_outputs else output
 
+    def _see_use(self, parameters: list[Parameter], weight: torch.Tensor | None, output: torch.Tensor | None):
+        for parameter in parameters:
+            self._place(id(parameter.tensor), parameter.place)
+        if not self.by_use or len(parameters) > 1 or weight is None:
+            return output
+        (parameter,) = parameters
+        key, channels = id(parameter.tensor), 1 - weight.dim()
+        if not self.watched("layer", self._names[key]):
+            return output
+        self._show(key, self._names[key], output)
+        if self.on_signal is None:
+            return output
+        output, tokens = self._anchored(output), channels == -1 and output.dim() > 2
+        value = output.detach()
+
+        def receive(out_grad):
+            product = (value * out_grad).movedim(channels, -1)
+            product_BPD = product.flatten(1, -2) if product.dim() > 2 else product.unsqueeze(1)
+            self.on_signal(self._names[key], product_BPD, parameter.tensor[0].numel(), tokens)
+
+        output.register_hook(receive)
+        return output.clone()  # what follows may work in place
+
+    def _place(self, weight: int, name: str) -> str:
+        """Return the layer that a weight is: at its first use a new one called `name`."""
+        if weight not in self._names:
+            self._names[weight] = name
+            self.order.append(("layer", name))
+        return self._names[weight]
+
+    def _show(self, weight: int, place: str, output: torch.Tensor) -> None:
+        if self.on_output is not None and weight not in self._shown:
+            self._shown.add(weight)
+            self.on_output(place, output.detach())
+
     def _see_norm(self, name: str, module, args, output):
-        size, units = module.weight.numel(), self.units
         gradient = self.gradient(f"norm {id(module.weight)}", lambda received: self.on_norm(name, sum(received)))
         normal, output = normalised(module, args[0].detach()), self._anchored(output)
 
         def receive(out_grad):
-            product = normal * out_grad
-            if len(product) % units:
-                raise LibranasError(f"Norm {name} got {len(product)} rows for {units} images.")
-            channels_last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))
-            pixels = 1 if channels_last else math.prod(product.shape[2:])
-            gradient.receive(product.reshape(units, -1, size, pixels).sum((1, 3)))
+            gradient.receive(norm_gradient(module, normal, out_grad, self.units))
 
         output.register_hook(receive)
         return output

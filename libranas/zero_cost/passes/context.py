@@ -15,11 +15,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
-from libranas.zero_cost.anatomy import Anatomy, examine
+from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.hooks import Recorder, hooked
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
+from libranas.zero_cost.weight_uses import Parameter
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -38,8 +39,17 @@ class Context:
     ----------
     train : bool
         Whether batch normalisation is in training mode.
+    mixes : bool
+        Whether the logits of an image depend on the other images of its batch in evaluation mode too.
     coupled : bool
-        Whether the loss of an image depends on the other images of its batch.
+        Whether they do in the network's mode.
+    by_rule : bool
+        Whether the rules give the gradients of all layers. Otherwise autograd does, one unit at a time.
+    rows_are_images : bool
+        Whether layers and activations have as many rows for each image, in the order of the images.
+    kernel_by_rule : bool
+        Whether the rules give the gradients of all weights that the tangent kernel counts.
+    unseen : places of weights that multiply images but are no layers
     units : int
         Number of gradient units in the batch.
     apart : bool
@@ -67,22 +77,31 @@ class Context:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
+        self.known = is_known(model)
+        self.by_rule = self.rows_are_images = True
+        self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
+        self.unseen: set[str] = set()
         self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
         self.train = bool(self.anatomy.batch_norms) if options.mode == "auto" else options.mode == "train"
         self._set_mode(self.train)
-        # Without running statistics batch normalisation couples the images in evaluation mode too.
-        self.coupled = any(self.train or m.running_mean is None for m in self.anatomy.batch_norms.values())
-        sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
-        self.units = len(inputs) if sample else options.pieces
-        self.apart = not self.train and not self.coupled and sample
-        if len(inputs) % self.units:
-            raise LibranasError(
-                f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
-                "Choose a batch size that the option pieces divides.",
-            )
         self.targets = targets
+        # Without running statistics batch normalisation couples the images in evaluation mode too.
+        self.choose_units(mixes=any(m.running_mean is None for m in self.anatomy.batch_norms.values()))
         if options.window is not None:
             self._dry_run()
+
+    def choose_units(self, mixes: bool) -> None:
+        """Choose what statistics of a gradient run over."""
+        self.mixes, images = mixes, len(self.inputs)
+        self.coupled = mixes or (self.train and bool(self.anatomy.batch_norms))
+        sample = not self.coupled if self.options.unit == "auto" else self.options.unit == "sample"
+        self.units = images if sample else self.options.pieces
+        self.apart = not self.train and not self.coupled and sample
+        if images % self.units:
+            raise LibranasError(
+                f"A batch of {images} cannot be cut into {self.units} equal micro-batches.",
+                "Choose a batch size that the option pieces divides, or other pieces.",
+            )
 
     def actual(self, pass_: Pass) -> Pass:
         """Return the pass that shows what `pass_` does: one run serves data and evaluation where they are the same."""
@@ -162,27 +181,68 @@ class Context:
         if not self.axes:
             self._dry_run()
         names = self.axes["layer"].names if everywhere else self.watched()["layer"]
-        return {name: tensors[key_of(name)].requires_grad_() for name in names}
+        return {name: weight_of(tensors, name).requires_grad_() for name in names}
 
     # -- runs --
 
-    def recorder(self, **callbacks) -> Recorder:
-        """Return taps on the watched places."""
+    def recorder(self, tensors: dict[str, torch.Tensor], **callbacks) -> Recorder:
+        """Return taps on the watched places of a run."""
+        if not self.by_rule:
+            callbacks |= {"parameters": self.parameters(tensors), "by_use": True}
         return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
+
+    def parameters(self, tensors: dict[str, torch.Tensor]) -> dict[int, Parameter]:
+        """Return the parameters in a run's tensors by their ids; a shared one once."""
+        of_layers = {id(tensors[key_of(n)]) for n in self.anatomy.layers if key_of(n) in tensors}
+        places = {id(weight_of(tensors, name)): name for name in self.axes["layer"].names} if self.axes else {}
+        found: dict[int, Parameter] = {}
+        for key, _ in self.model.named_parameters(remove_duplicate=False):
+            tensor = tensors[key]
+            place = places.get(id(tensor), "" if key == "weight" else key.removesuffix(".weight"))
+            found.setdefault(id(tensor), Parameter(place, tensor, id(tensor) in of_layers))
+        return found
+
+    def kernel_weights(self, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Return the weights that the tangent kernel counts: of layers, and those that scale channels."""
+        scales = (
+            key_of(name)
+            for name, module in self.model.named_modules()
+            if (weight := module._parameters.get("weight")) is not None
+            and (name in self.anatomy.norms or weight.dim() == 1)
+        )
+        names = [key for name in self.anatomy.layers if (key := key_of(name)) in tensors]
+        found = [*(tensors[key] for key in (*names, *scales))]
+        found += [weight_of(tensors, name) for name in self.axes["layer"].names]
+        return list({id(weight): weight for weight in found}.values())
+
+    def excluded(self) -> tuple[str, ...]:
+        """Return the names of the parameters that are no layers."""
+        if not self.axes:
+            self._dry_run()
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        counted = {id(weight_of(parameters, name)) for name in self.axes["layer"].names}
+        return tuple(name for name, p in self.model.named_parameters() if id(p) not in counted)
 
     def logits(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """Run the network; return its logits (B, K). The first run shows the order of its places."""
-        if not self.axes:
-            with Recorder(self.anatomy) as recorder:
-                logits = self._call(tensors, inputs)
-            self.axes = recorder.axes()
-            return logits
-        return self._call(tensors, inputs)
+        if self.axes:
+            return self._call(tensors, inputs)
+        with Recorder(self.anatomy, parameters=None if self.known else self.parameters(tensors)) as recorder:
+            logits = self._call(tensors, inputs)
+        self.axes = recorder.axes()
+        if recorder.weight_uses is not None:
+            self.unseen |= recorder.weight_uses.products
+        if self.targets.max() >= logits.shape[1]:
+            raise LibranasError(
+                f"A target is class {self.targets.max().item()}, but the network has {logits.shape[1]} outputs.",
+                "Number the classes from 0, and make the network for all of them.",
+            )
+        return logits
 
     def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         try:
             # A copy: batch norm puts a new counter into it, under one of the names that share it.
-            return functional_call(self.model, dict(tensors), (inputs,))
+            logits = functional_call(self.model, dict(tensors), (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -190,6 +250,13 @@ class Context:
                 f"Batch normalisation in training mode cannot run on {len(inputs)} image(s) here: {error}",
                 "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
             ) from error
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        if isinstance(found, str) or len(found) != 2 or found[0] != len(inputs):
+            raise LibranasError(
+                f"The network returns {found} for {len(inputs)} images; expected are logits of shape (B, K).",
+                "Wrap it in a module that returns the logits alone.",
+            )
+        return logits
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return this part's share of the mean cross-entropy of the whole batch."""
@@ -247,6 +314,11 @@ def _noise(size: tuple[int, ...], seed: int, device: torch.device, dtype: torch.
 def key_of(module: str, parameter: str = "weight") -> str:
     """Return the name of a module's parameter in the state of the network."""
     return f"{module}.{parameter}" if module else parameter
+
+
+def weight_of(tensors: dict[str, torch.Tensor], place: str) -> torch.Tensor:
+    """Return the weight of a layer: of a module, or the parameter that the place is called after."""
+    return tensors.get(key_of(place), tensors.get(place))
 
 
 def positions_last_channels(x: torch.Tensor) -> torch.Tensor:

@@ -110,7 +110,7 @@ class Noise(PassRun):
                 if torch.is_tensor(output) and output.dim() > 2:
                     uses[name] += 1  # a module that is used twice has two maps
                     # A copy: what follows may work in place.
-                    maps[f"{name}#{uses[name]}"] = output[0].detach().flatten(1).clone()
+                    maps[f"{name}#{uses[name]}"] = _of_one_image(output.detach()).flatten(1).clone()
 
             return hook
 
@@ -127,6 +127,12 @@ class Noise(PassRun):
             return
         if maps:
             self.collected.give("", Maps(maps), "maps")
+
+
+def _of_one_image(output: torch.Tensor) -> torch.Tensor:
+    """Return an output for one image without the dimension of the batch; windows that are rows stay rows."""
+    batch = next((i for i, size in enumerate(output.shape) if size == 1), None)
+    return output if batch is None else output.select(batch, 0)
 
 
 @lru_cache(maxsize=128)  # equal for all networks: places of one network, eight signs a byte

@@ -1,0 +1,142 @@
+"""The trial: whether what two images show of a network is what the engine takes for granted.
+
+The gradient of the logits of the second image is made by autograd, and by the rules from its half of the rows of every
+layer. It must be the same, and must not reach the first image.
+"""
+
+from collections import defaultdict
+from functools import partial
+
+import torch
+
+from libranas.core.errors import LibranasError
+from libranas.zero_cost.anatomy import BATCH_NORMS, is_plain_norm
+from libranas.zero_cost.gradient_operands import as_matrix, norm_gradient, normalised, rule_of
+from libranas.zero_cost.hooks import Recorder, hooked
+from libranas.zero_cost.passes.context import PassRun, weight_of
+from libranas.zero_cost.proxy import DATA, TRIAL
+
+#: Relative error up to which two gradients are the same; those of other rows differ by their own size.
+TOLERANCE = 1e-3
+
+
+class Trial(PassRun):
+    """Find out how the gradients of a network can be made; see the attributes of the context."""
+
+    pass_ = TRIAL
+
+    def run(self) -> None:
+        context = self.context
+        self._by_rule: dict[int, list] = defaultdict(list)  # id of a weight -> gradients of its uses
+        self._used: list[tuple] = []  # layer, its input, version of that
+        self._rows: dict = {}  # activation or layer -> whether its rows are images
+        tensors = self._nowhere_zero(context.tensors(DATA))
+        sources = {id(t): t for key, t in tensors.items() if t.is_floating_point() and key in self._parameters()}
+        images = context.batch(DATA)[[0, -1]].requires_grad_()
+        found = self._gradients(tensors, [images, *(t.requires_grad_() for t in sources.values())])
+        self._judge(tensors, found[0], dict(zip(sources, found[1:], strict=True)))
+
+    def _parameters(self) -> set[str]:
+        return {key for key, _ in self.context.model.named_parameters(remove_duplicate=False)}
+
+    def _nowhere_zero(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Replace parameters that are all zero, which would hide what comes before them."""
+        generator, made = self.context.generator("trial"), {}
+        for key in self._parameters():
+            old = tensors[key]
+            if id(old) not in made:
+                zero = old.is_floating_point() and not old.any()
+                made[id(old)] = torch.randn(old.shape, generator=generator).mul_(0.02).to(old) if zero else old
+        return {key: made.get(id(tensor), tensor) for key, tensor in tensors.items()}
+
+    def _gradients(self, tensors: dict[str, torch.Tensor], sources: list[torch.Tensor]) -> tuple:
+        """Return the gradients of the logits of the second image, mixed at random."""
+        context, anatomy = self.context, self.context.anatomy
+        recorder = Recorder(
+            anatomy,
+            on_signal=lambda place, product_BPD, *_: self._see_rows(place, product_BPD),
+            parameters=context.parameters(tensors),
+            by_use=True,
+        )
+        hooks = [(anatomy.layers[name], partial(self._see_layer, name)) for name in anatomy.plain]
+        if not context.mixes:
+            norms = (m for m in anatomy.norms.values() if m.weight is not None and is_plain_norm(m))
+            hooks += [(module, self._see_norm) for module in norms]
+        before = [m.register_forward_pre_hook(self._see_activation) for m in anatomy.activations.values()]
+        identity = BATCH_NORMS if context.mixes else ()
+        try:
+            with context.mode(train=False, identity=identity), hooked(hooks), recorder:
+                logits = context.logits(tensors, sources[0])[1]
+                weights = torch.randn(logits.shape, generator=context.generator("trial")).to(logits)
+                return torch.autograd.grad(logits @ weights, sources, allow_unused=True)
+        except RuntimeError as error:
+            changed = next((name for name, x, version in self._used if x._version != version), None)
+            if changed is None or "inplace" not in str(error):
+                raise
+            raise LibranasError(
+                f"The input of layer {changed} was changed in place after the layer used it.",
+                "Make the operation that follows it out-of-place (inplace=False).",
+            ) from error
+        finally:
+            for handle in before:
+                handle.remove()
+
+    def _see_layer(self, name: str, module, args, output):
+        inputs = args[0].detach()
+        self._used.append((name, inputs, inputs._version))
+
+        def receive(out_grad):
+            gradient = out_grad.new_full((), torch.nan)
+            if len(inputs) % 2 == 0:
+                a_UGKI, d_UGKO = rule_of(module).operands(module, inputs, out_grad, 2)
+                gradient = (d_UGKO[1].mT @ a_UGKI[1]).flatten(0, 1)
+            self._by_rule[id(module.weight)].append(gradient)
+
+        output.register_hook(receive)
+        return output.clone()  # what follows may work in place
+
+    def _see_norm(self, module, args, output):
+        normal = normalised(module, args[0].detach())
+
+        def receive(out_grad):
+            gradient = out_grad.new_full((), torch.nan)
+            if len(out_grad) % 2 == 0:
+                gradient = norm_gradient(module, normal, out_grad, 2)[1]
+            self._by_rule[id(module.weight)].append(gradient)
+
+        output.register_hook(receive)
+        return output.clone()
+
+    def _see_activation(self, module, args):
+        place = len(self._rows)
+        self._rows[place] = False
+        if args[0].requires_grad:
+            args[0].register_hook(partial(self._see_rows, place))
+
+    def _see_rows(self, place, gradient: torch.Tensor) -> None:
+        """Note whether the second half of the rows is the second image's, and nothing else is."""
+        first, second = gradient.tensor_split(2)
+        self._rows[place] = len(first) == len(second) and bool(second.any()) and not first.any()
+
+    def _judge(self, tensors: dict[str, torch.Tensor], at_images, found: dict[int, torch.Tensor]) -> None:
+        context = self.context
+        places = {id(weight_of(tensors, name)) for name in context.axes["layer"].names}
+        context.rows_are_images = all(self._rows.values())
+        context.by_rule = context.rows_are_images and all(self._holds(found, weight) for weight in places)
+        kernel = {id(weight) for weight in context.kernel_weights(tensors)}
+        context.kernel_by_rule = context.by_rule and all(self._holds(found, weight) for weight in kernel)
+        reached = (p for p in context.parameters(tensors).values() if found.get(id(p.tensor)) is not None)
+        context.unseen |= {p.place for p in reached if p.of_layer and id(p.tensor) not in places}
+        if at_images is not None:
+            first, second = at_images.abs().amax(tuple(range(1, at_images.dim())))
+            if first.isfinite() and first > TOLERANCE * second:
+                context.by_rule = context.rows_are_images = context.kernel_by_rule = False
+                context.choose_units(mixes=True)
+
+    def _holds(self, found: dict[int, torch.Tensor], weight: int) -> bool:
+        """Return whether the rule gives autograd's gradient of a weight, or no output depends on it."""
+        gradient, by_rule = found[weight], self._by_rule.get(weight)
+        if gradient is None or by_rule is None:
+            return gradient is None and by_rule is None
+        error = as_matrix(gradient) - sum(by_rule) if gradient.dim() > 1 else gradient - sum(by_rule)
+        return bool(error.norm() < TOLERANCE * gradient.norm())
