@@ -16,11 +16,16 @@ from libranas.core.scorecard import AXES, Axis
 from libranas.zero_cost.anatomy import Anatomy
 from libranas.zero_cost.gradient_operands import norm_gradient, normalised
 from libranas.zero_cost.layer_use import LayerUse, WeightGradient
-from libranas.zero_cost.weight_uses import Parameter, WeightUses
+from libranas.zero_cost.parameters import Parameter
+from libranas.zero_cost.weight_uses import WeightUses
 
 
 class OutputLost(Exception):
     """A layer's output was changed in place in a way that hides its gradient: repeat with copies of outputs."""
+
+
+class RowsDiffer(Exception):
+    """A layer has other rows for an image than it had for two images: repeat with single images."""
 
 
 @contextmanager
@@ -45,8 +50,10 @@ class Recorder:
     on_products : callable (layer name, weight, a_UGKI, d_UGKO), optional
         Called in the backward pass as soon as a weight's gradient is complete, with the operands of its
         :class:`~libranas.zero_cost.gradient_operands.LayerRule`.
-    units : int
-        Number of contiguous and equal gradient units that the batch is cut into for that.
+    units, images : int
+        Number of contiguous and equal gradient units that the batch is cut into for that, and of images.
+    rows : layer -> numbers of rows that an image has at its uses, optional
+        RowsDiffer if it has another one.
     on_norm : callable (norm name, gradient_UW), optional
         The same for the weights of norms.
     on_signal : callable (layer name, product_BPD, fan_in, whether positions are tokens), optional
@@ -54,7 +61,7 @@ class Recorder:
     on_output, on_activation, on_feature : callable (place name, tensor), optional
         Called in the forward pass with the output of a layer, the input of an activation, and the tensor at a primary
         block (the only one with its graph).
-    parameters : id of a tensor -> Parameter, optional
+    parameters, buffers : id of a tensor -> Parameter, and tensors, optional
         Of the run: weights that are used without their module, or that are no module's, are layers too.
     by_use : bool
         Show outputs and signals of layers where their weights are used (needs `parameters`), not at modules.
@@ -77,20 +84,24 @@ class Recorder:
         *,
         on_products: Callable | None = None,
         units: int = 1,
+        images: int = 1,
+        rows: dict[str, set[int]] | None = None,
         on_norm: Callable | None = None,
         on_signal: Callable | None = None,
         on_output: Callable | None = None,
         on_activation: Callable | None = None,
         on_feature: Callable | None = None,
         parameters: dict[int, Parameter] | None = None,
+        buffers: Iterable[torch.Tensor] = (),
         by_use: bool = False,
         copy_outputs: bool = False,
     ):
-        self.anatomy, self.watched, self.units = anatomy, watched, units
+        self.anatomy, self.watched = anatomy, watched
+        self.units, self.images, self.rows = units, images, rows or {}
         self.on_products, self.on_norm, self.on_signal = on_products, on_norm, on_signal
         self.on_output, self.on_activation, self.on_feature = on_output, on_activation, on_feature
         self.by_use, self.copy_outputs = by_use, copy_outputs
-        self.weight_uses = None if parameters is None else WeightUses(parameters, self._see_use)
+        self.weight_uses = None if parameters is None else WeightUses(parameters, buffers, self._see_use)
         self.order: list[tuple[str, str]] = []
         self.anchors: list[torch.Tensor] = []
         self.waiting: set[LayerUse] = set()
@@ -157,6 +168,11 @@ class Recorder:
         gradient.expected += 1
         return gradient
 
+    def check_rows(self, place: str, rows: int) -> None:
+        """Raise RowsDiffer for a number of rows that the trial has not seen for so many images."""
+        if place in self.rows and rows not in {n * self.images for n in self.rows[place]}:
+            raise RowsDiffer
+
     def _anchored(self, output: torch.Tensor) -> torch.Tensor:
         """Return an output that a gradient reaches; see ``anchors``."""
         if output.requires_grad:
@@ -201,7 +217,8 @@ class Recorder:
         key, channels = id(parameter.tensor), 1 - weight.dim()
         if not self.watched("layer", self._names[key]):
             return output
-        self._show(key, self._names[key], output)
+        if weight.numel() == parameter.tensor.numel():  # a part of it has only a part of the outputs
+            self._show(key, self._names[key], output)
         if self.on_signal is None:
             return output
         output, tokens = self._anchored(output), channels == -1 and output.dim() > 2

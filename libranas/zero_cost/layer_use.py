@@ -56,6 +56,7 @@ class LayerUse:
             self.recorder.on_signal(self.place, product_BPD, self.module.weight[0].numel(), tokens)
         if self._gradient is not None:
             inputs, units = self._intact_inputs(), self.recorder.units
+            self.recorder.check_rows(self.place, len(inputs))
             self._gradient.receive(self.rule.operands(self.module, inputs, out_grad, units))
         # Free the tensors now: the hook lives as long as the graph.
         self._inputs = self._output = None

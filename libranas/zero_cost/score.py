@@ -20,6 +20,7 @@ from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
 from libranas.zero_cost import registry
 from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.options import Options
+from libranas.zero_cost.parameters import excluded
 from libranas.zero_cost.passes.context import Context
 from libranas.zero_cost.passes.runner import run_pass
 from libranas.zero_cost.proxy import DATA, EVALUATION, NEEDS, TRIAL, Proxy, Undefined
@@ -87,8 +88,10 @@ def score(
         inputs, targets = inputs.detach().to(device), targets.to(device, torch.int64)
         inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
         context = Context(model, inputs, targets, seed, settings, collected, macs)
-        if not context.known and collected.wants(*TRIED):
+        if collected.wants(*TRIED) and not context.known:
             run_pass(context, TRIAL)
+        elif not context.axes and not context.known:
+            context.dry_run()
         needs = [need for proxy in captured for need in collected.captures[proxy.name]]
         for pass_ in dict.fromkeys(context.actual(NEEDS[need][0]) for need in needs):
             with Meter(device) as meter:
@@ -96,8 +99,11 @@ def score(
             costs[pass_.name] = PassCost(meter.seconds, meter.peak_bytes)
         for proxy in [*captured, *(p for p in records if p.parts)]:
             scores[proxy.name] = _finish(proxy, context, scores, costs)
+    if not context.axes:  # no proxy has run the network
+        context.dry_run()
+    left_out = excluded(context.model, context.layers())
     chosen = {name: scores[name] for name in names}
-    return ScoreCard(chosen, context.axes, costs, context.excluded(), tuple(_warnings(context)))
+    return ScoreCard(chosen, context.axes, costs, left_out, tuple(_warnings(context)))
 
 
 def _check(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> None:

@@ -1,31 +1,17 @@
 """Where a network multiplies by a weight: in the forward of a layer, or anywhere else that reads the parameter."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from libranas.zero_cost.parameters import Parameter
+
 _CONVOLUTIONS = {f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)}
 _RECURRENT = {f"{kind}{cell}" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")}
 _PRODUCTS = {"matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "einsum", "tensordot"}
-
-
-@dataclass(frozen=True, eq=False)
-class Parameter:
-    """A parameter of a run: its place if it is a layer, its tensor, and whether it is the weight of a layer module."""
-
-    place: str
-    tensor: torch.Tensor
-    of_layer: bool
-
-    @property
-    def counts(self) -> bool:
-        """Return whether it is a layer where it multiplies: not where it only scales a weight's outputs or inputs."""
-        sizes = self.tensor.shape
-        return self.of_layer or (len(sizes) > 1 and self.tensor.numel() > max(sizes))
 
 
 class WeightUses(TorchFunctionMode):
@@ -34,6 +20,7 @@ class WeightUses(TorchFunctionMode):
     Parameters
     ----------
     parameters : id of a tensor of the run -> Parameter
+    buffers : the other tensors of the network
     on_use : callable (parameters, weight, output) -> output to go on with
         Called for every linear map, convolution and recurrent layer, with the parameters that its weight is made of.
         Weight and output are None where they cannot be seen.
@@ -43,10 +30,12 @@ class WeightUses(TorchFunctionMode):
     products : places of parameters that images are multiplied by in another way; they are no layers
     """
 
-    def __init__(self, parameters: dict[int, Parameter], on_use: Callable):
+    def __init__(self, parameters: dict[int, Parameter], buffers: Iterable[torch.Tensor], on_use: Callable):
         super().__init__()
         self.on_use, self.products = on_use, set()
+        #: id of a tensor that depends on no image -> parameters that it is made of
         self._made_of = {key: {parameter} for key, parameter in parameters.items()}
+        self._made_of |= {id(buffer): set() for buffer in buffers}
         self._kept = []  # an id is that of a living tensor
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -58,8 +47,6 @@ class WeightUses(TorchFunctionMode):
         output, name = function(*args, **kwargs), getattr(function, "__name__", "")
         tensors = list(_tensors((*args, *kwargs.values())))
         sources = self._sources(tensors)
-        if not sources:
-            return output
         if name == "linear" or name in _CONVOLUTIONS:
             weight = args[1] if len(args) > 1 else kwargs["weight"]
             return self._used(self._sources([weight]), weight, output)

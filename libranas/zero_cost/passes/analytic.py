@@ -4,7 +4,8 @@ import torch
 
 from libranas.zero_cost.captures import Network, Weight
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.passes.context import PassRun, weight_of
+from libranas.zero_cost.parameters import weight_of
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import ANALYTIC
 
 

@@ -19,8 +19,8 @@ from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.hooks import Recorder, hooked
 from libranas.zero_cost.options import Options
+from libranas.zero_cost.parameters import parameters_of, weight_of
 from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
-from libranas.zero_cost.weight_uses import Parameter
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -47,6 +47,7 @@ class Context:
         Whether the rules give the gradients of all layers. Otherwise autograd does, one unit at a time.
     rows_are_images : bool
         Whether layers and activations have as many rows for each image, in the order of the images.
+    rows : layer -> numbers of rows that an image has at its uses
     kernel_by_rule : bool
         Whether the rules give the gradients of all weights that the tangent kernel counts.
     unseen : places of weights that multiply images but are no layers
@@ -80,6 +81,7 @@ class Context:
         self.known = is_known(model)
         self.by_rule = self.rows_are_images = True
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
+        self.rows: dict[str, set[int]] = {}
         self.unseen: set[str] = set()
         self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
         self.train = bool(self.anatomy.batch_norms) if options.mode == "auto" else options.mode == "train"
@@ -88,7 +90,7 @@ class Context:
         # Without running statistics batch normalisation couples the images in evaluation mode too.
         self.choose_units(mixes=any(m.running_mean is None for m in self.anatomy.batch_norms.values()))
         if options.window is not None:
-            self._dry_run()
+            self.dry_run()
 
     def choose_units(self, mixes: bool) -> None:
         """Choose what statistics of a gradient run over."""
@@ -179,7 +181,7 @@ class Context:
     def leaves(self, tensors: dict[str, torch.Tensor], everywhere: bool = False) -> dict[str, torch.Tensor]:
         """Make the weights of the (watched) layers leaves of autograd; return them by layer name."""
         if not self.axes:
-            self._dry_run()
+            self.dry_run()
         names = self.axes["layer"].names if everywhere else self.watched()["layer"]
         return {name: weight_of(tensors, name).requires_grad_() for name in names}
 
@@ -187,47 +189,26 @@ class Context:
 
     def recorder(self, tensors: dict[str, torch.Tensor], **callbacks) -> Recorder:
         """Return taps on the watched places of a run."""
-        if not self.by_rule:
-            callbacks |= {"parameters": self.parameters(tensors), "by_use": True}
+        if self.by_rule:
+            callbacks["rows"] = self.rows
+        else:
+            callbacks |= {"by_use": True, **self.tensors_of(tensors)}
         return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
 
-    def parameters(self, tensors: dict[str, torch.Tensor]) -> dict[int, Parameter]:
-        """Return the parameters in a run's tensors by their ids; a shared one once."""
-        of_layers = {id(tensors[key_of(n)]) for n in self.anatomy.layers if key_of(n) in tensors}
-        places = {id(weight_of(tensors, name)): name for name in self.axes["layer"].names} if self.axes else {}
-        found: dict[int, Parameter] = {}
-        for key, _ in self.model.named_parameters(remove_duplicate=False):
-            tensor = tensors[key]
-            place = places.get(id(tensor), "" if key == "weight" else key.removesuffix(".weight"))
-            found.setdefault(id(tensor), Parameter(place, tensor, id(tensor) in of_layers))
-        return found
+    def tensors_of(self, tensors: dict[str, torch.Tensor]) -> dict:
+        """Return the arguments of a recorder that watches where weights are used."""
+        buffers = [tensors[name] for name, _ in self.model.named_buffers()]
+        return {"parameters": parameters_of(self.model, tensors, self.layers()), "buffers": buffers}
 
-    def kernel_weights(self, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Return the weights that the tangent kernel counts: of layers, and those that scale channels."""
-        scales = (
-            key_of(name)
-            for name, module in self.model.named_modules()
-            if (weight := module._parameters.get("weight")) is not None
-            and (name in self.anatomy.norms or weight.dim() == 1)
-        )
-        names = [key for name in self.anatomy.layers if (key := key_of(name)) in tensors]
-        found = [*(tensors[key] for key in (*names, *scales))]
-        found += [weight_of(tensors, name) for name in self.axes["layer"].names]
-        return list({id(weight): weight for weight in found}.values())
-
-    def excluded(self) -> tuple[str, ...]:
-        """Return the names of the parameters that are no layers."""
-        if not self.axes:
-            self._dry_run()
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        counted = {id(weight_of(parameters, name)) for name in self.axes["layer"].names}
-        return tuple(name for name, p in self.model.named_parameters() if id(p) not in counted)
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers in the order of execution, as far as it is known."""
+        return self.axes["layer"].names if self.axes else ()
 
     def logits(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """Run the network; return its logits (B, K). The first run shows the order of its places."""
         if self.axes:
             return self._call(tensors, inputs)
-        with Recorder(self.anatomy, parameters=None if self.known else self.parameters(tensors)) as recorder:
+        with Recorder(self.anatomy, **({} if self.known else self.tensors_of(tensors))) as recorder:
             logits = self._call(tensors, inputs)
         self.axes = recorder.axes()
         if recorder.weight_uses is not None:
@@ -288,10 +269,21 @@ class Context:
         for module in self.anatomy.batch_norms.values():
             module.training = train
 
-    def _dry_run(self) -> None:
+    def dry_run(self) -> None:
         """Learn the order of the layers."""
         with self.mode(train=False), torch.no_grad():
-            self.logits(self.tensors(DATA), self.batch(DATA)[:1])
+            tensors, images = self.tensors(DATA), self.batch(DATA)
+            self.logits(tensors, images[:1])
+            self.complete_axes(tensors)
+
+    def complete_axes(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Look at all images where the first ones leave out layers, such as experts."""
+        seen = {id(weight_of(tensors, name)) for name in self.layers()}
+        parameters = parameters_of(self.model, tensors, self.layers())
+        if not self.known and any(p.of_layer and key not in seen for key, p in parameters.items()):
+            self.axes = {}
+            with self.mode(train=False), torch.no_grad():
+                self.logits(tensors, self.batch(DATA))
 
 
 class PassRun(ABC):
@@ -309,16 +301,6 @@ class PassRun(ABC):
 @lru_cache(maxsize=4)  # equal for all networks
 def _noise(size: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
-
-
-def key_of(module: str, parameter: str = "weight") -> str:
-    """Return the name of a module's parameter in the state of the network."""
-    return f"{module}.{parameter}" if module else parameter
-
-
-def weight_of(tensors: dict[str, torch.Tensor], place: str) -> torch.Tensor:
-    """Return the weight of a layer: of a module, or the parameter that the place is called after."""
-    return tensors.get(key_of(place), tensors.get(place))
 
 
 def positions_last_channels(x: torch.Tensor) -> torch.Tensor:

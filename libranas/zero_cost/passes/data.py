@@ -43,6 +43,7 @@ class UnitRun(PassRun):
         activations, outputs = signs
         return self.context.recorder(
             tensors,
+            images=images,
             on_signal=partial(self.give_signal, images) if data and wants("signal") else None,
             on_activation=partial(activations.see, images) if wants(*activations.needs) else None,
             on_output=partial(outputs.see, images) if data and wants("output") and not self.context.train else None,

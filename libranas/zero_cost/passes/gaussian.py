@@ -5,7 +5,8 @@ from torch import nn
 
 from libranas.zero_cost.captures import Perturbation
 from libranas.zero_cost.hooks import hooked
-from libranas.zero_cost.passes.context import PassRun, key_of, weight_of
+from libranas.zero_cost.parameters import key_of, weight_of
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import GAUSSIAN
 
 #: Size of Zen's perturbation.

@@ -11,6 +11,7 @@ import torch
 from libranas.zero_cost.captures import InputGradient, TangentKernel
 from libranas.zero_cost.gradient_moments import Scratch, tiles
 from libranas.zero_cost.hooks import Recorder
+from libranas.zero_cost.parameters import kernel_weights
 from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import JACOBIAN
 
@@ -72,6 +73,8 @@ class Jacobian(PassRun):
                 context.anatomy,
                 on_products=on_products,
                 units=len(rows),
+                images=len(rows),
+                rows=context.rows,
                 on_norm=on_norm,
                 copy_outputs=context.copy_outputs,
             )
@@ -85,7 +88,7 @@ class Jacobian(PassRun):
     def _kernel_by_autograd(self, tensors, inputs: torch.Tensor) -> torch.Tensor:
         """Return the kernel with one backward pass for each image, alone unless its logits depend on all images."""
         context, size = self.context, len(inputs)
-        leaves = [weight.requires_grad_() for weight in context.kernel_weights(tensors)]
+        leaves = [weight.requires_grad_() for weight in kernel_weights(context.model, tensors, context.layers())]
         together = context.logits(tensors, inputs) if context.coupled else None
         kernel_BB = torch.zeros(size, size, dtype=torch.float64, device=inputs.device)
         for some in [leaves] if context.coupled else _groups(leaves, ELEMENTS // size):

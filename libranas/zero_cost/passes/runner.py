@@ -5,7 +5,7 @@ import gc
 import torch
 
 from libranas.core.errors import LibranasError
-from libranas.zero_cost.hooks import OutputLost
+from libranas.zero_cost.hooks import OutputLost, RowsDiffer
 from libranas.zero_cost.passes.analytic import Analytic
 from libranas.zero_cost.passes.context import Context, PassRun
 from libranas.zero_cost.passes.data import Data, Evaluation
@@ -39,6 +39,9 @@ def _attempt(context: Context, pass_: Pass) -> str | None:
         PASSES[pass_.name](context).run()
     except OutputLost:
         context.copy_outputs = True
+        return ""
+    except RowsDiffer:
+        context.by_rule = context.kernel_by_rule = context.rows_are_images = False
         return ""
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

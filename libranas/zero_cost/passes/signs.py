@@ -8,6 +8,7 @@ from collections import defaultdict
 import torch
 
 from libranas.zero_cost.captures import Activation
+from libranas.zero_cost.hooks import RowsDiffer
 from libranas.zero_cost.passes.context import Context
 
 
@@ -23,6 +24,8 @@ class Signs:
 
     def see(self, images: int, place: str, values: torch.Tensor) -> None:
         """Take the values at a place for `images` images; a callback of the recorder."""
+        if len(values) % images:
+            raise RowsDiffer
         bits_SV = _fires(values).reshape(images, -1)
         if images == len(self.context.inputs):
             self._give(place, bits_SV)
@@ -32,6 +35,10 @@ class Signs:
     def give(self) -> None:
         """Give what the parts have shown to the proxies."""
         for place, parts in self._parts.items():
+            if sum(map(len, parts)) != len(self.context.inputs) or len({part.shape[1] for part in parts}) > 1:
+                reason = f"activation {place} has no input, or one of another size, for some of the images"
+                self.context.collected.refuse(reason, *self.needs)
+                continue
             self._give(place, torch.cat(parts).to(self.context.inputs.device).float())
 
     def _give(self, place: str, bits_SV: torch.Tensor) -> None:

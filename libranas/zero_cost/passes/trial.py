@@ -13,7 +13,8 @@ from libranas.core.errors import LibranasError
 from libranas.zero_cost.anatomy import BATCH_NORMS, is_plain_norm
 from libranas.zero_cost.gradient_operands import as_matrix, norm_gradient, normalised, rule_of
 from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.passes.context import PassRun, weight_of
+from libranas.zero_cost.parameters import Tensors, kernel_weights, parameters_of, weight_of
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import DATA, TRIAL
 
 #: Relative error up to which two gradients are the same; those of other rows differ by their own size.
@@ -29,34 +30,33 @@ class Trial(PassRun):
         context = self.context
         self._by_rule: dict[int, list] = defaultdict(list)  # id of a weight -> gradients of its uses
         self._used: list[tuple] = []  # layer, its input, version of that
+        self._ran: set[int] = set()  # ids of weights whose module these images use
         self._rows: dict = {}  # activation or layer -> whether its rows are images
         tensors = self._nowhere_zero(context.tensors(DATA))
-        sources = {id(t): t for key, t in tensors.items() if t.is_floating_point() and key in self._parameters()}
         images = context.batch(DATA)[[0, -1]].requires_grad_()
-        found = self._gradients(tensors, [images, *(t.requires_grad_() for t in sources.values())])
-        self._judge(tensors, found[0], dict(zip(sources, found[1:], strict=True)))
+        parameters = parameters_of(context.model, tensors, context.layers())
+        sources = {key: p.tensor.requires_grad_() for key, p in parameters.items() if p.tensor.is_floating_point()}
+        at_images, *found = self._gradients(tensors, [images, *sources.values()])
+        self._judge(tensors, at_images, dict(zip(sources, found, strict=True)))
 
-    def _parameters(self) -> set[str]:
-        return {key for key, _ in self.context.model.named_parameters(remove_duplicate=False)}
-
-    def _nowhere_zero(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _nowhere_zero(self, tensors: Tensors) -> Tensors:
         """Replace parameters that are all zero, which would hide what comes before them."""
-        generator, made = self.context.generator("trial"), {}
-        for key in self._parameters():
-            old = tensors[key]
-            if id(old) not in made:
-                zero = old.is_floating_point() and not old.any()
-                made[id(old)] = torch.randn(old.shape, generator=generator).mul_(0.02).to(old) if zero else old
-        return {key: made.get(id(tensor), tensor) for key, tensor in tensors.items()}
+        context, made = self.context, {}
+        generator = context.generator("trial")
+        for key, parameter in parameters_of(context.model, tensors, ()).items():
+            old = parameter.tensor
+            if not old.any():
+                made[key] = torch.randn(old.shape, generator=generator).mul_(0.02).to(old)
+        return {name: made.get(id(tensor), tensor) for name, tensor in tensors.items()}
 
-    def _gradients(self, tensors: dict[str, torch.Tensor], sources: list[torch.Tensor]) -> tuple:
+    def _gradients(self, tensors: Tensors, sources: list[torch.Tensor]) -> tuple:
         """Return the gradients of the logits of the second image, mixed at random."""
         context, anatomy = self.context, self.context.anatomy
         recorder = Recorder(
             anatomy,
             on_signal=lambda place, product_BPD, *_: self._see_rows(place, product_BPD),
-            parameters=context.parameters(tensors),
             by_use=True,
+            **context.tensors_of(tensors),
         )
         hooks = [(anatomy.layers[name], partial(self._see_layer, name)) for name in anatomy.plain]
         if not context.mixes:
@@ -82,12 +82,14 @@ class Trial(PassRun):
                 handle.remove()
 
     def _see_layer(self, name: str, module, args, output):
+        self._ran.add(id(module.weight))
         inputs = args[0].detach()
         self._used.append((name, inputs, inputs._version))
 
         def receive(out_grad):
             gradient = out_grad.new_full((), torch.nan)
             if len(inputs) % 2 == 0:
+                self.context.rows.setdefault(name, set()).add(len(inputs) // 2)
                 a_UGKI, d_UGKO = rule_of(module).operands(module, inputs, out_grad, 2)
                 gradient = (d_UGKO[1].mT @ a_UGKI[1]).flatten(0, 1)
             self._by_rule[id(module.weight)].append(gradient)
@@ -96,6 +98,7 @@ class Trial(PassRun):
         return output.clone()  # what follows may work in place
 
     def _see_norm(self, module, args, output):
+        self._ran.add(id(module.weight))
         normal = normalised(module, args[0].detach())
 
         def receive(out_grad):
@@ -118,15 +121,17 @@ class Trial(PassRun):
         first, second = gradient.tensor_split(2)
         self._rows[place] = len(first) == len(second) and bool(second.any()) and not first.any()
 
-    def _judge(self, tensors: dict[str, torch.Tensor], at_images, found: dict[int, torch.Tensor]) -> None:
+    def _judge(self, tensors: Tensors, at_images, found: dict[int, torch.Tensor]) -> None:
         context = self.context
-        places = {id(weight_of(tensors, name)) for name in context.axes["layer"].names}
+        context.complete_axes(tensors)
+        places = {id(weight_of(tensors, name)) for name in context.layers()}
+        kernel = {id(weight) for weight in kernel_weights(context.model, tensors, context.layers())}
         context.rows_are_images = all(self._rows.values())
         context.by_rule = context.rows_are_images and all(self._holds(found, weight) for weight in places)
-        kernel = {id(weight) for weight in context.kernel_weights(tensors)}
         context.kernel_by_rule = context.by_rule and all(self._holds(found, weight) for weight in kernel)
-        reached = (p for p in context.parameters(tensors).values() if found.get(id(p.tensor)) is not None)
-        context.unseen |= {p.place for p in reached if p.of_layer and id(p.tensor) not in places}
+        for key, parameter in parameters_of(context.model, tensors, context.layers()).items():
+            if parameter.of_layer and key not in places and found.get(key) is not None:
+                context.unseen.add(parameter.place)
         if at_images is not None:
             first, second = at_images.abs().amax(tuple(range(1, at_images.dim())))
             if first.isfinite() and first > TOLERANCE * second:
@@ -136,7 +141,9 @@ class Trial(PassRun):
     def _holds(self, found: dict[int, torch.Tensor], weight: int) -> bool:
         """Return whether the rule gives autograd's gradient of a weight, or no output depends on it."""
         gradient, by_rule = found[weight], self._by_rule.get(weight)
-        if gradient is None or by_rule is None:
-            return gradient is None and by_rule is None
+        if gradient is None:
+            return weight in self._ran
+        if by_rule is None:
+            return False
         error = as_matrix(gradient) - sum(by_rule) if gradient.dim() > 1 else gradient - sum(by_rule)
         return bool(error.norm() < TOLERANCE * gradient.norm())
