@@ -222,7 +222,8 @@ def checked_outputs(model, inputs, text: str, classes: int) -> int:
     shape = tuple(inputs.shape)
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            logits = model.eval()(inputs)
+            precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype)
+            logits = model.eval()(inputs.to(precision))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

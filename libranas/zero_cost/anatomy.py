@@ -52,7 +52,7 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
 def is_known(model: nn.Module) -> bool:
     """Return whether it is a network of this package, of which tests know that the rules hold for it."""
     modules = {type(m).__module__ for m in model.modules()}
-    own = ("libranas.networks.", "torch.nn.modules.", "timm.layers.")
+    own = ("libranas.networks.", "torch.nn.modules.", "timm.")
     return type(model).__module__.startswith(own[0]) and all(name.startswith(own) for name in modules)
 
 

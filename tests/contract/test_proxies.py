@@ -461,6 +461,9 @@ def test_a_network_that_does_not_fit_is_named(batch, monkeypatch):
     with pytest.raises(LibranasError, match=r"data pass does not fit in the memory of cpu: network with 5\d\d param"):
         score(cnn(), *batch, ["snip"], pieces=4)
     assert math.isfinite(score(cnn(), *batch, ["zico"], pieces=4)["zico"])  # micro-batches of 3 do fit
+    # The ways out that the error names.
+    assert math.isfinite(score(cnn(), *batch, ["snip"], mode="eval")["snip"])
+    assert math.isfinite(score(cnn(), batch[0][:6], batch[1][:6], ["snip"], pieces=6)["snip"])
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(model, batch):

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from libranas.zero_cost import score as engine
 from libranas.zero_cost.options import Options
+from libranas.zero_cost.passes.data import UnitRun
 
 _spec = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
 reference = importlib.util.module_from_spec(_spec)
@@ -171,6 +172,22 @@ def test_a_layer_that_sees_no_image_and_one_that_sees_few(batch):
     assert card.warnings == ()
     micro = score(seeded(PositionBias), batch, ["zico", "swap"], unit="microbatch", pieces=4)
     assert math.isfinite(micro["zico"]) and math.isfinite(micro["swap"])
+
+
+def test_ordinary_networks_are_run_as_a_whole(batch, monkeypatch):
+    monkeypatch.setattr(UnitRun, "run_pieces", lambda *_: 1 / 0)
+    nets = [
+        lambda: Tokens("batch first"),
+        lambda: Tokens("rows of images"),
+        lambda: convolution(nn.GroupNorm(1, 5), nn.ReLU(inplace=True), nn.Conv2d(5, 5, 3, padding=1)),
+    ]
+    for make in nets:
+        net = seeded(make)
+        net(batch[0])
+        with torch.no_grad():  # all is zero after it, which must not hide what comes before
+            list(net.modules())[-1].weight.zero_()
+        card = score(net, batch, [*PER_SAMPLE, *SIGNS, "fisher", "tcet", "lswag_sample", "ntk_cond"])
+        assert math.isfinite(card["snip"]) and card.warnings == ()
 
 
 # -- weights that are used in other ways than their module's ----------------------------------------------------

@@ -82,8 +82,8 @@ class Trial(PassRun):
                 handle.remove()
 
     def _see_layer(self, name: str, module, args, output):
-        self._ran.add(id(module.weight))
-        inputs = args[0].detach()
+        weight, inputs = id(module.weight), args[0].detach()
+        self._ran.add(weight)
         self._used.append((name, inputs, inputs._version))
 
         def receive(out_grad):
@@ -92,20 +92,20 @@ class Trial(PassRun):
                 self.context.rows.setdefault(name, set()).add(len(inputs) // 2)
                 a_UGKI, d_UGKO = rule_of(module).operands(module, inputs, out_grad, 2)
                 gradient = (d_UGKO[1].mT @ a_UGKI[1]).flatten(0, 1)
-            self._by_rule[id(module.weight)].append(gradient)
+            self._by_rule[weight].append(gradient)
 
         output.register_hook(receive)
         return output.clone()  # what follows may work in place
 
     def _see_norm(self, module, args, output):
-        self._ran.add(id(module.weight))
-        normal = normalised(module, args[0].detach())
+        weight, normal = id(module.weight), normalised(module, args[0].detach())
+        self._ran.add(weight)
 
         def receive(out_grad):
             gradient = out_grad.new_full((), torch.nan)
             if len(out_grad) % 2 == 0:
                 gradient = norm_gradient(module, normal, out_grad, 2)[1]
-            self._by_rule[id(module.weight)].append(gradient)
+            self._by_rule[weight].append(gradient)
 
         output.register_hook(receive)
         return output.clone()
