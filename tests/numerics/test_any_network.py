@@ -112,6 +112,27 @@ def test_the_layout_of_tokens_changes_nothing(batch):
     assert first == pytest.approx(score(seeded(lambda: Tokens("batch first")), batch, ["meco"])["meco"])
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_layout_after_a_batch_norm_in_evaluation_mode_changes_nothing(batch, precision):
+    """For one image with such strides torch's own gradient through the norm is wrong."""
+
+    class Net(nn.Module):
+        def __init__(self, first):
+            super().__init__()
+            self.first, self.conv, self.norm = first, nn.Conv2d(1, C, 3, padding=1), nn.BatchNorm2d(C)
+            self.fc, self.head = nn.Linear(C, C), nn.Linear(C, CLASSES)
+
+        def forward(self, x):
+            x = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+            x = self.fc(x.transpose(0, 1)).transpose(0, 1) if self.first else self.fc(x)
+            return self.head(x.relu().mean(1))
+
+    names, options = ["zico", "snip", "ntk_cond"], {"mode": "eval", "precision": precision}
+    cards = [engine.score(seeded(lambda f=f: Net(f)), *batch, names, **options) for f in (False, True)]
+    for name in names:
+        assert cards[1][name] == pytest.approx(cards[0][name], rel=1e-4), name
+
+
 class Crops(nn.Module):
     """Two views of each image in one batch: all first views, then all second ones; or each image's together."""
 

@@ -221,9 +221,11 @@ class Context:
         return logits
 
     def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        one = self.anatomy.batch_norms.values() if len(inputs) == 1 else ()
         try:
             # A copy: batch norm puts a new counter into it, under one of the names that share it.
-            logits = functional_call(self.model, dict(tensors), (inputs,))
+            with hooked((module, _contiguous_gradient) for module in one):
+                logits = functional_call(self.model, dict(tensors), (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -308,6 +310,12 @@ def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
     if x.dim() == 4:
         return x.flatten(2).transpose(1, 2)
     return x if x.dim() == 3 else x.unsqueeze(1)
+
+
+def _contiguous_gradient(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+    """Work around torch 2.14: the gradient through a batch norm is wrong for one image and some strides, on a CPU."""
+    if output.requires_grad:
+        output.register_hook(torch.Tensor.contiguous)
 
 
 def _identity(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
