@@ -151,7 +151,7 @@ def slow_values(
 
     `bare` are parameters of no layer module that count as well.
     """
-    model, x = model.double().eval(), x.double()
+    model, x = model.double().eval().requires_grad_(), x.double()
     parameters = dict(model.named_parameters(remove_duplicate=False))
     layers = {key for key in _weights(model, lambda m: isinstance(m, LAYERS)) if key in parameters} | set(bare)
     scales = {key for key in _weights(model, lambda m: m.weight.dim() == 1) if key in parameters}

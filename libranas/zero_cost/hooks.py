@@ -39,6 +39,17 @@ def hooked(hooks: Iterable[tuple[nn.Module, Callable]]):
             handle.remove()
 
 
+def contiguous_gradient(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+    """Work around torch 2.14: the gradient through a batch norm is wrong for one image and some strides, on a CPU."""
+    if output.requires_grad:
+        output.register_hook(torch.Tensor.contiguous)
+
+
+def no_norm(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    """Replace a norm's output by its input; timm has norms with an activation inside, which stays."""
+    return getattr(module, "act", nn.Identity())(args[0])
+
+
 class Recorder:
     """Put hooks on a network for one run and take all of them off again; a context manager.
 
@@ -225,7 +236,7 @@ class Recorder:
         value = output.detach()
 
         def receive(out_grad):
-            product = (value * out_grad).movedim(channels, -1)
+            product = torch.atleast_2d((value * out_grad).movedim(channels, -1))
             product_BPD = product.flatten(1, -2) if product.dim() > 2 else product.unsqueeze(1)
             self.on_signal(self._names[key], product_BPD, parameter.tensor[0].numel(), tokens)
 

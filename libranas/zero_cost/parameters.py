@@ -49,6 +49,12 @@ def parameters_of(model: nn.Module, tensors: Tensors, layers: Iterable[str]) -> 
     return found
 
 
+def unseen_layers(model: nn.Module, tensors: Tensors, layers: Iterable[str]) -> list[Parameter]:
+    """Return the weights of layer modules that are none of `layers`."""
+    seen = {id(weight_of(tensors, name)) for name in layers}
+    return [p for key, p in parameters_of(model, tensors, layers).items() if p.of_layer and key not in seen]
+
+
 def kernel_weights(model: nn.Module, tensors: Tensors, layers: Iterable[str]) -> list[torch.Tensor]:
     """Return the weights that the tangent kernel counts: those of layers, and those that scale channels."""
     found = [tensors[key] for key in _weights(model, is_layer)]

@@ -72,8 +72,9 @@ def score(
     ValueError
         For an option or a batch that makes no sense.
     """
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module  # its copies on other devices would miss what is set on this one
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(model, "_orig_mod"):
+        # Copies on other devices and compiled code would miss the hooks.
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     _check(model, inputs, targets)
     settings = Options(**options)
     names = registry.with_parts(registry.list_proxies() if proxies is None else proxies)

@@ -46,8 +46,17 @@ def test_a_network_and_images_of_another_precision(batch, kind):
     assert checked_outputs(net().to(kind), batch[0][:2], "mine.py:build", 4) == 4
 
 
-def test_a_wrapper_that_copies_the_network_to_devices_is_taken_off(batch):
-    card, plain = (engine.score(m, *batch, ["snip", "zico"]) for m in (nn.DataParallel(net()), net()))
+class Compiled(nn.Module):
+    """As torch.compile wraps a network."""
+
+    def __init__(self, model):
+        super().__init__()
+        self._orig_mod = model
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, Compiled])
+def test_a_wrapper_is_taken_off(batch, wrap):
+    card, plain = (engine.score(m, *batch, ["snip", "zico"]) for m in (wrap(net()), net()))
     assert card.axes == plain.axes and card.excluded == plain.excluded and card["zico"] == plain["zico"]
 
 

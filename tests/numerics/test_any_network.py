@@ -179,10 +179,11 @@ class PositionBias(nn.Module):
         super().__init__()
         self.bias = nn.Sequential(nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1))
         self.register_buffer("coordinates", torch.randn(1, T * C, 2))
+        self.vector, self.gate = nn.Parameter(torch.randn(6)), nn.Linear(6, 32)  # without a dimension of the batch
         self.expert, self.head = nn.Linear(32, 32), nn.Linear(32, CLASSES)
 
     def forward(self, x):
-        x = x.flatten(1) + self.bias(self.coordinates).squeeze(-1)
+        x = (x.flatten(1) + self.bias(self.coordinates).squeeze(-1)) * self.gate(self.vector)
         chosen = x[:, :1] > 0.5
         return self.head(torch.where(chosen, self.expert(x), x) if chosen.any() else x)
 
@@ -321,6 +322,15 @@ def test_a_weight_that_is_computed_counts_by_what_it_is_made_of(batch, parametri
     net = seeded(lambda: nn.Sequential(nn.Flatten(), parametrise(nn.Linear(32, 6)), nn.ReLU(), nn.Linear(6, CLASSES)))
     (made_of,) = [n for n, p in net[1].named_parameters() if p.shape == (6, 32)]
     assert_autograds_values(net, batch, [f"1.{made_of}", "3.weight"])
+
+
+def test_the_older_weight_norm_is_as_the_newer_one(batch):
+    def net(norm):
+        return nn.Sequential(nn.Flatten(), norm(nn.Linear(32, 6)), nn.ReLU(), nn.Linear(6, CLASSES))
+
+    with pytest.warns(FutureWarning):
+        cards = [score(seeded(lambda n=n: net(n)), batch, PER_SAMPLE) for n in (weight_norm, nn.utils.weight_norm)]
+    assert [cards[1][name] for name in PER_SAMPLE] == pytest.approx([cards[0][name] for name in PER_SAMPLE])
 
 
 class Attention(nn.Module):

@@ -17,9 +17,9 @@ from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
 from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
-from libranas.zero_cost.hooks import Recorder, hooked
+from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.parameters import parameters_of, weight_of
+from libranas.zero_cost.parameters import parameters_of, unseen_layers, weight_of
 from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -78,7 +78,7 @@ class Context:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
-        self.known = is_known(model)
+        self.known = is_known(model) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = self.rows_are_images = True
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}
@@ -224,7 +224,7 @@ class Context:
         one = self.anatomy.batch_norms.values() if len(inputs) == 1 else ()
         try:
             # A copy: batch norm puts a new counter into it, under one of the names that share it.
-            with hooked((module, _contiguous_gradient) for module in one):
+            with hooked((module, contiguous_gradient) for module in one):
                 logits = functional_call(self.model, dict(tensors), (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
@@ -233,8 +233,8 @@ class Context:
                 f"Batch normalisation in training mode cannot run on {len(inputs)} image(s) here: {error}",
                 "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
             ) from error
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if isinstance(found, str) or len(found) != 2 or found[0] != len(inputs):
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
+            found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise LibranasError(
                 f"The network returns {found} for {len(inputs)} images; expected are logits of shape (B, K).",
                 "Wrap it in a module that returns the logits alone.",
@@ -253,7 +253,7 @@ class Context:
         Modules of the types `identity` return their input.
         """
         off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
-        hooks = ((m, _identity) for m in self.model.modules() if isinstance(m, identity))
+        hooks = ((m, no_norm) for m in self.model.modules() if isinstance(m, identity))
         with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
             self._set_mode(train)
             for m in off:
@@ -280,9 +280,7 @@ class Context:
 
     def complete_axes(self, tensors: dict[str, torch.Tensor]) -> None:
         """Look at all images where the first ones leave out layers, such as experts."""
-        seen = {id(weight_of(tensors, name)) for name in self.layers()}
-        parameters = parameters_of(self.model, tensors, self.layers())
-        if not self.known and any(p.of_layer and key not in seen for key, p in parameters.items()):
+        if not self.known and unseen_layers(self.model, tensors, self.layers()):
             self.axes = {}
             with self.mode(train=False), torch.no_grad():
                 self.logits(tensors, self.batch(DATA))
@@ -303,21 +301,3 @@ class PassRun(ABC):
 @lru_cache(maxsize=4)  # equal for all networks
 def _noise(size: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
-
-
-def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
-    """Return a feature as (images, positions, channels): tokens as they are, images flattened."""
-    if x.dim() == 4:
-        return x.flatten(2).transpose(1, 2)
-    return x if x.dim() == 3 else x.unsqueeze(1)
-
-
-def _contiguous_gradient(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-    """Work around torch 2.14: the gradient through a batch norm is wrong for one image and some strides, on a CPU."""
-    if output.requires_grad:
-        output.register_hook(torch.Tensor.contiguous)
-
-
-def _identity(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-    """Replace a norm's output by its input; timm has norms with an activation inside, which stays."""
-    return getattr(module, "act", nn.Identity())(args[0])

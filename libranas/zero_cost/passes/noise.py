@@ -18,7 +18,7 @@ from libranas.zero_cost.captures import Feature, Maps, Vjp
 from libranas.zero_cost.gradient_moments import Scatter
 from libranas.zero_cost.gradient_operands import is_layer
 from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.passes.context import PassRun, positions_last_channels
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import NOISE
 
 
@@ -148,3 +148,10 @@ def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, tor
     if g_out.dim() == 4 and g_in.shape[-2:] != g_out.shape[-2:]:
         g_in = F.pixel_unshuffle(g_in, g_in.shape[-1] // g_out.shape[-1])
     return positions_last_channels(g_out), positions_last_channels(g_in)
+
+
+def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
+    """Return a feature as (images, positions, channels): tokens as they are, images flattened."""
+    if x.dim() == 4:
+        return x.flatten(2).transpose(1, 2)
+    return x if x.dim() == 3 else x.unsqueeze(1)

@@ -13,7 +13,7 @@ from libranas.core.errors import LibranasError
 from libranas.zero_cost.anatomy import BATCH_NORMS, is_plain_norm
 from libranas.zero_cost.gradient_operands import as_matrix, norm_gradient, normalised, rule_of
 from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.parameters import Tensors, kernel_weights, parameters_of, weight_of
+from libranas.zero_cost.parameters import Tensors, kernel_weights, parameters_of, unseen_layers, weight_of
 from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import DATA, TRIAL
 
@@ -88,7 +88,7 @@ class Trial(PassRun):
 
         def receive(out_grad):
             gradient = out_grad.new_full((), torch.nan)
-            if len(inputs) % 2 == 0:
+            if len(inputs) % 2 == 0 and inputs.dim() >= module.weight.dim():
                 self.context.rows.setdefault(name, set()).add(len(inputs) // 2)
                 a_UGKI, d_UGKO = rule_of(module).operands(module, inputs, out_grad, 2)
                 gradient = (d_UGKO[1].mT @ a_UGKI[1]).flatten(0, 1)
@@ -129,9 +129,8 @@ class Trial(PassRun):
         context.rows_are_images = all(self._rows.values())
         context.by_rule = context.rows_are_images and all(self._holds(found, weight) for weight in places)
         context.kernel_by_rule = context.by_rule and all(self._holds(found, weight) for weight in kernel)
-        for key, parameter in parameters_of(context.model, tensors, context.layers()).items():
-            if parameter.of_layer and key not in places and found.get(key) is not None:
-                context.unseen.add(parameter.place)
+        unseen = unseen_layers(context.model, tensors, context.layers())
+        context.unseen |= {p.place for p in unseen if found.get(id(p.tensor)) is not None}
         if at_images is not None:
             first, second = at_images.abs().amax(tuple(range(1, at_images.dim())))
             if first.isfinite() and first > TOLERANCE * second:
