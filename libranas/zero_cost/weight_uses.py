@@ -56,6 +56,8 @@ class WeightUses(TorchFunctionMode):
             for made in _tensors([output]):
                 self._made_of[id(made)] = sources
                 self._kept.append(made)
+        elif name == "__setitem__" or (name.endswith("_") and not name.startswith("_")):
+            self._made_of.pop(id(args[0]), None)  # an image was written into it
         elif name in _PRODUCTS:
             weights = [t for t in tensors if any(p.of_layer for p in self._sources([t]))]
             if len(weights) == 1:

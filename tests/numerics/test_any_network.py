@@ -183,8 +183,8 @@ class PositionBias(nn.Module):
         self.expert, self.head = nn.Linear(32, 32), nn.Linear(32, CLASSES)
 
     def forward(self, x):
+        chosen = x.flatten(1)[:, :1] > 0.5
         x = (x.flatten(1) + self.bias(self.coordinates).squeeze(-1)) * self.gate(self.vector)
-        chosen = x[:, :1] > 0.5
         return self.head(torch.where(chosen, self.expert(x), x) if chosen.any() else x)
 
 
