@@ -295,8 +295,8 @@ def main() -> None:
             f"{family} {result.network} {result.side} {time.time() - start:.0f} s {cells} {result.missing}", flush=True
         )
         gc.collect()
-    if not chosen:
-        PAGE.write_text(table(results, shlex.join(["python", *sys.argv])))
+        if not chosen:
+            PAGE.write_text(table(results, shlex.join(["python", *sys.argv])))
 
 
 if __name__ == "__main__":
