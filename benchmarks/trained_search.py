@@ -5,9 +5,9 @@
 
 For every seed anew: a sample and its scores, a guided search, evolution and random search on accuracies, each with as
 many epochs of training, and the networks that they find, a random one of the winner's size and the largest of the
-budget. Each of these is trained by the final recipe, and tested once. Networks of one seed see the same order of
-images. Writes ``benchmarks/search/trained-RUN.csv`` (a row for each seed and network) and ``trained-RUN.json`` (means,
-paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
+budget. Each of these is trained by the final recipe, several times, and tested. Networks of one seed see the same
+orders of images. Writes ``benchmarks/search/trained-RUN.csv`` (a row for each seed and network) and
+``trained-RUN.json`` (means, paired differences with 95 % t intervals over the seeds, conditions). Killed, it goes on.
 """
 
 import argparse
@@ -71,21 +71,21 @@ def guided(run: RunFolder, archs: list[Arch], label: Callable[[Arch], float]) ->
         known |= {arch.id: label(arch) for arch in chosen}
         candidates.know(pd.Series(known))
     finalists = [candidates.archs[i] for i in candidates.finalists(settings["long"])]
-    expected_N = candidates.expected({a.id: final(run, a, "val")["val_accuracy"] for a in finalists})
+    expected_N = candidates.expected({a.id: final(run, a, 0, "val")["val_accuracy"] for a in finalists})
     return candidates.archs[max(candidates.known()[0], key=lambda i: expected_N[i])]
 
 
-def final(run: RunFolder, arch: Arch, test: str) -> dict:
-    """Train by the final recipe, and test on a split."""
-    path = run.state(f"trained_search/{run.config['seed']}/{arch.id}-{test}.json")
+def final(run: RunFolder, arch: Arch, index: int, test: str) -> dict:
+    """Train by the final recipe for the time `index`, and test on a split."""
+    path = run.state(f"trained_search/{run.config['seed']}/{arch.id}-{index}-{test}.json")
     if not path.exists():
         sets = run.splits("train", "val", test)
-        _, metrics = trained(run, arch, 0, str(path.with_suffix("").relative_to(run.state(""))), sets)
+        _, metrics = trained(run, arch, index, str(path.with_suffix("").relative_to(run.state(""))), sets)
         write_json(path, {name: metrics[name] for name in ("val_accuracy", "test_accuracy")})
     return read_json(path)
 
 
-def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
+def one_seed(seed: int, folder: Path, config: dict, finals: int) -> list[dict]:
     """The networks of every strategy and their controls, trained."""
     torch.set_num_threads(1)
     run = RunFolder(folder, {**config, "seed": seed})
@@ -123,7 +123,7 @@ def one_seed(seed: int, folder: Path, config: dict) -> list[dict]:
             "macs": space.macs(arch),
             "label": label(arch),
             "trainings": trainings if name in ("guided", "evolution", "random") else 0,
-            "test_accuracy": final(run, arch, "test")["test_accuracy"],
+            "test_accuracy": np.mean([final(run, arch, index, "test")["test_accuracy"] for index in range(finals)]),
             "architecture": arch.json,
         }
         for name, arch in networks.items()
@@ -150,10 +150,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a run that got as far as the stage layers")
     parser.add_argument("presets", nargs="*", type=Path, help="configuration files of that run")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--finals", type=int, default=3, help="final trainings of each network")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     config = {**configuration(arguments.presets), "device": "cpu"}
-    work = partial(one_seed, folder=arguments.run, config=config)
+    work = partial(one_seed, folder=arguments.run, config=config, finals=arguments.finals)
     path = ROOT / "benchmarks" / "search" / f"trained-{arguments.run.name}"
     rows: list[dict] = []
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
@@ -166,6 +167,7 @@ def main() -> None:
     result = {
         **summary(pd.DataFrame(rows)),
         "seeds": arguments.seeds,
+        "finals": arguments.finals,
         "settings": {section: config[section] for section in ("space", "budget", "search")},
         "short": config["benchmark"]["recipe"],
         "final": config["train"]["recipe"],

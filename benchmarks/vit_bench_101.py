@@ -23,7 +23,7 @@ from libranas.core.arch import Arch
 from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, spearman
+from libranas.core.stats import bootstrap_interval, kendall, spearman, spearman_interval
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
@@ -142,7 +142,7 @@ def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> p
                     continue
                 predicted = COMBINERS[method].fit(known, stream_seed(0, "across", method))(ranked[target])
                 truth = accuracies[target][task].to_numpy()
-                low, high = bootstrap_interval(spearman, predicted, truth, seed=stream_seed(0, "across", task))
+                low, high = spearman_interval(predicted, truth, seed=stream_seed(0, "across", task))
                 facts = {
                     "source": source,
                     "source_task": theirs,

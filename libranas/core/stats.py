@@ -1,8 +1,8 @@
 """Rank statistics and intervals: one place for ties, missing values and signs.
 
 Scores that are not finite rank below all others and tie, so a proxy that fails on a network never recommends it.
-Correlations are signed. Arrays are (A,), an entry an architecture, matched by position. A value that the data leave
-undefined (fewer than two entries, a constant argument) is NaN, not an error.
+Correlations are signed. Arrays are (A,), an entry an architecture, matched by position; Spearman's also takes stacks,
+(..., A). A value that the data leave undefined (fewer than two entries, a constant argument) is NaN, not an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,14 @@ from libranas.core.errors import LibranasError
 def rank_last(values: Sequence[float]) -> np.ndarray:
     """Return the values as float64 with every non-finite one replaced by the next number below the smallest.
 
-    If nothing is finite, all are zero (all tie).
+    If nothing is finite, all tie. Works along the last axis.
     """
     x = np.array(values, dtype=np.float64)
     finite = np.isfinite(x)
-    if not finite.all():
-        x[~finite] = np.nextafter(x[finite].min(), -np.inf) if finite.any() else 0.0
-    return x
+    if finite.all():
+        return x
+    lowest = np.min(x, axis=-1, keepdims=True, where=finite, initial=np.inf)
+    return np.where(finite, x, np.nextafter(np.where(np.isinf(lowest), 0, lowest), -np.inf))
 
 
 def finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -45,20 +46,20 @@ def mean_of_seeds(value_AS: np.ndarray, orientation: int) -> tuple[np.ndarray, i
 
 def ranks(values: Sequence[float]) -> np.ndarray:
     """Return average ranks from 1 (lowest) to A (highest), non-finite values last."""
-    return scipy.stats.rankdata(rank_last(values))
+    return scipy.stats.rankdata(rank_last(values), axis=-1)
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Compute Spearman's rho: the Pearson correlation of average ranks, signed."""
-    if len(x) != len(y):
-        raise ValueError(f"arguments of different length: {len(x)} and {len(y)}")
-    if len(x) < 2:
-        return float("nan")
-    a, b = ranks(x), ranks(y)
-    a -= a.mean()
-    b -= b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(np.clip(a @ b / scale, -1, 1)) if scale > 0 else float("nan")
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | np.ndarray:
+    """Compute Spearman's rho, the Pearson correlation of average ranks, signed; (...,) for stacks (..., A)."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.shape != y.shape:
+        raise ValueError(f"arguments of different shape: {x.shape} and {y.shape}")
+    if x.shape[-1] < 2:
+        return np.full(x.shape[:-1], np.nan)[()]
+    a, b = (r - r.mean(axis=-1, keepdims=True) for r in (ranks(x), ranks(y)))
+    scale = np.sqrt(np.vecdot(a, a) * np.vecdot(b, b))
+    with np.errstate(invalid="ignore"):
+        return np.clip(np.where(scale > 0, np.vecdot(a, b) / scale, np.nan), -1, 1)[()]
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float:
@@ -101,25 +102,32 @@ def precision_at(score: Sequence[float], truth: Sequence[float], fraction: float
 
 
 def bootstrap_interval(
-    fn: Callable[..., float], *arrays: Sequence[float], n: int = 1000, seed: int, level: float = 0.95
+    fn: Callable, *arrays: Sequence[float], n: int = 1000, seed: int, level: float = 0.95, stacks: bool = False
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of ``fn(*arrays)`` over architectures.
 
     Each of the `n` resamples draws A architectures with replacement, the same ones in every array.
     Resamples on which `fn` is undefined (NaN, e.g. all values tied) are left out; if more than half are,
-    the interval is (NaN, NaN).
+    the interval is (NaN, NaN). `stacks`: `fn` takes many resamples at once, as stacks (..., A).
     """
     columns = [np.asarray(a) for a in arrays]
     size = len(columns[0])
     if any(len(c) != size for c in columns):
         raise ValueError(f"arrays of different length: {[len(c) for c in columns]}")
     rng = np.random.default_rng(seed)
-    values = np.array([fn(*(c[i] for c in columns)) for i in rng.integers(0, size, size=(n, size))])
+    resamples = rng.integers(0, size, size=(n, size))
+    parts = np.array_split(resamples, -(-resamples.size // 1_000_000)) if stacks else resamples  # a few MB at a time
+    values = np.hstack([fn(*(c[i] for c in columns)) for i in parts])
     defined = values[~np.isnan(values)]
     if 2 * len(defined) < n:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def spearman_interval(x: Sequence[float], y: Sequence[float], *, n: int = 1000, seed: int) -> tuple[float, float]:
+    """Compute the 95 % bootstrap interval of :func:`spearman`."""
+    return bootstrap_interval(spearman, x, y, n=n, seed=seed, stacks=True)
 
 
 def _repeats(values: Sequence[float], name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, spearman
+from libranas.core.stats import bootstrap_interval, kendall, spearman, spearman_interval
 
 
 def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: int) -> dict:
@@ -21,7 +21,7 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame, params: pd.Series, seed: i
     a, b = (table.groupby("id")["accuracy"].mean() for table in (one, other))
     ids = a.index.intersection(b.index)
     a, b, size = a[ids], b[ids], params[ids]
-    low, high = bootstrap_interval(spearman, a, b, seed=stream_seed(seed, "agreement"))
+    low, high = spearman_interval(a, b, seed=stream_seed(seed, "agreement"))
     repeated = one["id"].duplicated().any()
     return {
         "n": len(ids),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, precision_at, spearman
+from libranas.core.stats import kendall, partial_spearman, precision_at, spearman, spearman_interval
 from libranas.predictors.base import Calibration, Sample, check_features, check_table
 from libranas.predictors.libra import MIN_ARCHITECTURES
 from libranas.predictors.registry import COMBINERS
@@ -155,7 +155,7 @@ def proxy_table(score_AP: pd.DataFrame, accuracy_A: pd.Series, params_A: pd.Seri
     for proxy in score_AP.columns:
         s = score_AP[proxy].to_numpy(dtype=np.float64)
         stream = stream_seed(seed, "ensemble", "bootstrap", proxy)
-        low, high = bootstrap_interval(spearman, s, accuracy, seed=stream)
+        low, high = spearman_interval(s, accuracy, seed=stream)
         rows.append(
             {
                 "proxy": proxy,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, spearman
+from libranas.core.stats import spearman, spearman_interval
 from libranas.predictors.base import Calibration, Predictor, Sample, check_features, check_table
 from libranas.predictors.evaluation import evaluate, parted, proxy_table
 from libranas.predictors.libra import choose, log_rank
@@ -85,7 +85,7 @@ def choose_and_judge(
     truth = accuracy_A.iloc[rest].to_numpy(dtype=np.float64)
 
     def held_out(ranking: np.ndarray) -> dict:
-        low, high = bootstrap_interval(spearman, ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
+        low, high = spearman_interval(ranking, truth, seed=stream_seed(seed, "libra", "bootstrap"))
         return {"spearman": spearman(ranking, truth), "low": low, "high": high, "n": len(rest)}
 
     chosen = sorted(accuracy_A.index[fit])

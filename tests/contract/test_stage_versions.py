@@ -211,7 +211,7 @@ def libra(folder: Path) -> dict:
         "mode": "corrected",
         "combiner": "blend",
         "calibration": 30,
-        "splits": 6,
+        "splits": 2,
         "window": 0.1,
         "duplicate": 0.98,
     }

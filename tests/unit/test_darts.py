@@ -1,5 +1,6 @@
 """The DARTS space: strings, isomorphic members, closed forms against built networks and published tables, masks."""
 
+import copy
 from itertools import permutations
 
 import numpy as np
@@ -179,16 +180,16 @@ def test_a_mask_with_the_operations_of_a_member_is_the_member(affine):
     whole = DARTSSupernet(full_mask(), affine=affine, **SKELETON).eval()
     x = torch.randn(2, 1, 8, 8)
     assert whole(x).shape == (2, 3)
-    for arch in random_members(3, space):
+    for arch in random_members(2, space):
         mask = {kind: cell_mask(arch[kind]) for kind in KINDS}
         part, member = DARTSSupernet(mask, affine=affine, **SKELETON).eval(), build(space, arch, seed=0).eval()
-        weights = {name: whole.state_dict()[name] for name in part.state_dict()}
+        names = part.state_dict().keys()
+        weights = {name: weight for name, weight in whole.state_dict().items() if name in names}
         part.load_state_dict(weights)
         member.load_state_dict(weights)
         assert torch.equal(part(x), member(x))
         # the whole supernet with every other operation made zero
-        silent = DARTSSupernet(full_mask(), affine=affine, **SKELETON).eval()
-        silent.load_state_dict(whole.state_dict())
+        silent = copy.deepcopy(whole)
         for cell, kind in zip(silent.cells, ("normal", "reduce", "reduce"), strict=True):
             for (i, j), left in zip(EDGES, mask[kind], strict=True):
                 for name, op in cell.edges[f"{i}{j}"].items():

@@ -21,7 +21,7 @@ from timm.data import ImageNetInfo
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.data.adapters.listing import TAR_DAMAGE, tar_members, walk
-from libranas.data.adapters.spherical_cifar100 import project, random_rotation
+from libranas.data.adapters.spherical_cifar import project, random_rotation
 from libranas.data.prepare import prepare
 from libranas.data.reading import load_split
 from libranas.data.registry import DATA_SETS
@@ -125,6 +125,65 @@ def test_the_published_sphere_is_read(tmp_path):
     refused("spherical_cifar100", tmp_path, "images of test are uint8 (100, 3, 30, 60)")
     file.write_bytes(file.read_bytes()[:900])
     refused("spherical_cifar100", tmp_path, "is not a file of s2_cifar100.gz")
+
+
+def test_spherical_cifar10_is_made_of_files_too(tmp_path):
+    images = [jpeg(i) for i in range(20)]
+    arrays = {"blob": np.frombuffer(b"".join(images), np.uint8), "offset": np.cumsum([0, *map(len, images)])}
+    arrays |= {"label": np.arange(20) % 10, "is_test": np.arange(20) >= 10, "classes": [f"c{i}" for i in range(10)]}
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    with DATA_SETS["spherical_cifar10"].open(tmp_path / "cifar10.npz") as source:
+        item = source.splits["test"][3]
+        image, turned = (
+            np.asarray(Image.open(io.BytesIO(images[13]))),
+            random_rotation(stream_seed(0, "sphere", "test/3")),
+        )
+        np.testing.assert_array_equal(item.load(), project(image, turned))
+        assert item.label == 3
+
+
+# Fashion-MNIST
+
+
+def fashion_mnist(folder: Path, opened=open, suffix="") -> None:
+    folder.mkdir(parents=True)
+    for prefix, n in (("train", 40), ("t10k", 20)):
+        label_N = (np.arange(n) % 10).astype(np.uint8)
+        for what, values in (("images-idx3", noise(n, 28, 28)), ("labels-idx1", label_N)):
+            header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4) for size in values.shape)
+            with opened(folder / f"{prefix}-{what}-ubyte{suffix}", "wb") as file:
+                file.write(header + values.tobytes())
+
+
+def test_fashion_mnist_is_what_torchvision_reads(tmp_path):
+    fashion_mnist(tmp_path / "FashionMNIST/raw")
+    fashion_mnist(tmp_path / "packed", gzip.open, ".gz")
+    for folder in ("FashionMNIST/raw", "packed"):
+        with DATA_SETS["fashion_mnist"].open(tmp_path / folder) as source:
+            for split, items in source.splits.items():
+                theirs = torchvision.datasets.FashionMNIST(tmp_path, split == "train")
+                for item, (image, label) in zip(items, theirs, strict=True):
+                    np.testing.assert_array_equal(item.load(), np.asarray(image))
+                    assert item.label == label
+    assert (
+        prepare(settings("fashion_mnist", tmp_path / "packed", channels=1), tmp_path / "a", 0)["classes"][9]
+        == "ankle boot"
+    )
+
+
+def test_a_bad_copy_of_fashion_mnist_is_named(tmp_path):
+    refused("fashion_mnist", tmp_path, "lacks train-images-idx3-ubyte", DATA_SETS["fashion_mnist"].layout)
+    fashion_mnist(tmp_path / "bad")
+    images, labels = (tmp_path / f"bad/train-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
+    labels.write_bytes(labels.read_bytes()[:-1])
+    refused("fashion_mnist", tmp_path / "bad", "train-labels-idx1-ubyte is not an IDX file of [40] unsigned bytes")
+    labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 39]) + bytes(39))
+    refused("fashion_mnist", tmp_path / "bad", "images (40, 28, 28) and 39 labels")
+    for content in (b"", b"\0\0\x08\x03\0"):
+        images.write_bytes(content)
+        refused("fashion_mnist", tmp_path / "bad", "train-images-idx3-ubyte")
+    images.rename(f"{images}.gz")
+    refused("fashion_mnist", tmp_path / "bad", "train-images-idx3-ubyte.gz cannot be read")
 
 
 # SVHN

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from libranas.data.adapters.spherical_cifar100 import HALF_SIDE, grid, project, random_rotation
+from libranas.data.adapters.spherical_cifar import HALF_SIDE, grid, project, random_rotation
 
 UPRIGHT = np.eye(3)
 QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # by 90 degrees about z

@@ -138,6 +138,13 @@ def test_bootstrap_resamples_architectures_together():
         stats.bootstrap_interval(stats.spearman, x, x[:-1], seed=0)
 
 
+def test_the_interval_of_spearman_is_that_of_each_resample_by_itself():
+    x, y = np.random.default_rng(0).normal(size=(2, 12)).round(1)  # with ties
+    x[3] = np.nan
+    for n in (7, 40):
+        assert stats.spearman_interval(x, y, n=n, seed=1) == stats.bootstrap_interval(stats.spearman, x, y, n=n, seed=1)
+
+
 def test_bootstrap_of_an_undefined_statistic_is_undefined():
     assert np.isnan(stats.bootstrap_interval(stats.spearman, np.ones(9), np.arange(9.0), n=20, seed=0)).all()
 

@@ -2,9 +2,10 @@
 
 Snakemake is started as a user would start it, from the checkout, with ``--directory`` pointing to a temporary
 folder; results and Snakemake's own records (``.snakemake``) then lie there. One finished run of ``tiny.yaml`` is
-shared by all tests, and it alone consists of new processes from the beginning; the others are forks (`fork_server`),
-which need not import anything. A test that changes anything works on a copy of the finished run, with the times of
-files preserved, because Snakemake decides by them what to rerun.
+shared by all tests. Its processes, and most others, are forks (`fork_server`), which need not import anything; new
+processes run all stages up to the report in test_extending.py, and a training in test_kill_and_resume.py. A test that
+changes anything works on a copy of the finished run, with the times of files preserved, because Snakemake decides by
+them what to rerun.
 """
 
 import functools
@@ -152,7 +153,7 @@ def kill(process) -> None:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Run:
     """The finished run that all tests share, in all processes; do not change anything in it."""
-    return once(tmp_path_factory, "finished", lambda run: run.succeed(forked=False))
+    return once(tmp_path_factory, "finished", lambda run: run.succeed())
 
 
 def once(tmp_path_factory, name: str, make) -> Run:

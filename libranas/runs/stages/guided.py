@@ -13,7 +13,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, spearman
+from libranas.core.stats import spearman, spearman_interval
 from libranas.predictors.base import Predictor
 from libranas.runs.folder import RunFolder
 from libranas.search.base import Evaluated
@@ -165,7 +165,7 @@ def _agreement(table: pd.DataFrame, seed: int) -> dict | None:
     if len(both) < 3:
         return None
     short, long = both["accuracy"].to_numpy(), both["long_accuracy"].to_numpy()
-    low, high = bootstrap_interval(spearman, short, long, seed=stream_seed(seed, "guided", "agreement"))
+    low, high = spearman_interval(short, long, seed=stream_seed(seed, "guided", "agreement"))
     return {"n": len(both), "spearman": spearman(short, long), "low": low, "high": high}
 
 

@@ -10,7 +10,6 @@ from libranas.core.arch import Arch
 from libranas.core.files import write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.provenance import facts
-from libranas.core.shards import shard_of
 from libranas.labels.table import read_accuracies, read_accuracy_table
 from libranas.runs.folder import RunFolder
 from libranas.training.recipe import ShortRecipe
@@ -23,7 +22,7 @@ def train_shard(run: RunFolder, shard: int, shards: int) -> None:
     settings = run.config["benchmark"]
     repeated, labelled = settings["repeated"], run.archs(count=settings["count"])
     often = {arch.id for arch in labelled[: repeated["count"]]}
-    archs = [arch for arch in labelled if shard_of(arch.id, shards) == shard]
+    archs = labelled[shard::shards]  # as many for each, of the repeated ones too
     seeds = [max(settings["seeds"], repeated["seeds"] if arch.id in often else 0) for arch in archs]
     table = train_labels(run, archs, seeds, f"benchmark/train-{shard}.jsonl")
     write_text(run.path("accuracy_shard", shard=shard), table.to_csv(index=False))

@@ -25,20 +25,30 @@ def train(run: RunFolder, role: str, seed: int, readers: int = 0) -> None:
     from libranas.training.weights import save_weights
 
     arch = Arch.from_json(read_json(run.path("selected"))[role]["architecture"])
-    model, metrics = trained(run, arch, seed, f"train/{role}-{seed}", run.splits("train", "val", "test"), readers)
+    sets, searched = run.splits("train", "val", "test"), f"search/long-{arch.id}" if seed == 0 else None
+    model, metrics = trained(run, arch, seed, f"train/{role}-{seed}", sets, readers, searched)
     if model is not None:
         save_weights(run.path("weights", role=role, seed=seed), model)
         write_json(run.path("metrics", role=role, seed=seed), {"role": role, "seed": seed, **metrics})
         log.info("%s: test accuracy %.4f", role, metrics["test_accuracy"])
 
 
-def trained(run: RunFolder, arch: Arch, seed: int, state: str, sets: tuple, readers: int = 0) -> tuple:
+def trained(
+    run: RunFolder,
+    arch: Arch,
+    seed: int,
+    state: str,
+    sets: tuple,
+    readers: int = 0,
+    same: str | None = None,
+) -> tuple:
     """Train a network by ``train.recipe``.
 
     Parameters
     ----------
     state : folder of checkpoints, below ``state``
     sets : images to train, validate and test with
+    same : another folder below ``state`` in which this training may have been done; it goes on from there
 
     Returns
     -------
@@ -55,10 +65,21 @@ def trained(run: RunFolder, arch: Arch, seed: int, state: str, sets: tuple, read
         values = epoch["epoch"] + 1, recipe.epochs, epoch["loss"], epoch["val_accuracy"]
         log.info("epoch %d of %d: loss %.3f, validation accuracy %.4f", *values)
 
+    if same:
+        world.first_does(lambda: _copy_checkpoints(run.state(same), run.state(state)))
     key = run.key("train", arch.id, seeds, world.device.type)
     workers = readers if world.device.type == "cuda" else 0
     model, metrics = train_and_test(run.space, arch, sets, recipe, seeds, run.state(state), key, say, world, workers)
     return model if world.first else None, metrics
+
+
+def _copy_checkpoints(source: Path, target: Path) -> None:
+    """Copy checkpoints, all or none, where the target has none."""
+    source, target = source / "checkpoints", target / "checkpoints"
+    if source.is_dir() and not target.exists():
+        unfinished = target.with_name("copied")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished).rename(target)
 
 
 def compare(run: RunFolder, roles: Sequence[str], seeds: int) -> None:

@@ -1,4 +1,4 @@
-"""Spherical CIFAR-100 of NAS-Bench-360.
+"""Spherical CIFAR-100 of NAS-Bench-360, and CIFAR-10 in the same way.
 
 The image is laid on one hemisphere by stereographic projection, the sphere is rotated at random, and the signal is
 read off on an equiangular grid (Cohen et al., *Spherical CNNs*, ICLR 2018, section 5.2; Tu et al., *NAS-Bench-360*,
@@ -15,7 +15,8 @@ import scipy  # parts of it are imported when they are used: slow, and a scoring
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
-from libranas.data.adapters.cifar import CIFAR100, labelled, planes, unpickle
+from libranas.data.adapters.cifar import CIFAR10, CIFAR100, labelled, planes, unpickle
+from libranas.data.decode import open_image
 from libranas.data.source import DataSet, Item, Source
 
 #: Half the side of the image in the plane that touches the unit sphere at the pole, in radii. The equator is at 2, so
@@ -73,25 +74,33 @@ def project(image_SSC: np.ndarray, rotation: np.ndarray, bandwidth: int = 30) ->
 
 
 @contextmanager
+def _spherical(flat: DataSet, path: Path) -> Iterator[Source]:
+    """Project the images of a data set to the sphere, 60 x 60."""
+    with flat.open(path) as source:
+        for items in source.splits.values():
+            items[:] = [item._replace(load=functools.partial(_on_sphere, item)) for item in items]
+        yield source
+
+
+def _on_sphere(item: Item) -> np.ndarray:
+    # The rotation belongs to the data set: it does not change with the seed of a run.
+    image = np.asarray(open_image(item.load(), channels=3))
+    return project(image, random_rotation(stream_seed(0, "sphere", item.source)))
+
+
+@contextmanager
 def spherical_cifar100(path: Path) -> Iterator[Source]:
-    """Read CIFAR-100 on the sphere, 60 x 60: NAS-Bench-360's file, or CIFAR-100 projected here.
+    """Read CIFAR-100 on the sphere: NAS-Bench-360's file, or CIFAR-100 projected here.
 
     The projection is not that file: every image has a rotation of its own, which never changes, where the released
     generator turns 500 images in a row alike; and pixels keep their values, which it stretches to 0..255 in each image.
     """
     public = path / "s2_cifar100.gz" if path.is_dir() else path
-    if public.is_file():
+    if public.is_file() and public.suffix == ".gz":
         yield _public_sphere(public)
     else:
-        with CIFAR100.open(path) as source:
-            for items in source.splits.values():
-                items[:] = [item._replace(load=functools.partial(_on_sphere, item)) for item in items]
+        with _spherical(CIFAR100, path) as source:
             yield source
-
-
-def _on_sphere(item: Item) -> np.ndarray:
-    # The rotation belongs to the data set: it does not change with the seed of a run.
-    return project(item.load(), random_rotation(stream_seed(0, "sphere", item.source)))
 
 
 def _public_sphere(path: Path) -> Source:
@@ -108,6 +117,12 @@ def _public_sphere(path: Path) -> Source:
     return labelled(path, [str(i) for i in range(100)], splits)
 
 
+SPHERICAL_CIFAR10 = DataSet(
+    "spherical_cifar10",
+    functools.partial(_spherical, CIFAR10),
+    "what `cifar10` reads, to be projected",
+    "train, test",
+)
 SPHERICAL_CIFAR100 = DataSet(
     "spherical_cifar100",
     spherical_cifar100,
