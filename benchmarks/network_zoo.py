@@ -35,7 +35,9 @@ CLASSES, IMAGES = 4, 4
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 #: Elements of the weights whose gradients are held at once, for every image twice.
 ELEMENTS = 2**25
-SIDES = (64, 96, 128, 224, 256, 384)
+SIDES = (64, 96, 128, 224, 240, 256, 384)
+#: With 64 pixels its last attention has one token, and gradients that are nothing but rounding.
+LARGER = {"timm:csatv2": 128}
 #: Words in the names of small networks, the smallest first.
 SMALL = (
     *("test_", "pico", "femto", "atto", "nano", "xxs", "xxt", "zepto", "tiny", "micro", "_s0", "mini", "_xs", "small"),
@@ -73,7 +75,8 @@ class Result(NamedTuple):
     def cell(self, proxy: str) -> str:
         """Return ``equal``, the reason of a NaN, or what is wrong."""
         value, reason = self.found[proxy]
-        if math.isfinite(value) and not math.isclose(value, self.slow[proxy], rel_tol=1e-6):
+        tolerance = 1e-6 + 1e-14 * abs(value) * (proxy == "ntk_cond")  # its smallest eigenvalue is rounded, too
+        if math.isfinite(value) and not math.isclose(value, self.slow[proxy], rel_tol=tolerance):
             return f"WRONG: {value:.8g}, not {self.slow[proxy]:.8g}"
         if not math.isfinite(value) and math.isfinite(self.slow[proxy]):
             return f"NaN: {reason}" if reason else "WRONG: no reason"
@@ -126,7 +129,7 @@ def built(family: str) -> tuple[str, nn.Module, torch.Tensor]:
     """Return the first network that takes its images, its name, and the images."""
     failure = None
     for name, make in small_network(family):
-        for side in SIDES:
+        for side in (side for side in SIDES if side >= LARGER.get(family, 0)):
             generator = torch.Generator().manual_seed(0)
             x = torch.randn(IMAGES, 3, side, side, generator=generator)
             try:

@@ -212,6 +212,21 @@ def test_ordinary_networks_are_run_as_a_whole(batch, monkeypatch):
         assert math.isfinite(card["snip"]) and card.warnings == ()
 
 
+def test_the_tangent_kernel_counts_a_layer_that_sees_the_same_for_every_image(batch):
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions, self.head = nn.Linear(2, 1), nn.Linear(32, CLASSES)
+            self.register_buffer("coordinates", torch.randn(1, 32, 2))
+
+        def forward(self, x):
+            return self.head(x.flatten(1) * self.positions(self.coordinates.expand(len(x), -1, -1)).squeeze(-1))
+
+    net = seeded(Positions)
+    want = reference.ntk_cond(copy.deepcopy(net).double(), batch[0][:3].double())
+    assert score(net, batch, ["ntk_cond"], ntk_images=3)["ntk_cond"] == pytest.approx(want, rel=1e-8)
+
+
 # -- weights that are used in other ways than their module's ----------------------------------------------------
 
 

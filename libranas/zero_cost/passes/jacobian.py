@@ -81,7 +81,8 @@ class Jacobian(PassRun):
             x = inputs[rows].detach().clone().requires_grad_()
             with recorder:
                 logits = context.logits(tensors, x)
-                gradient_BX[rows] = recorder.backward(logits.sum(), [x])[0].flatten(1)
+                # Some layers see no image: no path from the logits to the images leads through them.
+                gradient_BX[rows] = recorder.backward(logits.sum(), [x, *recorder.anchors])[0].flatten(1)
             kernel_BB[rows[:, None], rows] = part_BB
         return kernel_BB, gradient_BX, logits.shape[1]
 
