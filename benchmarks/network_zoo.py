@@ -1,7 +1,7 @@
 """Score one small network of every family of timm and torchvision, and compare with per-sample autograd.
 
     python benchmarks/network_zoo.py                  # about half an hour; writes docs/network-zoo.md
-    python benchmarks/network_zoo.py timm:beit ...    # some families; writes nothing
+    python benchmarks/network_zoo.py timm:beit ...    # some families; replaces their lines there
 
 Every network has initial weights, is cut in depth and width where it takes arguments for that, and sees four images of
 N(0, 1) as small as it takes. The slow values are made here from plain gradients of single images, in float64.
@@ -12,8 +12,6 @@ import gc
 import inspect
 import itertools
 import math
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -236,70 +234,79 @@ def nwot(model: nn.Module, x: torch.Tensor) -> float:
 
 def compared(family: str) -> Result:
     """Score the network of a family in both ways."""
-    network = family.split(":")[1]
     try:
-        network, model, x = built(family)
-        y = torch.arange(IMAGES) % CLASSES
-        params = sum(p.numel() for p in model.parameters())
-        card = libranas.score(model, x, y, PROXIES, mode="eval", precision="float64")
+        return _compared(family)
     except Exception as error:  # it is what the table tells
-        return Result(network, 0, 0, {}, {}, [], f"{type(error).__name__}: {error}".replace("\n", " ")[:300])
+        what = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        return Result(family.split(":")[1], 0, 0, {}, {}, [], what)
+
+
+def _compared(family: str) -> Result:
+    network, model, x = built(family)
+    y = torch.arange(IMAGES) % CLASSES
+    card = libranas.score(model, x, y, PROXIES, mode="eval", precision="float64")
     found = {name: (score.value, score.reason) for name, score in card.scores.items()}
-    layers = {n for n, m in model.named_modules() if isinstance(m, LAYERS)}
     own = dict(model.named_parameters(remove_duplicate=False))
+    layers = {n for n, m in model.named_modules() if isinstance(m, LAYERS)}
     bare = [n if n in own else f"{n}.weight" for n in card.axes["layer"].names if n not in layers]
     slow, used = slow_values(model, x, y, bare)
     missing = sorted(set(used) - set(card.axes["layer"].names))
-    return Result(network, x.shape[-1], params, slow, found, missing, "")
+    return Result(network, x.shape[-1], sum(p.numel() for p in own.values()), slow, found, missing)
 
 
-def table(results: dict[str, Result], command: str) -> str:
+def row(family: str, r: Result) -> str:
+    """Return the line of a family in the table."""
+    cells = [r.error, *[""] * (len(PROXIES) - 1)] if r.error else [r.cell(name) for name in PROXIES]
+    if r.missing:
+        cells[0] += f"; layers left out: {', '.join(r.missing[:3])}"
+    cells = [("all values" if r.good else "not all"), *(cell.replace("|", "/") for cell in cells)]
+    return f"| {family} | {r.network} | {r.params:,} | {r.side} | {' | '.join(cells)} |"
+
+
+def page(rows: dict[str, str]) -> str:
     """Return the page: conditions, the share of families with all values, and a line for each."""
-    made, good = facts(), sum(r.good for r in results.values())
+    made, every = facts(), families()
     packages = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "timm", "torchvision"))
-    lines = [
-        "# Networks of other libraries",
-        "",
-        inspect.cleandoc(
-            """
-            One small network of every family of timm and torchvision, scored by `libranas.score` and, slowly, by
-            plain gradients of single images in float64 (`benchmarks/network_zoo.py`): `mode="eval"`, initial weights,
-            four images. *Equal* means to six digits, over the same layers. NaN *as it has to be*: the slow value is
-            not finite either.
-            """
-        ),
-        "",
-        f"All values are those of per-sample autograd for **{good} of {len(results)}** families.",
-        "",
-        f"Conditions: {packages}; {made['cpu']}; {made['time'][:10]}; `{command}`.",
-        "",
-        f"| family | network | parameters | side | {' | '.join(PROXIES)} |",
-        "|---" * (4 + len(PROXIES)) + "|",
-    ]
-    for family, r in results.items():
-        cells = [r.error or "", *[""] * (len(PROXIES) - 1)] if r.error else [r.cell(name) for name in PROXIES]
-        if r.missing:
-            cells[0] += f"; layers left out: {', '.join(r.missing[:3])}"
-        cells = [cell.replace("|", "/") for cell in cells]
-        lines.append(f"| {family} | {r.network} | {r.params:,} | {r.side} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    rows = [rows[family] for family in every if family in rows]
+    good = sum("| all values |" in row for row in rows)
+    head = """
+        # Networks of other libraries
+
+        One small network of every family of timm and torchvision, scored by `libranas.score` and, slowly, by plain
+        gradients of single images in float64 (`benchmarks/network_zoo.py`): `mode="eval"`, initial weights, four
+        images. *Equal* means to six digits, over the same layers. NaN *as it has to be*: the slow value is not finite
+        either.
+        """
+    return "\n".join(
+        [
+            inspect.cleandoc(head),
+            "",
+            f"All values are those of per-sample autograd for **{good} of {len(rows)}** families (timm and torchvision "
+            f"have {len(every)}).",
+            "",
+            f"Conditions: {packages}; {made['cpu']}; {made['time'][:10]}; `python benchmarks/network_zoo.py`.",
+            "",
+            f"| family | network | parameters | side | result | {' | '.join(PROXIES)} |",
+            "|---" * (5 + len(PROXIES)) + "|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="such as timm:beit; default: all")
     chosen = parser.parse_args().families
-    results = {}
+    rows = {}
+    if chosen and PAGE.exists():
+        rows = {line.split(" | ")[0][2:]: line for line in PAGE.read_text().splitlines() if line.startswith("| t")}
     for family in chosen or families():
         start = time.time()
-        results[family] = result = compared(family)
-        cells = result.error or [result.cell(name) for name in PROXIES]
-        print(
-            f"{family} {result.network} {result.side} {time.time() - start:.0f} s {cells} {result.missing}", flush=True
-        )
+        rows[family] = row(family, compared(family))
+        print(f"{time.time() - start:.0f} s", rows[family], flush=True)
+        PAGE.write_text(page(rows))
         gc.collect()
-        if not chosen:
-            PAGE.write_text(table(results, shlex.join(["python", *sys.argv])))
 
 
 if __name__ == "__main__":
