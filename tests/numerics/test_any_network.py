@@ -196,6 +196,27 @@ def test_a_layer_that_sees_no_image_and_one_that_sees_few(batch):
     assert math.isfinite(micro["zico"]) and math.isfinite(micro["swap"])
 
 
+def test_rows_that_depend_on_the_image(batch):
+    """The first and the last image have one row each, which looks as usual; the others have two."""
+
+    class Selects(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act, self.head = nn.Linear(C, 6), nn.ReLU(), nn.Linear(6, CLASSES)
+
+        def forward(self, x):
+            x, chosen = x.squeeze(1), x.squeeze(1)[..., 0] > 10
+            rows, image = self.act(self.fc(x[chosen])), chosen.nonzero()[:, 0]
+            return self.head(torch.zeros(len(x), 6, dtype=rows.dtype).index_add(0, image, rows))
+
+    inputs = batch[0].clone()
+    inputs[:, 0, 0, 0] = inputs[1:-1, 0, 1, 0] = 11
+    assert_autograds_values(seeded(Selects), (inputs, batch[1]))
+    card = score(seeded(Selects), (inputs, batch[1]), ["nwot", "fisher", "ntk_cond"], ntk_images=3)
+    assert math.isnan(card["nwot"]) and "another size" in card.scores["nwot"].reason
+    assert math.isfinite(card["fisher"]) and math.isfinite(card["ntk_cond"])
+
+
 def test_ordinary_networks_are_run_as_a_whole(batch, monkeypatch):
     monkeypatch.setattr(UnitRun, "run_pieces", lambda *_: 1 / 0)
     nets = [

@@ -189,10 +189,7 @@ class Context:
 
     def recorder(self, tensors: dict[str, torch.Tensor], **callbacks) -> Recorder:
         """Return taps on the watched places of a run."""
-        if self.by_rule:
-            callbacks["rows"] = self.rows
-        else:
-            callbacks |= {"by_use": True, **self.tensors_of(tensors)}
+        callbacks |= {"rows": self.rows} if self.by_rule else {"by_use": True, **self.tensors_of(tensors)}
         return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
 
     def tensors_of(self, tensors: dict[str, torch.Tensor]) -> dict:
@@ -234,7 +231,7 @@ class Context:
                 "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
             ) from error
         if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
-            found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            found = tuple(getattr(logits, "shape", ())) or type(logits).__name__
             raise LibranasError(
                 f"The network returns {found} for {len(inputs)} images; expected are logits of shape (B, K).",
                 "Wrap it in a module that returns the logits alone.",
