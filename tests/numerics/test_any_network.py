@@ -439,9 +439,29 @@ def test_images_that_influence_each_other_are_scored_in_micro_batches(batch):
     card = score(seeded(Mixes), batch, ["zico", "snip", "nwot", "lswag_sample", "ntk_cond", "jacov"], pieces=4)
     micro = score(seeded(Mixes), batch, ["zico"], pieces=4, unit="microbatch")
     assert card["zico"] == micro["zico"] and "depend on the other images" in card.warnings[0]
-    assert all(math.isfinite(card[name]) for name in ("zico", "snip", "ntk_cond", "jacov"))
-    for name in ("nwot", "lswag_sample"):
-        assert math.isnan(card[name]) and "image" in card.scores[name].reason
+    assert all(math.isfinite(card[name]) for name in ("zico", "snip", "nwot", "ntk_cond", "jacov"))
+    assert math.isnan(card["lswag_sample"]) and "other images" in card.scores["lswag_sample"].reason
+
+
+def test_beside_batch_norm_in_training_mode_odd_rows_leave_out_only_what_needs_them(batch):
+    def net(odd):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm, self.act, self.head = nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, CLASSES)
+                self.positions, self.table = nn.Linear(1, 32), torch.ones(1, 1)
+
+            def forward(self, x):
+                table = self.table.to(x.dtype).expand(1 if odd else len(x), 1)
+                return self.head(self.act(self.norm(x.flatten(1)) + self.positions(table)))
+
+        return seeded(Net)
+
+    names = ["snip", "nwot", "swap", "zico", "tcet", "fisher"]
+    odd, even = (score(net(o), batch, names, pieces=4) for o in (True, False))
+    for name in names[:-1]:
+        assert odd[name] == pytest.approx(even[name], rel=1e-9, nan_ok=True), name
+    assert math.isfinite(even["fisher"]) and "layer positions" in odd.scores["fisher"].reason
 
 
 # -- checkpointing --------------------------------------------------------------------------------------------------

@@ -45,8 +45,7 @@ class Context:
         Whether they do in the network's mode.
     by_rule : bool
         Whether the rules give the gradients of all layers. Otherwise autograd does, one unit at a time.
-    rows_are_images : bool
-        Whether layers and activations have as many rows for each image, in the order of the images.
+    other_rows : axis -> a place whose rows are not as many for each image, in the order of the images
     rows : layer -> numbers of rows that an image has at its uses
     kernel_by_rule : bool
         Whether the rules give the gradients of all weights that the tangent kernel counts.
@@ -79,7 +78,8 @@ class Context:
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
         self.known = is_known(model) and len(self.anatomy.plain) == len(self.anatomy.layers)
-        self.by_rule = self.rows_are_images = True
+        self.by_rule = True
+        self.other_rows: dict[str, str] = {}
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}
         self.unseen: set[str] = set()

@@ -135,9 +135,12 @@ class Data(UnitRun):
             signs=wants("signs"),
             accumulated=wants("accumulated"),
         )
-        if context.coupled and not context.rows_are_images:
-            reason = "rows of layers are not images in their order, and the images of a batch cannot be run alone"
-            self.collected.refuse(reason, "signal", "activation", *(("output",) if context.mixes else ()))
+        needs = ("signal", "layer"), ("activation", "activation"), *((("output", "layer"),) if context.mixes else ())
+        for need, axis in needs if context.coupled else ():
+            if axis in context.other_rows:
+                place = f"the rows of {axis} {context.other_rows[axis]}"
+                reason = f"{place} are not images in their order, and the images of a batch cannot be run alone"
+                self.collected.refuse(reason, need)
         if wants("output") and (context.train or context.coupled):
             self._outputs(tensors, inputs)  # before training mode changes the running statistics
         if not context.coupled:
@@ -150,7 +153,7 @@ class Data(UnitRun):
     def _outputs(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> None:
         """Show the signs of layers' outputs in evaluation mode."""
         context, signs = self.context, Signs(self.context, "output")
-        for part in context.slices(len(inputs), None if context.rows_are_images else len(inputs)):
+        for part in context.slices(len(inputs), len(inputs) if "layer" in context.other_rows else None):
             recorder = context.recorder(tensors, on_output=partial(signs.see, len(inputs[part])))
             with context.mode(train=False), torch.no_grad(), recorder:
                 context.logits(tensors, inputs[part])

@@ -41,7 +41,8 @@ def _attempt(context: Context, pass_: Pass) -> str | None:
         context.copy_outputs = True
         return ""
     except RowsDiffer:
-        context.by_rule = context.kernel_by_rule = context.rows_are_images = False
+        context.by_rule = context.kernel_by_rule = False
+        context.other_rows = dict.fromkeys(("layer", "activation"), "of some images")
         return ""
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

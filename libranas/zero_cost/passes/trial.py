@@ -31,7 +31,8 @@ class Trial(PassRun):
         self._by_rule: dict[int, list] = defaultdict(list)  # id of a weight -> gradients of its uses
         self._used: list[tuple] = []  # layer, its input, version of that
         self._ran: set[int] = set()  # ids of weights whose module these images use
-        self._rows: dict = {}  # activation or layer -> whether its rows are images
+        #: (axis, place) -> whether its rows are seen to be images, and whether they may be
+        self._rows: dict[tuple[str, str], tuple[bool, bool]] = {}
         tensors = self._nowhere_zero(context.tensors(DATA))
         images = context.batch(DATA)[[0, -1]].requires_grad_()
         parameters = parameters_of(context.model, tensors, context.layers())
@@ -54,7 +55,7 @@ class Trial(PassRun):
         context, anatomy = self.context, self.context.anatomy
         recorder = Recorder(
             anatomy,
-            on_signal=lambda place, product_BPD, *_: self._see_rows(place, product_BPD),
+            on_signal=lambda place, product_BPD, *_: self._see_rows("layer", place, product_BPD),
             by_use=True,
             **context.tensors_of(tensors),
         )
@@ -62,7 +63,10 @@ class Trial(PassRun):
         if not context.mixes:
             norms = (m for m in anatomy.norms.values() if m.weight is not None and is_plain_norm(m))
             hooks += [(module, self._see_norm) for module in norms]
-        before = [m.register_forward_pre_hook(self._see_activation) for m in anatomy.activations.values()]
+        before = [
+            module.register_forward_pre_hook(partial(self._see_activation, name))
+            for name, module in anatomy.activations.items()
+        ]
         identity = BATCH_NORMS if context.mixes else ()
         try:
             with context.mode(train=False, identity=identity), hooked(hooks), recorder:
@@ -110,31 +114,32 @@ class Trial(PassRun):
         output.register_hook(receive)
         return output.clone()
 
-    def _see_activation(self, module, args):
-        place = len(self._rows)
-        self._rows[place] = False
+    def _see_activation(self, name: str, module, args):
+        self._rows.setdefault(("activation", name), (False, len(args[0]) == 2))
         if args[0].requires_grad:
-            args[0].register_hook(partial(self._see_rows, place))
+            args[0].register_hook(partial(self._see_rows, "activation", name))
 
-    def _see_rows(self, place, gradient: torch.Tensor) -> None:
+    def _see_rows(self, axis: str, place: str, gradient: torch.Tensor) -> None:
         """Note whether the second half of the rows is the second image's, and nothing else is."""
         first, second = gradient.tensor_split(2)
-        self._rows[place] = len(first) == len(second) and bool(second.any()) and not first.any()
+        seen = len(first) == len(second) and bool(second.any()) and not first.any()
+        self._rows[axis, place] = seen, seen or (len(gradient) == 2 and not gradient.any())  # nothing arrives
 
     def _judge(self, tensors: Tensors, at_images, found: dict[int, torch.Tensor]) -> None:
         context = self.context
         context.complete_axes(tensors)
         places = {id(weight_of(tensors, name)) for name in context.layers()}
         kernel = {id(weight) for weight in kernel_weights(context.model, tensors, context.layers())}
-        context.rows_are_images = all(self._rows.values())
-        context.by_rule = context.rows_are_images and all(self._holds(found, weight) for weight in places)
+        context.other_rows = {axis: place for (axis, place), (_, possible) in self._rows.items() if not possible}
+        seen = all(seen for seen, _ in self._rows.values())
+        context.by_rule = seen and all(self._holds(found, weight) for weight in places)
         context.kernel_by_rule = context.by_rule and all(self._holds(found, weight) for weight in kernel)
         unseen = unseen_layers(context.model, tensors, context.layers())
         context.unseen |= {p.place for p in unseen if found.get(id(p.tensor)) is not None}
         if at_images is not None:
             first, second = at_images.abs().amax(tuple(range(1, at_images.dim())))
             if first.isfinite() and first > TOLERANCE * second:
-                context.by_rule = context.rows_are_images = context.kernel_by_rule = False
+                context.by_rule = context.kernel_by_rule = False
                 context.choose_units(mixes=True)
 
     def _holds(self, found: dict[int, torch.Tensor], weight: int) -> bool:
