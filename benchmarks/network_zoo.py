@@ -34,8 +34,8 @@ LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 #: Elements of the weights whose gradients are held at once, for every image twice.
 ELEMENTS = 2**25
 SIDES = (64, 96, 128, 224, 240, 256, 384)
-#: With 64 pixels its last attention has one token, and gradients that are nothing but rounding.
-LARGER = {"timm:csatv2": 128}
+#: With 64 pixels their last attention has one token, and gradients that are nothing but rounding.
+LARGER = {"timm:csatv2": 128, "timm:mobilevit": 128}
 #: Words in the names of small networks, the smallest first.
 SMALL = (
     *("test_", "pico", "femto", "atto", "nano", "xxs", "xxt", "zepto", "tiny", "micro", "_s0", "mini", "_xs", "small"),
