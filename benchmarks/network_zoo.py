@@ -1,6 +1,6 @@
 """Score one small network of every family of timm and torchvision, and compare with per-sample autograd.
 
-    python benchmarks/network_zoo.py                  # about half an hour; writes docs/network-zoo.md
+    python benchmarks/network_zoo.py                  # about two hours; writes docs/network-zoo.md
     python benchmarks/network_zoo.py timm:beit ...    # some families; replaces their lines there
 
 Every network has initial weights, is cut in depth and width where it takes arguments for that, and sees four images of
