@@ -16,7 +16,7 @@ STAGE_VERSIONS = {
     "prepare": 2,
     "latency": 2,
     "sample": 1,
-    "score": 5,
+    "score": 6,
     "layers": 2,
     "benchmark": 3,
     "agreement": 1,

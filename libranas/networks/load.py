@@ -233,7 +233,8 @@ def checked_outputs(model, inputs, text: str, classes: int, training: bool = Fal
     shape, kept = tuple(inputs.shape), [buffer.clone() for buffer in model.buffers()]
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            logits = model.train(training)(inputs)
+            precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype)
+            logits = model.train(training)(inputs.to(precision))
             for buffer, value in zip(model.buffers(), kept, strict=False):  # running statistics
                 buffer.copy_(value)
     except torch.OutOfMemoryError:

@@ -3,10 +3,11 @@
 import sys
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from libranas.core.errors import LibranasError
-from libranas.zero_cost.gradient_operands import LAYER_RULES, is_layer, rule_of
+from libranas.zero_cost.gradient_operands import LAYER_RULES
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *BATCH_NORMS)
@@ -17,15 +18,14 @@ ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU)
 class Anatomy:
     """The modules of a network by their role; names as in ``named_modules``.
 
-    ``excluded`` names the parameters that belong to no layer: biases, norms, embeddings and bare parameters (class
-    token, positions, relative-position tables).
+    ``layers`` are of a type with a rule; of those that are not in ``plain`` the rule does not give the gradient.
     """
 
     layers: dict[str, nn.Module]
+    plain: frozenset[str]
     norms: dict[str, nn.Module]
     activations: dict[str, nn.Module]
     features: list[tuple[str, nn.Module, str]]
-    excluded: tuple[str, ...]
 
     @property
     def batch_norms(self) -> dict[str, nn.Module]:
@@ -34,37 +34,26 @@ class Anatomy:
 
 
 def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
-    """Sort the modules of `model`; LibranasError for a module that owns a weight of a type without a rule.
+    """Sort the modules of `model`.
 
     Parameters
     ----------
     features : names of modules whose outputs are the primary blocks; default: :func:`feature_points`
     """
-    layers, norms, activations, counted = {}, {}, {}, set()
-    for name, module in model.named_modules():
-        if is_layer(module):
-            if not _ordinary(module):
-                raise LibranasError(
-                    f"No rule for layer {name or '(root)'} of type {type(module).__name__}: its weight is computed "
-                    "or it has a forward of its own.",
-                    "Fold it into a plain layer (see torch.nn.utils.parametrize.remove_parametrizations).",
-                )
-            layers[name] = module
-            counted.add(f"{name}.weight" if name else "weight")
-        elif isinstance(module, ACTIVATIONS):
-            activations[name] = module
-        elif isinstance(module, NORMS):
-            norms[name] = module
-        elif not isinstance(module, nn.Embedding):
-            unknown = [p for p, _ in module.named_parameters(recurse=False) if "weight" in p]
-            if unknown:
-                raise LibranasError(
-                    f"No rule for layer {name or '(root)'} of type {type(module).__name__} "
-                    f"with parameters {', '.join(unknown)}.",
-                    f"Known layers: {', '.join(c.__name__ for c in LAYER_RULES)}. Build the network from those.",
-                )
-    excluded = tuple(name for name, _ in model.named_parameters() if name not in counted)
-    return Anatomy(layers, norms, activations, feature_points(model, features), excluded)
+    modules = dict(model.named_modules())
+    layers, norms, activations = (
+        {name: m for name, m in modules.items() if isinstance(m, kinds)}
+        for kinds in (tuple(LAYER_RULES), NORMS, ACTIVATIONS)
+    )
+    plain = frozenset(name for name, m in layers.items() if _ordinary(m))
+    return Anatomy(layers, plain, norms, activations, feature_points(model, features))
+
+
+def is_known(model: nn.Module) -> bool:
+    """Return whether it is a network of this package, of which tests know that the rules hold for it."""
+    modules = {type(m).__module__ for m in model.modules()}
+    own = ("libranas.networks.", "torch.nn.modules.", "timm.")
+    return type(model).__module__.startswith(own[0]) and all(name.startswith(own) for name in modules)
 
 
 def _ordinary(module: nn.Module) -> bool:
@@ -111,18 +100,15 @@ def feature_points(model: nn.Module, names: tuple[str, ...] = ()) -> list[tuple[
     return points
 
 
-def odd_norms(anatomy: Anatomy) -> list[str]:
-    """Return the norms with a weight and a forward of their own, such as one over channels first."""
-    return [
-        name
-        for name, m in anatomy.norms.items()
-        if m.weight is not None
-        and not _is_timms(m, "LayerNorm", "GroupNorm")  # other kernels, the same arithmetic
-        and not any(isinstance(m, k) and type(m).forward is k.forward for k in NORMS)
-    ]
+def is_plain_norm(module: nn.Module) -> bool:
+    """Return whether a norm has no forward of its own, such as one over channels first."""
+    if _is_timms(module, "LayerNorm", "GroupNorm"):  # other kernels, the same arithmetic
+        return True
+    return any(isinstance(module, k) and type(module).forward is k.forward for k in NORMS)
 
 
-def kind_of(name: str, module: nn.Module) -> str:
+def kind_of(name: str, weight: torch.Tensor) -> str:
     """Return ``attention``, ``linear`` or ``convolution``; a linear layer belongs to an attention by its name."""
-    kind = rule_of(module).kind
-    return "attention" if kind == "linear" and any(word in name for word in ("attn", "attention", "qkv")) else kind
+    if weight.dim() > 2:
+        return "convolution"
+    return "attention" if any(word in name for word in ("attn", "attention", "qkv")) else "linear"

@@ -28,6 +28,10 @@ class Wanted:
     accumulated: bool = False
 
     @property
+    def any(self) -> bool:
+        return self.mean or self.of_units
+
+    @property
     def of_units(self) -> bool:
         """Return whether single units are needed, not the mean alone."""
         return self.spread or self.signs or self.accumulated

@@ -4,9 +4,9 @@ A new type of layer is one more entry of :data:`LAYER_RULES`.
 Legend: U units, G groups of a convolution, K positions of a unit, I in, O out, B images, P positions, D channels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,6 @@ class LayerRule:
     positions : callable (output) -> (output_BPD, whether its positions are tokens)
     """
 
-    kind: Literal["linear", "convolution"]
     operands: Callable
     forward: Callable
     positions: Callable
@@ -87,12 +86,19 @@ def _convolution_positions(output: torch.Tensor):
     return output.flatten(2).transpose(1, 2), False
 
 
-#: Type of layer -> its rule. A weight of any other type is an error, never a silent zero.
+#: Type of layer -> its rule. Where there is none, or it does not hold, autograd gives the gradient a unit at a time.
 LAYER_RULES: dict[type[nn.Module], LayerRule] = {
-    nn.Linear: LayerRule("linear", _linear_operands, lambda module, *args: F.linear(*args), _linear_positions),
-    nn.Conv2d: LayerRule("convolution", _conv2d_operands, nn.Conv2d._conv_forward, _convolution_positions),
-    nn.Conv1d: LayerRule("convolution", _conv1d_operands, nn.Conv1d._conv_forward, _convolution_positions),
+    nn.Linear: LayerRule(_linear_operands, lambda module, *args: F.linear(*args), _linear_positions),
+    nn.Conv2d: LayerRule(_conv2d_operands, nn.Conv2d._conv_forward, _convolution_positions),
+    nn.Conv1d: LayerRule(_conv1d_operands, nn.Conv1d._conv_forward, _convolution_positions),
 }
+
+
+def norm_gradient(module: nn.Module, normal: torch.Tensor, out_grad: torch.Tensor, units: int) -> torch.Tensor:
+    """Return the gradient of a norm's weight for each unit, (U, W), from what the weight multiplies."""
+    channels_last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))
+    pixels = 1 if channels_last else math.prod(out_grad.shape[2:])
+    return (normal * out_grad).reshape(units, -1, module.weight.numel(), pixels).sum((1, 3))
 
 
 def normalised(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

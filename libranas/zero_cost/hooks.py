@@ -4,7 +4,6 @@ Legend: U units, B images, P positions, D channels, W entries of a norm's weight
 :mod:`libranas.zero_cost.gradient_operands`.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -13,15 +12,20 @@ from functools import partial
 import torch
 from torch import nn
 
-from libranas.core.errors import LibranasError
 from libranas.core.scorecard import AXES, Axis
 from libranas.zero_cost.anatomy import Anatomy
-from libranas.zero_cost.gradient_operands import normalised
+from libranas.zero_cost.gradient_operands import norm_gradient, normalised
 from libranas.zero_cost.layer_use import LayerUse, WeightGradient
+from libranas.zero_cost.parameters import Parameter
+from libranas.zero_cost.weight_uses import WeightUses
 
 
 class OutputLost(Exception):
     """A layer's output was changed in place in a way that hides its gradient: repeat with copies of outputs."""
+
+
+class RowsDiffer(Exception):
+    """A layer has other rows for an image than it had for two images: repeat with single images."""
 
 
 @contextmanager
@@ -35,6 +39,17 @@ def hooked(hooks: Iterable[tuple[nn.Module, Callable]]):
             handle.remove()
 
 
+def contiguous_gradient(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+    """Work around torch 2.14: the gradient through a batch norm is wrong for one image and some strides, on a CPU."""
+    if output.requires_grad:
+        output.register_hook(torch.Tensor.contiguous)
+
+
+def no_norm(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    """Replace a norm's output by its input; timm has norms with an activation inside, which stays."""
+    return getattr(module, "act", nn.Identity())(args[0])
+
+
 class Recorder:
     """Put hooks on a network for one run and take all of them off again; a context manager.
 
@@ -46,8 +61,10 @@ class Recorder:
     on_products : callable (layer name, weight, a_UGKI, d_UGKO), optional
         Called in the backward pass as soon as a weight's gradient is complete, with the operands of its
         :class:`~libranas.zero_cost.gradient_operands.LayerRule`.
-    units : int
-        Number of contiguous and equal gradient units that the batch is cut into for that.
+    units, images : int
+        Number of contiguous and equal gradient units that the batch is cut into for that, and of images.
+    rows : layer -> numbers of rows that an image has at its uses, optional
+        RowsDiffer if it has another one.
     on_norm : callable (norm name, gradient_UW), optional
         The same for the weights of norms.
     on_signal : callable (layer name, product_BPD, fan_in, whether positions are tokens), optional
@@ -55,6 +72,10 @@ class Recorder:
     on_output, on_activation, on_feature : callable (place name, tensor), optional
         Called in the forward pass with the output of a layer, the input of an activation, and the tensor at a primary
         block (the only one with its graph).
+    parameters, buffers : id of a tensor -> Parameter, and tensors, optional
+        Of the run: weights that are used without their module, or that are no module's, are layers too.
+    by_use : bool
+        Show outputs and signals of layers where their weights are used (needs `parameters`), not at modules.
     copy_outputs : bool
         Hand copies of the layers' outputs to the network: of a view that it changes in place no gradient arrives.
 
@@ -74,27 +95,37 @@ class Recorder:
         *,
         on_products: Callable | None = None,
         units: int = 1,
+        images: int = 1,
+        rows: dict[str, set[int]] | None = None,
         on_norm: Callable | None = None,
         on_signal: Callable | None = None,
         on_output: Callable | None = None,
         on_activation: Callable | None = None,
         on_feature: Callable | None = None,
+        parameters: dict[int, Parameter] | None = None,
+        buffers: Iterable[torch.Tensor] = (),
+        by_use: bool = False,
         copy_outputs: bool = False,
     ):
-        self.anatomy, self.watched, self.units = anatomy, watched, units
+        self.anatomy, self.watched = anatomy, watched
+        self.units, self.images, self.rows = units, images, rows or {}
         self.on_products, self.on_norm, self.on_signal = on_products, on_norm, on_signal
         self.on_output, self.on_activation, self.on_feature = on_output, on_activation, on_feature
-        self.copy_outputs = copy_outputs
+        self.by_use, self.copy_outputs = by_use, copy_outputs
+        self.weight_uses = None if parameters is None else WeightUses(parameters, buffers, self._see_use)
         self.order: list[tuple[str, str]] = []
         self.anchors: list[torch.Tensor] = []
         self.waiting: set[LayerUse] = set()
         self._names: dict[int, str] = {}  # of weights: a shared one is one layer
+        self._shown: set[int] = set()  # weights of which an output was seen
+        self._called: set[int] = set()  # and those whose module ran
         self._gradients: dict[str, WeightGradient] = {}
         self._uses: Counter = Counter()
         self._handles: list = []
 
     def __enter__(self):
-        hooks = [(module, partial(self._see_layer, name)) for name, module in self.anatomy.layers.items()]
+        layers = ((name, self.anatomy.layers[name]) for name in self.anatomy.layers if name in self.anatomy.plain)
+        hooks = [(module, partial(self._see_layer, name)) for name, module in layers]
         hooks += [(module, partial(self._see_feature, name, side)) for name, module, side in self.anatomy.features]
         if self.on_norm is not None:
             norms = self.anatomy.norms.items()
@@ -103,9 +134,13 @@ class Recorder:
         for name, module in self.anatomy.activations.items():
             # Before the module: one that works in place overwrites its input.
             self._handles.append(module.register_forward_pre_hook(partial(self._see_activation, name)))
+        if self.weight_uses is not None:
+            self.weight_uses.__enter__()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *error):
+        if self.weight_uses is not None:
+            self.weight_uses.__exit__(*error)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -144,6 +179,11 @@ class Recorder:
         gradient.expected += 1
         return gradient
 
+    def check_rows(self, place: str, rows: int) -> None:
+        """Raise RowsDiffer for a number of rows that the trial has not seen for so many images."""
+        if place in self.rows and rows not in {n * self.images for n in self.rows[place]}:
+            raise RowsDiffer
+
     def _anchored(self, output: torch.Tensor) -> torch.Tensor:
         """Return an output that a gradient reaches; see ``anchors``."""
         if output.requires_grad:
@@ -163,32 +203,64 @@ class Recorder:
     # -- the hooks --
 
     def _see_layer(self, name: str, module, args, output):
-        first = id(module.weight) not in self._names
-        place = self._names.setdefault(id(module.weight), name)
-        if first:
-            self.order.append(("layer", place))
-        if not self.watched("layer", place):
+        weight = id(module.weight)
+        place = self._place(weight, name)
+        if weight not in self._called:
+            self._called.add(weight)
+            if place != name:  # the module that runs first names a shared weight
+                self.order[self.order.index(("layer", place))] = ("layer", name)
+                place = self._names[weight] = name
+        if self.by_use or not self.watched("layer", place):
             return None
-        if self.on_output is not None and first:
-            self.on_output(place, output.detach())
+        self._show(weight, place, output)
         if self.on_products is None and self.on_signal is None:
             return None
         output = self._anchored(output)
         output.register_hook(LayerUse(self, place, module, args[0], output).receive)
         return output.clone() if self.copy_outputs else output
 
+    def _see_use(self, parameters: list[Parameter], weight: torch.Tensor | None, output: torch.Tensor | None):
+        for parameter in parameters:
+            self._place(id(parameter.tensor), parameter.place)
+        if not self.by_use or len(parameters) > 1 or weight is None:
+            return output
+        (parameter,) = parameters
+        key, channels = id(parameter.tensor), 1 - weight.dim()
+        if not self.watched("layer", self._names[key]):
+            return output
+        if weight.numel() == parameter.tensor.numel():  # a part of it has only a part of the outputs
+            self._show(key, self._names[key], output)
+        if self.on_signal is None:
+            return output
+        output, tokens = self._anchored(output), channels == -1 and output.dim() > 2
+        value = output.detach()
+
+        def receive(out_grad):
+            product = torch.atleast_2d((value * out_grad).movedim(channels, -1))
+            product_BPD = product.flatten(1, -2) if product.dim() > 2 else product.unsqueeze(1)
+            self.on_signal(self._names[key], product_BPD, parameter.tensor[0].numel(), tokens)
+
+        output.register_hook(receive)
+        return output.clone()  # what follows may work in place
+
+    def _place(self, weight: int, name: str) -> str:
+        """Return the layer that a weight is: at its first use a new one called `name`."""
+        if weight not in self._names:
+            self._names[weight] = name
+            self.order.append(("layer", name))
+        return self._names[weight]
+
+    def _show(self, weight: int, place: str, output: torch.Tensor) -> None:
+        if self.on_output is not None and weight not in self._shown:
+            self._shown.add(weight)
+            self.on_output(place, output.detach())
+
     def _see_norm(self, name: str, module, args, output):
-        size, units = module.weight.numel(), self.units
         gradient = self.gradient(f"norm {id(module.weight)}", lambda received: self.on_norm(name, sum(received)))
         normal, output = normalised(module, args[0].detach()), self._anchored(output)
 
         def receive(out_grad):
-            product = normal * out_grad
-            if len(product) % units:
-                raise LibranasError(f"Norm {name} got {len(product)} rows for {units} images.")
-            channels_last = isinstance(module, (nn.LayerNorm, nn.RMSNorm))
-            pixels = 1 if channels_last else math.prod(product.shape[2:])
-            gradient.receive(product.reshape(units, -1, size, pixels).sum((1, 3)))
+            gradient.receive(norm_gradient(module, normal, out_grad, self.units))
 
         output.register_hook(receive)
         return output

@@ -56,12 +56,7 @@ class LayerUse:
             self.recorder.on_signal(self.place, product_BPD, self.module.weight[0].numel(), tokens)
         if self._gradient is not None:
             inputs, units = self._intact_inputs(), self.recorder.units
-            if len(inputs) % units:
-                raise LibranasError(
-                    f"Layer {self.place} got an input with {len(inputs)} rows, which the {units} units of the "
-                    "batch do not divide: its rows are not samples, so it has no gradient a sample.",
-                    "Score this network with unit='microbatch', or leave out proxies that need variances.",
-                )
+            self.recorder.check_rows(self.place, len(inputs))
             self._gradient.receive(self.rule.operands(self.module, inputs, out_grad, units))
         # Free the tensors now: the hook lives as long as the graph.
         self._inputs = self._output = None

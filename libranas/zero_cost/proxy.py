@@ -27,6 +27,8 @@ class Pass:
 
 ANALYTIC = Pass("analytic", "none")
 DATA = Pass("data", "data")
+#: Two images, to find out how the gradients of the network can be made; no proxy needs it.
+TRIAL = Pass("trial", "data")
 #: The images one by one, in evaluation mode; a network whose data pass is such a run anyway shows it there.
 EVALUATION = Pass("evaluation", "data")
 JACOBIAN = Pass("jacobian", "data")

@@ -336,32 +336,6 @@ def test_costs_are_measured(model, batch):
 # -- errors and undefined values -----------------------------------------------------------------------------
 
 
-class Odd(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(10))
-
-    def forward(self, x):
-        return x * self.weight
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        Odd(),
-        nn.PReLU(10),
-        nn.utils.parametrizations.weight_norm(nn.Linear(10, 10)),  # a weight that is computed
-        timm.layers.StdConv2d(1, 2, 3),  # a convolution with its own arithmetic
-        timm.layers.Conv2dSame(1, 2, 3, stride=2),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_a_layer_without_a_rule_is_named(batch, layer):
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), layer)
-    with pytest.raises(LibranasError, match=rf"No rule for layer 2 of type {type(layer).__name__}"):
-        score(net, *batch)
-
-
 def test_timms_linear_layer_is_a_linear_layer(batch):
     cards = []
     for kind in (nn.Linear, timm.layers.Linear):
@@ -409,21 +383,22 @@ def test_a_layer_that_the_loss_does_not_reach_is_named(batch):
         assert math.isnan(card[name]) and "aside" in card.scores[name].reason
 
 
-def test_activations_whose_rows_are_no_samples_are_undefined(batch):
+def test_rows_of_activations_are_of_their_image(batch):
     class Windows(nn.Module):
         """As in Swin: the activation sees four windows of each image as rows of their own."""
 
-        def __init__(self):
+        def __init__(self, width):
             super().__init__()
-            self.act, self.head = nn.ReLU(), nn.Linear(64, 10)
+            self.width, self.act, self.head = width, nn.ReLU(), nn.Linear(64, 10)
 
         def forward(self, x):
-            return self.head(self.act(x.reshape(-1, 16)).reshape(len(x), 64))
+            return self.head(self.act(x.reshape(-1, self.width)).reshape(len(x), 64))
 
-    card = score(Windows(), *batch, ["snip", "nwot", "swap", "lswag"])
-    assert math.isfinite(card["snip"])
-    for name in ("nwot", "swap", "lswag"):
-        assert math.isnan(card[name]) and "activation act has 48 rows for 12 images" in card.scores[name].reason
+    names = ["snip", "nwot", "swap", "linear_regions"]
+    torch.manual_seed(1)
+    windows, whole = Windows(16), Windows(64)
+    whole.load_state_dict(windows.state_dict())
+    assert_all_same(score(windows, *batch, names), score(whole, *batch, names), names)
 
 
 @each
@@ -486,6 +461,9 @@ def test_a_network_that_does_not_fit_is_named(batch, monkeypatch):
     with pytest.raises(LibranasError, match=r"data pass does not fit in the memory of cpu: network with 5\d\d param"):
         score(cnn(), *batch, ["snip"], pieces=4)
     assert math.isfinite(score(cnn(), *batch, ["zico"], pieces=4)["zico"])  # micro-batches of 3 do fit
+    # The ways out that the error names.
+    assert math.isfinite(score(cnn(), *batch, ["snip"], mode="eval")["snip"])
+    assert math.isfinite(score(cnn(), batch[0][:6], batch[1][:6], ["snip"], pieces=6)["snip"])
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(model, batch):

@@ -209,7 +209,7 @@ def fisher(net, x, y, layers, options: Options) -> list[float]:
 
 def of_units(net, units, layers, options: Options) -> dict:
     """Components of proxies that are statistics over units (samples or micro-batches)."""
-    each = [gradients(net, a, b, layers) for a, b in units]
+    each = [gradients(net, a, b, layers, materialize_grads=True) for a, b in units]
     components = ("lambda", "log_sigma", "dropped", "sums")
     parts = {(p, "per_layer"): [] for p in ("zico", "gsnr", "gradsign")} | {("lswag_lambda", c): [] for c in components}
     parts["zico", "sums"] = []

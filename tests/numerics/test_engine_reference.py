@@ -356,19 +356,6 @@ def test_an_input_changed_in_place_is_an_error():
         engine.score(Spoils(), *batch(4, 1, 2, 2), ["snip"])
 
 
-def test_a_layer_whose_rows_are_no_samples_is_an_error_and_not_a_wrong_number():
-    class Mixes(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, CLASSES)
-
-        def forward(self, x):
-            return self.b(self.a(x.flatten(1).mean(0, keepdim=True)) + x.flatten(1))
-
-    with pytest.raises(LibranasError, match="Layer a got an input with 1 rows"):
-        engine.score(Mixes(), *batch(4, 1, 2, 2), ["zico"])
-
-
 class Tokens(nn.Module):
     """Patches as tokens with looked-up positions, a class token that is a bare parameter, norms of every kind."""
 

@@ -4,7 +4,8 @@ import torch
 
 from libranas.zero_cost.captures import Network, Weight
 from libranas.zero_cost.gradient_operands import as_matrix
-from libranas.zero_cost.passes.context import PassRun, key_of
+from libranas.zero_cost.parameters import weight_of
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import ANALYTIC
 
 
@@ -27,7 +28,7 @@ class Analytic(PassRun):
         self.collected.give("", Network(trainable, macs), "network")
         if self.collected.wants("weight"):
             for name in context.watched()["layer"]:
-                self.collected.give(name, Weight(as_matrix(tensors[key_of(name)])), "weight")
+                self.collected.give(name, Weight(as_matrix(weight_of(tensors, name))), "weight")
 
     def _counted(self, tensors: dict[str, torch.Tensor], image: torch.Tensor) -> int:
         """Count the multiply-accumulates of an image."""

@@ -15,10 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
-from libranas.zero_cost.anatomy import Anatomy, examine
+from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
-from libranas.zero_cost.hooks import Recorder, hooked
+from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm
 from libranas.zero_cost.options import Options
+from libranas.zero_cost.parameters import parameters_of, unseen_layers, weight_of
 from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -38,8 +39,17 @@ class Context:
     ----------
     train : bool
         Whether batch normalisation is in training mode.
+    mixes : bool
+        Whether the logits of an image depend on the other images of its batch in evaluation mode too.
     coupled : bool
-        Whether the loss of an image depends on the other images of its batch.
+        Whether they do in the network's mode.
+    by_rule : bool
+        Whether the rules give the gradients of all layers. Otherwise autograd does, one unit at a time.
+    other_rows : axis -> a place whose rows are not as many for each image, in the order of the images
+    rows : layer -> numbers of rows that an image has at its uses
+    kernel_by_rule : bool
+        Whether the rules give the gradients of all weights that the tangent kernel counts.
+    unseen : places of weights that multiply images but are no layers
     units : int
         Number of gradient units in the batch.
     apart : bool
@@ -67,22 +77,33 @@ class Context:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
+        self.known = is_known(model) and len(self.anatomy.plain) == len(self.anatomy.layers)
+        self.by_rule = True
+        self.other_rows: dict[str, str] = {}
+        self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
+        self.rows: dict[str, set[int]] = {}
+        self.unseen: set[str] = set()
         self.convolutional = sum(isinstance(m, nn.Conv2d) for m in self.anatomy.layers.values()) > 1
         self.train = bool(self.anatomy.batch_norms) if options.mode == "auto" else options.mode == "train"
         self._set_mode(self.train)
-        # Without running statistics batch normalisation couples the images in evaluation mode too.
-        self.coupled = any(self.train or m.running_mean is None for m in self.anatomy.batch_norms.values())
-        sample = not self.coupled if options.unit == "auto" else options.unit == "sample"
-        self.units = len(inputs) if sample else options.pieces
-        self.apart = not self.train and not self.coupled and sample
-        if len(inputs) % self.units:
-            raise LibranasError(
-                f"A batch of {len(inputs)} cannot be cut into {self.units} equal micro-batches.",
-                "Choose a batch size that the option pieces divides.",
-            )
         self.targets = targets
+        # Without running statistics batch normalisation couples the images in evaluation mode too.
+        self.choose_units(mixes=any(m.running_mean is None for m in self.anatomy.batch_norms.values()))
         if options.window is not None:
-            self._dry_run()
+            self.dry_run()
+
+    def choose_units(self, mixes: bool) -> None:
+        """Choose what statistics of a gradient run over."""
+        self.mixes, images = mixes, len(self.inputs)
+        self.coupled = mixes or (self.train and bool(self.anatomy.batch_norms))
+        sample = not self.coupled if self.options.unit == "auto" else self.options.unit == "sample"
+        self.units = images if sample else self.options.pieces
+        self.apart = not self.train and not self.coupled and sample
+        if images % self.units:
+            raise LibranasError(
+                f"A batch of {images} cannot be cut into {self.units} equal micro-batches.",
+                "Choose a batch size that the option pieces divides, or other pieces.",
+            )
 
     def actual(self, pass_: Pass) -> Pass:
         """Return the pass that shows what `pass_` does: one run serves data and evaluation where they are the same."""
@@ -160,29 +181,48 @@ class Context:
     def leaves(self, tensors: dict[str, torch.Tensor], everywhere: bool = False) -> dict[str, torch.Tensor]:
         """Make the weights of the (watched) layers leaves of autograd; return them by layer name."""
         if not self.axes:
-            self._dry_run()
+            self.dry_run()
         names = self.axes["layer"].names if everywhere else self.watched()["layer"]
-        return {name: tensors[key_of(name)].requires_grad_() for name in names}
+        return {name: weight_of(tensors, name).requires_grad_() for name in names}
 
     # -- runs --
 
-    def recorder(self, **callbacks) -> Recorder:
-        """Return taps on the watched places."""
+    def recorder(self, tensors: dict[str, torch.Tensor], **callbacks) -> Recorder:
+        """Return taps on the watched places of a run."""
+        callbacks |= {"rows": self.rows} if self.by_rule else {"by_use": True, **self.tensors_of(tensors)}
         return Recorder(self.anatomy, self.is_watched, copy_outputs=self.copy_outputs, **callbacks)
+
+    def tensors_of(self, tensors: dict[str, torch.Tensor]) -> dict:
+        """Return the arguments of a recorder that watches where weights are used."""
+        buffers = [tensors[name] for name, _ in self.model.named_buffers()]
+        return {"parameters": parameters_of(self.model, tensors, self.layers()), "buffers": buffers}
+
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers in the order of execution, as far as it is known."""
+        return self.axes["layer"].names if self.axes else ()
 
     def logits(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """Run the network; return its logits (B, K). The first run shows the order of its places."""
-        if not self.axes:
-            with Recorder(self.anatomy) as recorder:
-                logits = self._call(tensors, inputs)
-            self.axes = recorder.axes()
-            return logits
-        return self._call(tensors, inputs)
+        if self.axes:
+            return self._call(tensors, inputs)
+        with Recorder(self.anatomy, **({} if self.known else self.tensors_of(tensors))) as recorder:
+            logits = self._call(tensors, inputs)
+        self.axes = recorder.axes()
+        if recorder.weight_uses is not None:
+            self.unseen |= recorder.weight_uses.products
+        if self.targets.max() >= logits.shape[1]:
+            raise LibranasError(
+                f"A target is class {self.targets.max().item()}, but the network has {logits.shape[1]} outputs.",
+                "Number the classes from 0, and make the network for all of them.",
+            )
+        return logits
 
     def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+        one = self.anatomy.batch_norms.values() if len(inputs) == 1 else ()
         try:
             # A copy: batch norm puts a new counter into it, under one of the names that share it.
-            return functional_call(self.model, dict(tensors), (inputs,))
+            with hooked((module, contiguous_gradient) for module in one):
+                logits = functional_call(self.model, dict(tensors), (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -190,6 +230,13 @@ class Context:
                 f"Batch normalisation in training mode cannot run on {len(inputs)} image(s) here: {error}",
                 "Use larger images, a larger batch or fewer micro-batches (pieces), or mode='eval'.",
             ) from error
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
+            found = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+            raise LibranasError(
+                f"The network returns {found} for {len(inputs)} images; expected are logits of shape (B, K).",
+                "Wrap it in a module that returns the logits alone.",
+            )
+        return logits
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return this part's share of the mean cross-entropy of the whole batch."""
@@ -203,7 +250,7 @@ class Context:
         Modules of the types `identity` return their input.
         """
         off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
-        hooks = ((m, _identity) for m in self.model.modules() if isinstance(m, identity))
+        hooks = ((m, no_norm) for m in self.model.modules() if isinstance(m, identity))
         with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
             self._set_mode(train)
             for m in off:
@@ -221,10 +268,19 @@ class Context:
         for module in self.anatomy.batch_norms.values():
             module.training = train
 
-    def _dry_run(self) -> None:
+    def dry_run(self) -> None:
         """Learn the order of the layers."""
         with self.mode(train=False), torch.no_grad():
-            self.logits(self.tensors(DATA), self.batch(DATA)[:1])
+            tensors, images = self.tensors(DATA), self.batch(DATA)
+            self.logits(tensors, images[:1])
+            self.complete_axes(tensors)
+
+    def complete_axes(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Look at all images where the first ones leave out layers, such as experts."""
+        if not self.known and unseen_layers(self.model, tensors, self.layers()):
+            self.axes = {}
+            with self.mode(train=False), torch.no_grad():
+                self.logits(tensors, self.batch(DATA))
 
 
 class PassRun(ABC):
@@ -242,20 +298,3 @@ class PassRun(ABC):
 @lru_cache(maxsize=4)  # equal for all networks
 def _noise(size: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
-
-
-def key_of(module: str, parameter: str = "weight") -> str:
-    """Return the name of a module's parameter in the state of the network."""
-    return f"{module}.{parameter}" if module else parameter
-
-
-def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
-    """Return a feature as (images, positions, channels): tokens as they are, images flattened."""
-    if x.dim() == 4:
-        return x.flatten(2).transpose(1, 2)
-    return x if x.dim() == 3 else x.unsqueeze(1)
-
-
-def _identity(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-    """Replace a norm's output by its input; timm has norms with an activation inside, which stays."""
-    return getattr(module, "act", nn.Identity())(args[0])

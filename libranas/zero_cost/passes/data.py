@@ -1,5 +1,6 @@
 """The data and evaluation passes: the loss on the batch, its gradient over units, and signs of activations."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from libranas.zero_cost.captures import Gradient, Signal
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
 from libranas.zero_cost.gradient_operands import as_matrix
+from libranas.zero_cost.hooks import Recorder
 from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.passes.signs import Signs
 from libranas.zero_cost.proxy import DATA, EVALUATION, Pass
@@ -21,28 +23,62 @@ class UnitRun(PassRun):
 
     def run_units(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor, units: int, wanted: Wanted) -> None:
         """Run the batch as `units` equal units; the batch's gradient is the mean over them."""
-        context, wants = self.context, self.collected.wants
-        signals = self.pass_ == DATA and wants("signal")
-        sees_outputs = self.pass_ == DATA and wants("output") and not context.train
-        products = wanted.mean or wanted.of_units
-        needs = self._shown(ACTIVATION_NEEDS)
-        activations, outputs = Signs(context, *needs), Signs(context, "output")
-        on_products = self._reduce_products(units, wanted) if products else None
-        size = len(inputs) // units
+        context = self.context
+        signs = Signs(context, *self._shown(ACTIVATION_NEEDS)), Signs(context, "output")
+        gradients, watch = self._shown(GRADIENT_NEEDS), partial(self._recorder, tensors, signs)
+        if context.by_rule:
+            self._run_by_rule(tensors, inputs, units, wanted, watch)
+        elif units == len(inputs):
+            # Whatever the order of its rows, an image that is run alone has them all.
+            self.run_pieces(tensors, inputs, units, wanted, gradients, partial(watch, 1))
+        else:
+            self.run_pieces(tensors, inputs, len(inputs), Wanted(), (), partial(watch, 1))
+            self.run_pieces(tensors, inputs, units, wanted, gradients)
+        for seen in signs:
+            seen.give()
+
+    def _recorder(self, tensors, signs: tuple[Signs, Signs], images: int, **callbacks) -> Recorder:
+        """Watch what the pass shows besides gradients, in a run of `images` images."""
+        wants, data = self.collected.wants, self.pass_ == DATA
+        activations, outputs = signs
+        return self.context.recorder(
+            tensors,
+            images=images,
+            on_signal=partial(self.give_signal, images) if data and wants("signal") else None,
+            on_activation=partial(activations.see, images) if wants(*activations.needs) else None,
+            on_output=partial(outputs.see, images) if data and wants("output") and not self.context.train else None,
+            **callbacks,
+        )
+
+    def _run_by_rule(self, tensors, inputs: torch.Tensor, units: int, wanted: Wanted, watch) -> None:
+        """Run as many units together as memory allows."""
+        context, size = self.context, len(inputs) // units
+        on_products = self._reduce_products(units, wanted) if wanted.any else None
         for part in context.slices(units):
             images = slice(part.start * size, part.stop * size)
-            recorder = context.recorder(
-                on_products=on_products,
-                units=part.stop - part.start,
-                on_signal=partial(self.give_signal, images.stop - images.start) if signals else None,
-                on_activation=activations.see if wants(*needs) else None,
-                on_output=outputs.see if sees_outputs else None,
-            )
-            with recorder, torch.set_grad_enabled(products or signals):
+            recorder = watch(images.stop - images.start, on_products=on_products, units=part.stop - part.start)
+            with recorder, torch.set_grad_enabled(wanted.any or recorder.on_signal is not None):
                 logits = context.logits(tensors, inputs[images])
                 recorder.backward(context.loss(logits, context.targets[images]), recorder.anchors)
-        activations.give()
-        outputs.give()
+
+    def run_pieces(self, tensors, inputs, units: int, wanted: Wanted, needs, watch=nullcontext) -> None:
+        """Run one unit at a time, with autograd's own weight gradients."""
+        context = self.context
+        leaves = context.leaves(tensors) if wanted.any else {}
+        moments, reached = {name: Moments(wanted) for name in leaves}, set()
+        for piece in context.slices(len(inputs), units):
+            with watch() as recorder:
+                loss = context.loss(context.logits(tensors, inputs[piece]), context.targets[piece])
+                sources = [*leaves.values(), *(recorder.anchors if recorder else ())]
+                found = torch.autograd.grad(loss, sources, allow_unused=True) if sources else ()
+            for (name, weight), gradient in zip(leaves.items(), found[: len(leaves)], strict=True):
+                # A unit may not use a weight that others use, such as an expert's.
+                moments[name].add_unit(as_matrix(torch.zeros_like(weight) if gradient is None else gradient))
+                if gradient is not None:
+                    reached.add(name)
+        for name in leaves:
+            if name in reached:
+                self.give_moments(name, leaves[name].detach(), moments[name], units, *needs)
 
     def _shown(self, needs: dict[Pass, tuple[str, ...]]) -> list[str]:
         """Return the needs of all passes that this run shows."""
@@ -77,10 +113,6 @@ class UnitRun(PassRun):
 
     def give_signal(self, images: int, name: str, product_BPD: torch.Tensor, fan_in: int, tokens: bool) -> None:
         """Give a layer's output times its gradient for `images` images."""
-        if len(product_BPD) % images:
-            reason = f"layer {name} has {len(product_BPD)} rows for {images} images: they are not samples"
-            self.collected.refuse(reason, "signal")
-            return
         if len(product_BPD) > images:  # windows or tokens of an image as rows of their own
             product_BPD = product_BPD.reshape(images, -1, product_BPD.shape[-1])
         self.collected.give(name, Signal(product_BPD, fan_in, len(self.context.inputs), tokens), "signal")
@@ -103,6 +135,12 @@ class Data(UnitRun):
             signs=wants("signs"),
             accumulated=wants("accumulated"),
         )
+        needs = ("signal", "layer"), ("activation", "activation"), *((("output", "layer"),) if context.mixes else ())
+        for need, axis in needs if context.coupled else ():
+            if axis in context.other_rows:
+                place = f"the rows of {axis} {context.other_rows[axis]}"
+                reason = f"{place} are not images in their order, and the images of a batch cannot be run alone"
+                self.collected.refuse(reason, need)
         if wants("output") and (context.train or context.coupled):
             self._outputs(tensors, inputs)  # before training mode changes the running statistics
         if not context.coupled:
@@ -110,13 +148,14 @@ class Data(UnitRun):
             return
         self._whole_batch(tensors, inputs)
         if wanted.of_units:
-            self._pieces(tensors, inputs, wanted)
+            self.run_pieces(tensors, inputs, context.units, wanted, ("spread", "abs_spread", "signs"))
 
     def _outputs(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> None:
         """Show the signs of layers' outputs in evaluation mode."""
         context, signs = self.context, Signs(self.context, "output")
-        for part in context.slices(len(inputs)):
-            with context.mode(train=False), torch.no_grad(), context.recorder(on_output=signs.see):
+        for part in context.slices(len(inputs), len(inputs) if "layer" in context.other_rows else None):
+            recorder = context.recorder(tensors, on_output=partial(signs.see, len(inputs[part])))
+            with context.mode(train=False), torch.no_grad(), recorder:
                 context.logits(tensors, inputs[part])
         signs.give()
 
@@ -128,8 +167,9 @@ class Data(UnitRun):
         if not (leaves or wants("signal", "activation")):
             return
         recorder = context.recorder(
+            tensors,
             on_signal=partial(self.give_signal, len(inputs)) if wants("signal") else None,
-            on_activation=activations.see if wants("activation") else None,
+            on_activation=partial(activations.see, len(inputs)) if wants("activation") else None,
         )
         with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
             logits = context.logits(tensors, inputs)
@@ -141,24 +181,6 @@ class Data(UnitRun):
                     self.collected.give(name, whole, "gradient")
         activations.give()
 
-    def _pieces(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor, wanted: Wanted) -> None:
-        """Show the gradient of each micro-batch of a coupled batch."""
-        context = self.context
-        leaves = context.leaves(tensors)
-        if not leaves:
-            return
-        moments = {name: Moments(wanted) for name in leaves}
-        for piece in context.slices(len(inputs), context.units):
-            loss = context.loss(context.logits(tensors, inputs[piece]), context.targets[piece])
-            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-            for name, gradient in zip(leaves, found, strict=True):
-                if gradient is not None:
-                    moments[name].add_unit(as_matrix(gradient))
-        for name, weight in leaves.items():
-            if moments[name].units:
-                needs = ("spread", "abs_spread", "signs")
-                self.give_moments(name, weight.detach(), moments[name], context.units, *needs)
-
 
 class Evaluation(UnitRun):
     """Run single images in evaluation mode, for networks whose data pass does not."""
@@ -167,8 +189,8 @@ class Evaluation(UnitRun):
 
     def run(self) -> None:
         context = self.context
-        if any(m.running_mean is None for m in context.anatomy.batch_norms.values()):
-            reason = "batch normalisation without running statistics couples the samples in evaluation mode too"
+        if context.mixes:
+            reason = "the logits of an image depend on the other images of its batch, in evaluation mode too"
             self.collected.refuse(reason, "sample_spread", "sample_activation")
             return
         images = len(context.inputs)

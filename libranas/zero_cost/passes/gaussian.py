@@ -5,7 +5,8 @@ from torch import nn
 
 from libranas.zero_cost.captures import Perturbation
 from libranas.zero_cost.hooks import hooked
-from libranas.zero_cost.passes.context import PassRun, key_of
+from libranas.zero_cost.parameters import key_of, weight_of
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import GAUSSIAN
 
 #: Size of Zen's perturbation.
@@ -35,6 +36,10 @@ class Gaussian(PassRun):
                     drawn[id(old)] = torch.randn(value.shape, generator=generator).to(old)
                 elif id(old) not in drawn:
                     drawn[id(old)] = torch.full_like(old, float(key == "weight"))
+        for place in context.leaves(tensors, everywhere=True):  # those that are no module's, too
+            old = weight_of(tensors, place)
+            if id(old) not in drawn:
+                drawn[id(old)] = torch.randn(old.shape, generator=generator).to(old)
         tensors = {name: drawn.get(id(tensor), tensor) for name, tensor in tensors.items()}
         x, epsilon = (context.noise_images("zen", what, str(repeat)) for what in ("x", "epsilon"))
         return tensors, x, epsilon

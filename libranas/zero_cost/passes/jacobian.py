@@ -3,16 +3,20 @@
 Legend: B images, X pixels of an image, W entries of all weights or of a norm; operands have an image as a unit.
 """
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import torch
 
-from libranas.zero_cost.anatomy import odd_norms
 from libranas.zero_cost.captures import InputGradient, TangentKernel
 from libranas.zero_cost.gradient_moments import Scratch, tiles
 from libranas.zero_cost.hooks import Recorder
-from libranas.zero_cost.passes.context import PassRun, key_of
+from libranas.zero_cost.parameters import kernel_weights
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import JACOBIAN
+
+#: Elements of the gradients of all images that are held at once.
+ELEMENTS = 2**28
 
 
 class Jacobian(PassRun):
@@ -24,16 +28,14 @@ class Jacobian(PassRun):
         context, wants = self.context, self.collected.wants
         tensors, inputs = context.tensors(JACOBIAN), context.batch(JACOBIAN)
         some, gradient_BX, kernel_BB = inputs[: context.options.ntk_images], None, None
-        if not context.coupled and (odd := odd_norms(context.anatomy)):
-            self.collected.refuse(f"no rule for the weight of norm {odd[0]}, which has a forward of its own", "kernel")
-        if wants("kernel") and not context.coupled:
+        if wants("kernel") and not context.coupled and context.kernel_by_rule:
             kernel_BB, gradient_BX, classes = self._kernel(tensors, some)
         if wants("input_gradient"):
             if gradient_BX is None or len(some) < len(inputs):
                 gradient_BX, classes = self._input_gradient(tensors, inputs)
             self.collected.give("", InputGradient(gradient_BX, context.targets, classes), "input_gradient")
         if wants("kernel"):
-            kernel_BB = self._coupled_kernel(tensors, some) if kernel_BB is None else kernel_BB
+            kernel_BB = self._kernel_by_autograd(tensors, some) if kernel_BB is None else kernel_BB
             self.collected.give("", TangentKernel(kernel_BB), "kernel")
 
     def _input_gradient(self, tensors, inputs: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -71,27 +73,44 @@ class Jacobian(PassRun):
                 context.anatomy,
                 on_products=on_products,
                 units=len(rows),
+                images=len(rows),
+                rows=context.rows,
                 on_norm=on_norm,
                 copy_outputs=context.copy_outputs,
             )
             x = inputs[rows].detach().clone().requires_grad_()
             with recorder:
                 logits = context.logits(tensors, x)
-                gradient_BX[rows] = recorder.backward(logits.sum(), [x])[0].flatten(1)
+                # Some layers see no image: no path from the logits to the images leads through them.
+                gradient_BX[rows] = recorder.backward(logits.sum(), [x, *recorder.anchors])[0].flatten(1)
             kernel_BB[rows[:, None], rows] = part_BB
         return kernel_BB, gradient_BX, logits.shape[1]
 
-    def _coupled_kernel(self, tensors, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the kernel with one backward pass for each image, whose logits depend on all images."""
-        owners = {**self.context.anatomy.layers, **self.context.anatomy.norms}
-        names = [key_of(n) for n, m in owners.items() if m.weight is not None]
-        leaves = list({id(tensors[n]): tensors[n].requires_grad_() for n in names}.values())
-        logits = self.context.logits(tensors, inputs)
-        sizes = [leaf.numel() for leaf in leaves]
-        gradient_BW = inputs.new_zeros(len(inputs), sum(sizes))
-        for i in range(len(inputs)):
-            found = torch.autograd.grad(logits[i].sum(), leaves, retain_graph=True, allow_unused=True)
-            for row, gradient in zip(gradient_BW[i].split(sizes), found, strict=True):
-                if gradient is not None:
-                    row.copy_(gradient.flatten())
-        return (gradient_BW @ gradient_BW.T).double()
+    def _kernel_by_autograd(self, tensors, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the kernel with one backward pass for each image, alone unless its logits depend on all images."""
+        context, size = self.context, len(inputs)
+        leaves = [weight.requires_grad_() for weight in kernel_weights(context.model, tensors, context.layers())]
+        together = context.logits(tensors, inputs) if context.coupled else None
+        kernel_BB = torch.zeros(size, size, dtype=torch.float64, device=inputs.device)
+        for some in [leaves] if context.coupled else _groups(leaves, ELEMENTS // size):
+            sizes = [leaf.numel() for leaf in some]
+            gradient_BW = inputs.new_zeros(size, sum(sizes))
+            for i in range(size):
+                logits = context.logits(tensors, inputs[i : i + 1])[0] if together is None else together[i]
+                found = torch.autograd.grad(logits.sum(), some, retain_graph=together is not None, allow_unused=True)
+                for row, gradient in zip(gradient_BW[i].split(sizes), found, strict=True):
+                    if gradient is not None:
+                        row.copy_(gradient.flatten())
+            kernel_BB += (gradient_BW @ gradient_BW.T).double()
+        return kernel_BB
+
+
+def _groups(weights: list[torch.Tensor], most: int) -> Iterator[list[torch.Tensor]]:
+    """Cut a list of weights into runs of at most `most` elements, or of one weight."""
+    group: list[torch.Tensor] = []
+    for weight in weights:
+        if group and sum(w.numel() for w in group) + weight.numel() > most:
+            yield group
+            group = []
+        group.append(weight)
+    yield group

@@ -18,7 +18,7 @@ from libranas.zero_cost.captures import Feature, Maps, Vjp
 from libranas.zero_cost.gradient_moments import Scatter
 from libranas.zero_cost.gradient_operands import is_layer
 from libranas.zero_cost.hooks import Recorder, hooked
-from libranas.zero_cost.passes.context import PassRun, positions_last_channels
+from libranas.zero_cost.passes.context import PassRun
 from libranas.zero_cost.proxy import NOISE
 
 
@@ -110,7 +110,7 @@ class Noise(PassRun):
                 if torch.is_tensor(output) and output.dim() > 2:
                     uses[name] += 1  # a module that is used twice has two maps
                     # A copy: what follows may work in place.
-                    maps[f"{name}#{uses[name]}"] = output[0].detach().flatten(1).clone()
+                    maps[f"{name}#{uses[name]}"] = _of_one_image(output.detach()).flatten(1).clone()
 
             return hook
 
@@ -129,6 +129,12 @@ class Noise(PassRun):
             self.collected.give("", Maps(maps), "maps")
 
 
+def _of_one_image(output: torch.Tensor) -> torch.Tensor:
+    """Return an output for one image without the dimension of the batch; windows that are rows stay rows."""
+    batch = next((i for i, size in enumerate(output.shape) if size == 1), None)
+    return output if batch is None else output.select(batch, 0)
+
+
 @lru_cache(maxsize=128)  # equal for all networks: places of one network, eight signs a byte
 def _random_bytes(words: int, seed: int, name: str, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(random_words(words, seed, "signs", name).view(np.uint8)).to(device)
@@ -142,3 +148,10 @@ def _aligned(g_out: torch.Tensor, g_in: torch.Tensor) -> tuple[torch.Tensor, tor
     if g_out.dim() == 4 and g_in.shape[-2:] != g_out.shape[-2:]:
         g_in = F.pixel_unshuffle(g_in, g_in.shape[-1] // g_out.shape[-1])
     return positions_last_channels(g_out), positions_last_channels(g_in)
+
+
+def positions_last_channels(x: torch.Tensor) -> torch.Tensor:
+    """Return a feature as (images, positions, channels): tokens as they are, images flattened."""
+    if x.dim() == 4:
+        return x.flatten(2).transpose(1, 2)
+    return x if x.dim() == 3 else x.unsqueeze(1)

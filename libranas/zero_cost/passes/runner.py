@@ -5,7 +5,7 @@ import gc
 import torch
 
 from libranas.core.errors import LibranasError
-from libranas.zero_cost.hooks import OutputLost
+from libranas.zero_cost.hooks import OutputLost, RowsDiffer
 from libranas.zero_cost.passes.analytic import Analytic
 from libranas.zero_cost.passes.context import Context, PassRun
 from libranas.zero_cost.passes.data import Data, Evaluation
@@ -14,12 +14,13 @@ from libranas.zero_cost.passes.hessian import Hessian
 from libranas.zero_cost.passes.jacobian import Jacobian
 from libranas.zero_cost.passes.noise import Noise
 from libranas.zero_cost.passes.synaptic import Synaptic, SynapticBare
-from libranas.zero_cost.proxy import DATA, EVALUATION, Pass
+from libranas.zero_cost.passes.trial import Trial
+from libranas.zero_cost.proxy import DATA, EVALUATION, TRIAL, Pass
 
 #: Pass name -> the class that runs it.
 PASSES: dict[str, type[PassRun]] = {
     run.pass_.name: run
-    for run in (Analytic, Data, Evaluation, Jacobian, Hessian, Noise, Gaussian, Synaptic, SynapticBare)
+    for run in (Trial, Analytic, Data, Evaluation, Jacobian, Hessian, Noise, Gaussian, Synaptic, SynapticBare)
 }
 
 
@@ -39,6 +40,10 @@ def _attempt(context: Context, pass_: Pass) -> str | None:
     except OutputLost:
         context.copy_outputs = True
         return ""
+    except RowsDiffer:
+        context.by_rule = context.kernel_by_rule = False
+        context.other_rows = dict.fromkeys(("layer", "activation"), "of some images")
+        return ""
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -49,7 +54,7 @@ def _attempt(context: Context, pass_: Pass) -> str | None:
 def _split(context: Context, pass_: Pass, failure: str) -> None:
     """Free memory and make the parts of the batch half as large; raise an error if they cannot be."""
     inputs = context.inputs
-    most = context.units if pass_ == DATA else len(inputs)
+    most = {DATA: context.units, TRIAL: 1}.get(pass_, len(inputs))
     coupled = context.coupled and pass_ != EVALUATION
     if coupled or pass_.batch in ("none", "ones") or context.parts >= most:
         raise LibranasError(

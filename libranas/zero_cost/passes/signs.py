@@ -8,20 +8,26 @@ from collections import defaultdict
 import torch
 
 from libranas.zero_cost.captures import Activation
+from libranas.zero_cost.hooks import RowsDiffer
 from libranas.zero_cost.passes.context import Context
 
 
 class Signs:
-    """Signs at the places of an axis, joined from the parts of a batch; given to all `needs`."""
+    """Signs at the places of an axis, joined from the parts of a batch; given to all `needs`.
+
+    Where an image has several rows (windows of it, tokens) they are more units of one sample.
+    """
 
     def __init__(self, context: Context, *needs: str):
         self.context, self.needs = context, needs
         self._parts: dict[str, list[torch.Tensor]] = defaultdict(list)
 
-    def see(self, place: str, values: torch.Tensor) -> None:
-        """Take the values at a place; a callback of the recorder."""
-        bits_SV = _fires(values)
-        if self.context.parts == 1:
+    def see(self, images: int, place: str, values: torch.Tensor) -> None:
+        """Take the values at a place for `images` images; a callback of the recorder."""
+        if len(values) % images:
+            raise RowsDiffer
+        bits_SV = _fires(values).reshape(images, -1)
+        if images == len(self.context.inputs):
             self._give(place, bits_SV)
         else:  # kept as single bytes
             self._parts[place].append(bits_SV.bool().cpu())
@@ -29,15 +35,14 @@ class Signs:
     def give(self) -> None:
         """Give what the parts have shown to the proxies."""
         for place, parts in self._parts.items():
+            if sum(map(len, parts)) != len(self.context.inputs) or len({part.shape[1] for part in parts}) > 1:
+                reason = f"activation {place} has no input, or one of another size, for some of the images"
+                self.context.collected.refuse(reason, *self.needs)
+                continue
             self._give(place, torch.cat(parts).to(self.context.inputs.device).float())
 
     def _give(self, place: str, bits_SV: torch.Tensor) -> None:
-        collected, rows, images = self.context.collected, len(bits_SV), len(self.context.inputs)
-        if rows == images:
-            collected.give(place, Activation(place, bits_SV), *self.needs)
-            return
-        for need in self.needs:
-            collected.refuse(f"{need} {place} has {rows} rows for {images} images: they are not samples", need)
+        self.context.collected.give(place, Activation(place, bits_SV), *self.needs)
 
 
 def _fires(values: torch.Tensor) -> torch.Tensor:

@@ -29,8 +29,8 @@ class Synaptic(PassRun):
         gradients = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
         for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
             if gradient is not None:
-                kind = kind_of(name, context.anatomy.layers[name])
-                self.collected.give(name, Saliency(as_matrix(weight.detach()), as_matrix(gradient), kind), self.need)
+                saliency = Saliency(as_matrix(weight.detach()), as_matrix(gradient), kind_of(name, weight))
+                self.collected.give(name, saliency, self.need)
 
 
 class SynapticBare(Synaptic):
