@@ -65,20 +65,24 @@ def trained(
         values = epoch["epoch"] + 1, recipe.epochs, epoch["loss"], epoch["val_accuracy"]
         log.info("epoch %d of %d: loss %.3f, validation accuracy %.4f", *values)
 
-    if same:
-        world.first_does(lambda: _copy_checkpoints(run.state(same), run.state(state)))
     key = run.key("train", arch.id, seeds, world.device.type)
+    if same:
+        world.first_does(lambda: _take_over(run.state(same), run.state(state), key))
     workers = readers if world.device.type == "cuda" else 0
     model, metrics = train_and_test(run.space, arch, sets, recipe, seeds, run.state(state), key, say, world, workers)
     return model if world.first else None, metrics
 
 
-def _copy_checkpoints(source: Path, target: Path) -> None:
-    """Copy checkpoints, all or none, where the target has none."""
+def _take_over(source: Path, target: Path, key: str) -> None:
+    """Copy checkpoints, all or none, where there are none of the training of this key."""
+    from libranas.training.checkpoints import Checkpoints
+
     source, target = source / "checkpoints", target / "checkpoints"
-    if source.is_dir() and not target.exists():
+    own = Checkpoints(target).newest(lambda state: state["identity"]["network and data"] == key)
+    if source.is_dir() and own is None:
         unfinished = target.with_name("copied")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for folder in (unfinished, target):
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, unfinished).rename(target)
 
 
