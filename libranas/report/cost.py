@@ -20,7 +20,7 @@ WORK = {
 
 
 def costs(times: Path) -> Iterator[dict]:
-    """Yield ``work``, ``jobs`` and ``minutes`` of CPU time, where a run has such jobs.
+    """Yield ``work``, whether that is of a ``search``, ``jobs`` and ``minutes`` of CPU time, where a run has such jobs.
 
     A job that was killed and went on counts from then on; the start of each process is included.
     """
@@ -28,4 +28,4 @@ def costs(times: Path) -> Iterator[dict]:
         jobs = [pd.read_csv(path, sep="\t") for path in sorted(times.glob(pattern))]
         if jobs:
             seconds = pd.to_numeric(pd.concat(jobs)["cpu_time"], errors="coerce").sum()
-            yield {"work": work, "jobs": len(jobs), "minutes": seconds / 60}
+            yield {"work": work, "search": pattern.startswith("search/"), "jobs": len(jobs), "minutes": seconds / 60}

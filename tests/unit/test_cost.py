@@ -13,7 +13,8 @@ def test_jobs_of_a_kind_are_added(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{head}99\t0:01:39\t800\t{seconds}\n")
     (tmp_path / "search/random.tsv").write_text(f"{head}0.1\t0:00:00\tNA\tNA\n")  # too short to be measured
-    found = {row["work"]: (row["jobs"], row["minutes"]) for row in costs(tmp_path)}
+    rows = list(costs(tmp_path))
+    found = {row["work"]: (row["jobs"], row["minutes"]) for row in rows}
     assert found.pop("scores of the sample") == (2, 1.5)
     assert found.pop("guided search: short trainings") == (1, 2.0)
     assert found.pop(f"{STRATEGIES['params'].title}: scores") == (1, pytest.approx(0.1))
