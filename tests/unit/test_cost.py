@@ -14,6 +14,7 @@ def test_jobs_of_a_kind_are_added(tmp_path):
         path.write_text(f"{head}99\t0:01:39\t800\t{seconds}\n")
     (tmp_path / "search/random.tsv").write_text(f"{head}0.1\t0:00:00\tNA\tNA\n")  # too short to be measured
     rows = list(costs(tmp_path))
+    assert [row["work"] for row in rows if not row["search"]] == ["scores of the sample"]
     found = {row["work"]: (row["jobs"], row["minutes"]) for row in rows}
     assert found.pop("scores of the sample") == (2, 1.5)
     assert found.pop("guided search: short trainings") == (1, 2.0)
