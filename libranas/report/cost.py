@@ -1,4 +1,4 @@
-"""CPU time of a run by kind of work, from the times that Snakemake keeps of every job."""
+"""Time of a run by kind of work, from the times that Snakemake keeps of every job."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +20,13 @@ WORK = {
 
 
 def costs(times: Path) -> Iterator[dict]:
-    """Yield ``work``, whether that is of a ``search``, ``jobs`` and ``minutes`` of CPU time, where a run has such jobs.
+    """Yield ``work``, whether that is of a ``search``, ``jobs`` and their ``minutes``, where a run has such jobs.
 
-    A job that was killed and went on counts from then on; the start of each process is included.
+    A job that was killed and went on counts from then on; the start of each process is included. Snakemake's CPU times
+    are not used: they are of its last look at a process, half a minute before the end at worst.
     """
     for work, pattern in WORK.items():
         jobs = [pd.read_csv(path, sep="\t") for path in sorted(times.glob(pattern))]
         if jobs:
-            seconds = pd.to_numeric(pd.concat(jobs)["cpu_time"], errors="coerce").sum()
-            yield {"work": work, "search": pattern.startswith("search/"), "jobs": len(jobs), "minutes": seconds / 60}
+            minutes = pd.concat(jobs)["s"].sum() / 60
+            yield {"work": work, "search": pattern.startswith("search/"), "jobs": len(jobs), "minutes": minutes}

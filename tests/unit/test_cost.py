@@ -11,8 +11,8 @@ def test_jobs_of_a_kind_are_added(tmp_path):
     for name, seconds in (("score/0", 30), ("score/1", 60), ("search/guided/train-0-1", 120), ("search/params", 6)):
         path = tmp_path / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{head}99\t0:01:39\t800\t{seconds}\n")
-    (tmp_path / "search/random.tsv").write_text(f"{head}0.1\t0:00:00\tNA\tNA\n")  # too short to be measured
+        path.write_text(f"{head}{seconds}\t0:01:39\t800\t2\n")
+    (tmp_path / "search/random.tsv").write_text(f"{head}0\t0:00:00\tNA\tNA\n")  # too short to be measured
     rows = list(costs(tmp_path))
     assert [row["work"] for row in rows if not row["search"]] == ["scores of the sample"]
     found = {row["work"]: (row["jobs"], row["minutes"]) for row in rows}
