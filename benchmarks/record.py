@@ -183,10 +183,11 @@ def published_text(folder: Path) -> str:
 
 def places() -> dict[Path, dict[str, str]]:
     """Page to the texts of its marked places, from the recorded files."""
-    digits = BENCHMARKS / "digits"
+    digits, seeds = BENCHMARKS / "digits", f"\n{seeds_text(BENCHMARKS / 'search/trained-digits.json')}\n"
     return {
-        ROOT / "README.md": {"results": f"\n{seeds_text(BENCHMARKS / 'search/trained-digits.json')}\n"},
+        ROOT / "README.md": {"seeds": seeds},
         ROOT / "docs" / "results.md": {
+            "seeds": seeds,
             "details": f"\n{details_text(digits)}\n",
             "agreement": agreement_text(BENCHMARKS / "digits-autoformer"),
             "published": f"\n{published_text(BENCHMARKS / 'published')}\n",

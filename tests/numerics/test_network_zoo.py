@@ -1,6 +1,7 @@
 """Networks of timm and torchvision have the values of plain per-sample gradients (``benchmarks/network_zoo.py``)."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ def test_a_family_has_the_values_of_autograd(family):
     assert result.good, (result.error, result.missing, result.error or [result.cell(name) for name in zoo.PROXIES])
 
 
+def light_families() -> list[str]:
+    """Families of the recorded table whose network is quickly scored; the script takes an hour for all."""
+    rows = (_path.parents[1] / "docs/network-zoo.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows if re.match(r"\| (timm|torchvision):", row)]
+    return [row[1] for row in cells if row[4] == "64" and int(row[3].replace(",", "")) < 1_500_000]
+
+
 @pytest.mark.cluster
-@pytest.mark.parametrize("family", zoo.families())
+@pytest.mark.parametrize("family", light_families())
 def test_no_family_has_another_value(family):
     result = zoo.compared(family)
-    cells = [] if result.error else [result.cell(name) for name in zoo.PROXIES]
-    assert not result.missing and not any(cell.startswith("WRONG") for cell in cells), (result.missing, cells)
-    assert not result.error or result.error.startswith(("LibranasError", "ValueError: no small network")), result.error
+    assert result.good, (result.error, result.missing, result.error or [result.cell(name) for name in zoo.PROXIES])
