@@ -131,9 +131,8 @@ def seeds_text(path: Path) -> str:
         [
             *lines,
             "",
-            f"Conditions: {result['seeds']} searches, each with a seed of its own; differences are paired by seed. The "
-            "first three have as many epochs of training each. Every network is tested after "
-            f"{result['finals']} final trainings. {facts['cpu']}, torch {facts['packages']['torch']}.",
+            f"{result['seeds']} searches, differences paired by seed; {result['finals']} final trainings of each "
+            f"network; {facts['cpu']}, torch {facts['packages']['torch']}.",
         ]
     )
 
