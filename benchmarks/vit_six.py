@@ -1,0 +1,98 @@
+"""Makes the benchmark of vision transformers on six kinds of images, ``benchmarks/vit-six``.
+
+    python benchmarks/vit_six.py run IMAGES [--tasks cifar10 ...] [--cores 2]     # hours; killed, it goes on
+    python benchmarks/vit_six.py record
+
+IMAGES holds ``cifar10_jpeg.npz``, ``clothing_small_224.tar`` and ``grocery_64.tar``, and the four files of
+Fashion-MNIST in ``fashion-mnist`` (or /usr/share/datasets, where Debian puts them). `run` trains and scores the
+networks with the workflow, task by task, each in ``results/vit-six-TASK`` with the settings of ``vit-six/all.yaml`` and
+``vit-six/TASK.yaml``, and keeps every training in ``vit-six/trainings.jsonl`` with a key of all that it depends on.
+`record` writes what docs/vision-transformers.md describes.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from trained_search import configuration
+from vit import keep_trainings, restore_trainings
+
+from libranas.core.files import read_log
+from libranas.runs.folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = ROOT / "benchmarks" / "vit-six"
+RESULTS = ROOT / "results"
+TASKS = ("cifar10", "fashion", "digits", "sphere", "grocery", "clothing")
+KEPT = HERE / "trainings.jsonl"
+#: What a run makes.
+TARGETS = ("benchmark_train", "layers")
+
+
+def presets(task: str) -> list[Path]:
+    return [HERE / "all.yaml", HERE / f"{task}.yaml"]
+
+
+def linked(archive: Path, folder: Path, splits: dict[str, str]) -> Path:
+    """Unpack a tar of images, and give its splits other names: those of one name are joined."""
+    if folder.exists():
+        return folder
+    unpacked = folder.with_name(f"{folder.name}-unpacked")
+    with tarfile.open(archive) as tar:
+        tar.extractall(unpacked, filter="data")
+    building = folder.with_name(f"{folder.name}-building")
+    for old, new in splits.items():
+        for path in sorted(unpacked.glob(f"{old}/*/*")):
+            link = building / new / path.parent.name / f"{old}-{path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(path.resolve())
+    return building.rename(folder)
+
+
+def data_path(task: str, images: Path) -> Path | None:
+    """Where the images of a task are, in the layout that its adapter reads."""
+    if task in ("cifar10", "sphere"):
+        return images / "cifar10_jpeg.npz"
+    if task == "fashion":
+        ours = images / "fashion-mnist"
+        return ours if ours.exists() else Path("/usr/share/datasets/fashion-mnist")
+    if task == "grocery":  # its few validation images say little: the test images judge
+        return linked(images / "grocery_64.tar", RESULTS / "images" / task, {"train": "train", "test": "val"})
+    if task == "clothing":
+        every = dict.fromkeys(("train", "val", "test"), "train")
+        return linked(images / "clothing_small_224.tar", RESULTS / "images" / task, every)
+    return None
+
+
+def run_task(task: str, images: Path, cores: int) -> None:
+    """Train and score all networks on one task, going on from the kept trainings."""
+    run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
+    restore_trainings(run, KEPT)
+    path = data_path(task, images)
+    setting = [f"data={json.dumps({'path': str(path.resolve())})}"] if path else []
+    files = list(map(str, presets(task)))
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *TARGETS, "--configfile", *files]
+    try:
+        subprocess.run([*command, "--config", "device=cpu", *setting], cwd=ROOT, check=True)
+    finally:
+        print(f"{task}: {keep_trainings(run, KEPT)} trainings kept", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("run", "record"))
+    parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--cores", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.part == "run":
+        for task in arguments.tasks:
+            run_task(task, arguments.images, arguments.cores)
+
+
+if __name__ == "__main__":
+    main()
