@@ -17,6 +17,7 @@ the work, and a run in a new place, with more networks or seeds perhaps, takes t
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def restore_trainings(run: RunFolder, kept: Path) -> None:
                     log.append(record)
 
 
+def keep_scores(scores: store.Scores, path: Path, whole: Sequence[str] = ()) -> None:
+    """Write raw scores without their components, which are large, but for the proxies in `whole`."""
+    proxies = {name: s if name in whole else replace(s, components={}) for name, s in scores.proxies.items()}
+    store.write(path, replace(scores, proxies=proxies, axes=scores.axes if whole else {}))
+
+
+def score_table(scores: store.Scores, run: RunFolder) -> pd.DataFrame:
+    """Every proxy, higher = better, of all layers and in the label-free layer window; rows in the order of the draw."""
+    return layers.whole_and_windowed(scores, run.window, run.config["layers"]["psi"]).loc[run.ids].rename_axis("id")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -86,9 +98,8 @@ def main() -> None:
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
 
     scores = store.read(run.path("scores"))
-    bare = {proxy: replace(values, components={}) for proxy, values in scores.proxies.items()}
-    store.write(folder / "scores.h5", replace(scores, proxies=bare, axes={}))
-    table = layers.whole_and_windowed(scores, run.window, run.config["layers"]["psi"]).loc[run.ids].rename_axis("id")
+    keep_scores(scores, folder / "scores.h5")
+    table = score_table(scores, run)
     sizes, score_AP = table[["params", "macs"]].astype(int), table.drop(columns="macs")
     write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.8g"))
 

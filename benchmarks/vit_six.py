@@ -17,11 +17,15 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 from trained_search import configuration
-from vit import keep_trainings, restore_trainings
+from vit import keep_scores, keep_trainings, restore_trainings, score_table
 
-from libranas.core.files import read_log
+from libranas import scores as store
+from libranas.core.files import read_log, write_json, write_text
+from libranas.published.transformers import FOLDER
 from libranas.runs.folder import RunFolder
+from libranas.training.recipe import ShortRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "benchmarks" / "vit-six"
@@ -30,6 +34,8 @@ TASKS = ("cifar10", "fashion", "digits", "sphere", "grocery", "clothing")
 KEPT = HERE / "trainings.jsonl"
 #: What a run makes.
 TARGETS = ("benchmark_train", "layers")
+#: Proxies that are kept layer by layer, too.
+LAYERS = ("lswag_lambda", "lswag_psi")
 
 
 def presets(task: str) -> list[Path]:
@@ -82,6 +88,51 @@ def run_task(task: str, images: Path, cores: int) -> None:
         print(f"{task}: {keep_trainings(run, KEPT)} trainings kept", flush=True)
 
 
+def trainings_of(run: RunFolder) -> pd.DataFrame:
+    """The kept trainings of a run: those with its key, of its networks."""
+    recipe = ShortRecipe(**run.config["benchmark"]["recipe"])
+    key = run.key("benchmark", recipe, run.config["seed"], "cpu")
+    known = pd.DataFrame(read_log(KEPT))
+    own = known[(known["key"] == key) & known["arch"].isin(set(run.ids))].rename(columns={"arch": "id"})
+    place = pd.Series(range(len(run.ids)), run.ids)
+    return own.sort_values(["id", "seed"], key=lambda c: c.map(place) if c.name == "id" else c)
+
+
+def record(tasks: list[str]) -> None:
+    """Write what the package ships, and the raw scores."""
+    about: dict = {"tasks": {}}
+    networks, trainings, scored = {}, [], []
+    for task in tasks:
+        run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
+        scores, manifest = store.read(run.path("scores")), run.manifest
+        (HERE / "scores").mkdir(exist_ok=True)
+        keep_scores(scores, HERE / "scores" / f"{task}.h5", LAYERS)
+        networks |= {arch.id: arch.json for arch in run.archs()}
+        trainings.append(trainings_of(run).assign(task=task))
+        scored.append(score_table(scores, run).assign(task=task).set_index("task", append=True).swaplevel())
+        about["tasks"][task] = {
+            "classes": len(manifest["classes"]),
+            "images": {split: found["count"] for split, found in manifest["splits"].items()},
+            "content_sha256": manifest["content_sha256"],
+            "recipe": run.config["benchmark"]["recipe"],
+        }
+    about |= {
+        **{name: run.config[name] for name in ("seed", "space", "budget")},
+        "image_size": manifest["image_size"],
+        "channels": manifest["channels"],
+        "device": "cpu",
+        "calibration_images": run.config["data"]["calibration"],
+        "facts": scores.provenance["parts"][0],
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame({"id": networks.keys(), "architecture": networks.values()})
+    write_text(FOLDER / "networks.csv", table.to_csv(index=False))
+    columns = ["task", "id", "seed", "accuracy"]
+    write_text(FOLDER / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
+    write_text(FOLDER / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
+    write_json(FOLDER / "about.json", about)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("run", "record"))
@@ -92,6 +143,8 @@ def main() -> None:
     if arguments.part == "run":
         for task in arguments.tasks:
             run_task(task, arguments.images, arguments.cores)
+    else:
+        record(arguments.tasks)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,18 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> float:
     return float(scipy.stats.kendalltau(x, y, variant="b").statistic)
 
 
-def partial_spearman(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
-    """Compute the Spearman correlation of x and y with the (rank-linear) influence of `given` removed.
+def partial_spearman(x: Sequence[float], y: Sequence[float], *given: Sequence[float]) -> float:
+    """Compute the Spearman correlation of x and y with the (rank-linear) influence of all `given` removed.
 
-    NaN where `given` fixes the ranks of x or y completely: nothing is left to correlate.
+    NaN where these fix the ranks of x or y completely: nothing is left to correlate.
     """
-    xy, xg, yg = spearman(x, y), spearman(x, given), spearman(y, given)
-    left = (1 - xg**2) * (1 - yg**2)
-    return float(np.clip((xy - xg * yg) / np.sqrt(left), -1, 1)) if left > 1e-12 else float("nan")
+    known_AG = np.column_stack([np.ones(len(x)), *map(ranks, given)])
+    rank_A2 = np.column_stack([ranks(x), ranks(y)])
+    left_A2 = rank_A2 - known_AG @ np.linalg.lstsq(known_AG, rank_A2)[0]
+    spread_2 = np.linalg.norm(left_A2, axis=0)
+    if (spread_2 <= 1e-6 * np.linalg.norm(rank_A2 - rank_A2.mean(0), axis=0)).any():
+        return float("nan")
+    return float(np.clip(left_A2[:, 0] @ left_A2[:, 1] / spread_2.prod(), -1, 1))
 
 
 def _share_in_top(values: np.ndarray, k: int) -> np.ndarray:

@@ -88,6 +88,11 @@ def test_partial_spearman_is_the_correlation_of_residual_ranks():
     assert stats.partial_spearman(x, y, given_) == pytest.approx(np.corrcoef(*residuals)[0, 1], abs=1e-10)
     assert stats.spearman(x, y) > 0.35 and abs(stats.partial_spearman(x, y, given_)) < 0.2
     assert np.isnan(stats.partial_spearman(given_, y, np.exp(given_)))
+    other = x + rng.normal(size=200)
+    basis = np.column_stack([np.ones(200), g, scipy.stats.rankdata(other)])
+    residuals = [v - basis @ np.linalg.pinv(basis) @ v for v in (a, b)]
+    assert stats.partial_spearman(x, y, given_, other) == pytest.approx(np.corrcoef(*residuals)[0, 1], abs=1e-10)
+    assert np.isnan(stats.partial_spearman(np.ones(200), y, given_))
 
 
 @given(pairs(), st.sampled_from([0.1, 0.25, 0.5, 1.0]))

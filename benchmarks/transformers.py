@@ -1,0 +1,178 @@
+"""What proxies and combiners are worth on vision transformers trained on six kinds of images.
+
+    python benchmarks/transformers.py [--only noise proxies ...]
+
+From the benchmark that the package ships (:func:`libranas.published.vit_six`, made by ``vit_six.py``), to
+``benchmarks/vit-six``:
+
+* ``noise.csv``: what the seed of a training does, and the noise ceiling of each task;
+* ``proxies.csv``: every proxy on every task, and given #params, or #params and MACs; ``counts.csv``: on how many tasks
+  it is better and worse than #params;
+* ``ablation.csv``: the parts of L-SWAG (the paper's Table 3); ``windows.csv``: L-SWAG in every window of thirds of the
+  depth, beside the one that was chosen without labels;
+* ``within.csv``: combiners with labels of the same task; ``across.csv``: combiners with labels of the five other
+  tasks, of other networks than those that judge;
+* ``label_free.csv``: rankings without any label, less #params and less MACs, among all networks and among those of
+  equal MACs.
+"""
+
+import argparse
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from vit_bench_101 import counted, own_ranks, proxies_of
+
+from libranas import scores as store
+from libranas.core.files import write_text
+from libranas.core.random import stream_seed
+from libranas.core.stats import partial_spearman, spearman, spearman_interval
+from libranas.labels.agreement import between_seeds, noise_ceiling
+from libranas.predictors.base import Calibration, Sample
+from libranas.predictors.evaluation import evaluate
+from libranas.predictors.registry import COMBINERS
+from libranas.published import vit_six, vit_six_trainings
+from libranas.published.ablations import table3
+from libranas.published.tables import PublishedTable
+from libranas.scores import layer_window as layers
+from libranas.zero_cost.lswag import LayerWindow
+
+HERE = Path(__file__).with_name("vit-six")
+SPLITS, LABELS, THIRDS = 20, (0, 10, 25, 50), 3
+Tables = dict[str, PublishedTable]
+
+
+def noise(tables: Tables) -> pd.DataFrame:
+    """Deviations of seeds and networks, agreement of two seeds, and the noise ceiling; a row a task."""
+    trainings = vit_six_trainings()
+    rows = []
+    for task, table in tables.items():
+        own = trainings[trainings["task"] == task]
+        agree = pd.Series(between_seeds(own, 0)).add_prefix("seeds_")
+        rows.append({"task": task, "accuracy": table.accuracy_A.mean(), **noise_ceiling(own, 0), **agree})
+    return pd.DataFrame(rows)
+
+
+def proxies(tables: Tables) -> pd.DataFrame:
+    parts = []
+    for task, table in tables.items():
+        score_AP, accuracy_A = table.sample.score_AP, table.accuracy_A
+        sizes = score_AP["params"], score_AP["flops"]
+        part = proxies_of("vit-six", task, score_AP, accuracy_A)
+        part["partial_given_sizes"] = [partial_spearman(score_AP[p], accuracy_A, *sizes) for p in part["proxy"]]
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def counts(tables: Tables) -> pd.DataFrame:
+    return counted(proxies(tables)).reset_index()
+
+
+def ablation(tables: Tables) -> pd.DataFrame:
+    """Table 3 of the paper on every task."""
+    parts = (table3(t.sample.score_AP, t.accuracy_A, t.sample.params_A).assign(task=task) for task, t in tables.items())
+    return pd.concat(parts)
+
+
+def windows(tables: Tables) -> pd.DataFrame:
+    """L-SWAG of every window of layers; a row a task, proxy and window."""
+    rows = []
+    for task, table in tables.items():
+        scores = store.read(HERE / "scores" / f"{task}.h5")
+        chosen = layers.choose_window(layers.curve(scores, THIRDS)).window
+        for first, last in combinations_with_replacement(range(THIRDS), 2):
+            window = LayerWindow(first, last, THIRDS)
+            inside = layers.table(scores, window).loc[table.accuracy_A.index]
+            for proxy in ("lswag", "lswag_lambda"):
+                low, high = spearman_interval(inside[proxy], table.accuracy_A, seed=stream_seed(0, "windows", task))
+                rows.append(
+                    {
+                        "task": task,
+                        "proxy": proxy,
+                        "first": first,
+                        "last": last,
+                        "chosen": window == chosen,
+                        "spearman": spearman(inside[proxy], table.accuracy_A),
+                        "low": low,
+                        "high": high,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def within(tables: Tables) -> pd.DataFrame:
+    """Combiners with labels of the same task."""
+    parts = []
+    for task, table in tables.items():
+        sample, seed = table.sample, stream_seed(0, task)
+        result = evaluate(
+            sample.score_AP, table.accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=sample.feature_AF
+        )
+        parts.append(result.summary.assign(task=task))
+    return pd.concat(parts)
+
+
+def joined(samples: list[Sample]) -> Sample:
+    """Samples one below the other, their rows renamed: the same network stands in several."""
+    renamed = [
+        Sample(s.score_AP.add_suffix(f"-{k}", axis=0), s.params_A.add_suffix(f"-{k}")) for k, s in enumerate(samples)
+    ]
+    return Sample(pd.concat([s.score_AP for s in renamed]), pd.concat([s.params_A for s in renamed]))
+
+
+def across(tables: Tables) -> pd.DataFrame:
+    """Combiners with labels of the other tasks: of one half of the networks, judged on the other half."""
+    names = [name for name, c in COMBINERS.items() if "features" not in c.columns and name != "blend_proxies"]
+    ids = next(iter(tables.values())).accuracy_A.index
+    ranked = {task: own_ranks(t.sample) for task, t in tables.items()}
+    rows = []
+    for split in range(SPLITS):
+        half = np.random.default_rng(stream_seed(0, "across", split)).permutation(len(ids))
+        known_ids, judged_ids = (ids[np.sort(part)] for part in np.array_split(half, 2))
+        for task, table in tables.items():
+            others = [name for name in tables if name != task]
+            labelled = joined([taken(ranked[name], known_ids) for name in others])
+            fractions = [tables[name].accuracy_A[known_ids].rank(pct=True).to_numpy() for name in others]
+            accuracy_C = pd.Series(np.concatenate(fractions), labelled.params_A.index)
+            known = Calibration(labelled, accuracy_C, joined([ranked[task], labelled]))
+            for method in names:
+                if COMBINERS[method].lacks(known):
+                    continue
+                predict = COMBINERS[method].fit(known, stream_seed(0, "across", split, method))
+                rho = spearman(predict(taken(ranked[task], judged_ids)), table.accuracy_A[judged_ids])
+                rows.append({"task": task, "method": method, "split": split, "spearman": rho})
+    every = pd.DataFrame(rows).groupby(["task", "method"], sort=False)["spearman"]
+    low, high = every.quantile(0.025), every.quantile(0.975)
+    return pd.DataFrame({"spearman": every.mean(), "low": low, "high": high, "splits": every.size()}).reset_index()
+
+
+def taken(sample: Sample, ids: pd.Index) -> Sample:
+    return sample.take(sample.params_A.index.get_indexer(ids))
+
+
+#: Tables by name of the file.
+PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
+    "noise": noise,
+    "proxies": proxies,
+    "counts": counts,
+    "ablation": ablation,
+    "windows": windows,
+    "within": within,
+    "across": across,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the tables to make (default: all)")
+    tables = vit_six()
+    for name in parser.parse_args().only:
+        table = PARTS[name](tables)
+        write_text(HERE / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
+        print(f"== {name}\n{table.round(3).to_string()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
