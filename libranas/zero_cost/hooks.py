@@ -86,6 +86,8 @@ class Recorder:
     anchors : list of tensors
         Leaves to ask the gradient of a loss for: it then reaches every watched layer and no earlier one.
     waiting : set of the layers' uses whose gradient has not arrived
+    listens : bool
+        Whether gradients at outputs are those of the loss; False during another backward pass through the same run.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Recorder:
         self.order: list[tuple[str, str]] = []
         self.anchors: list[torch.Tensor] = []
         self.waiting: set[LayerUse] = set()
+        self.listens = True
         self._names: dict[int, str] = {}  # of weights: a shared one is one layer
         self._shown: set[int] = set()  # weights of which an output was seen
         self._called: set[int] = set()  # and those whose module ran
@@ -160,6 +163,14 @@ class Recorder:
         for gradient in self._gradients.values():
             gradient.hand_on()  # weights of which the loss does not depend on every use
         return found
+
+    def at_inputs(self, output: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of a scalar at `inputs`, unseen by the hooks; the graph stays for :meth:`backward`."""
+        self.listens = False
+        try:
+            return torch.autograd.grad(output, inputs, retain_graph=True)[0]
+        finally:
+            self.listens = True
 
     def axes(self) -> dict[str, Axis]:
         """Return the places of each axis, with the depth of the last weight layer before them."""

@@ -51,6 +51,8 @@ class LayerUse:
 
     def receive(self, out_grad: torch.Tensor) -> None:
         """Take the gradient at the output; the hook for it."""
+        if not self.recorder.listens:
+            return
         if self.recorder.on_signal is not None:
             product_BPD, tokens = self.rule.positions(self._intact_output() * out_grad)
             self.recorder.on_signal(self.place, product_BPD, self.module.weight[0].numel(), tokens)

@@ -20,7 +20,7 @@ from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.parameters import parameters_of, unseen_layers, weight_of
-from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, Pass
+from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, JACOBIAN, Pass
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -52,6 +52,8 @@ class Context:
     unseen : places of weights that multiply images but are no layers
     units : int
         Number of gradient units in the batch.
+    joins_jacobian : bool
+        Whether the data pass shows the gradients at the images, too.
     apart : bool
         Whether the data pass runs single images in evaluation mode. It then shows the evaluation pass too.
     axes : axis name -> Axis
@@ -89,6 +91,13 @@ class Context:
         self.targets = targets
         # Without running statistics batch normalisation couples the images in evaluation mode too.
         self.choose_units(mixes=any(m.running_mean is None for m in self.anatomy.batch_norms.values()))
+        # The kernel needs runs of its own, and with a window the data pass does not go back to the images.
+        self.joins_jacobian = (
+            collected.wants("input_gradient")
+            and not collected.wants("kernel")
+            and collected.wants("gradient")
+            and options.window is None
+        )
         if options.window is not None:
             self.dry_run()
 
@@ -106,12 +115,17 @@ class Context:
             )
 
     def actual(self, pass_: Pass) -> Pass:
-        """Return the pass that shows what `pass_` does: one run serves data and evaluation where they are the same."""
-        return DATA if pass_ == EVALUATION and self.apart else pass_
+        """Return the pass that shows what `pass_` does: one run of the network serves several."""
+        return DATA if pass_ in self._of_data else pass_
 
     def shown_by(self, pass_: Pass) -> tuple[Pass, ...]:
         """Return the passes whose needs a run of `pass_` meets."""
-        return (DATA, EVALUATION) if pass_ == DATA and self.apart else (pass_,)
+        return (DATA, *self._of_data) if pass_ == DATA else (pass_,)
+
+    @property
+    def _of_data(self) -> tuple[Pass, ...]:
+        """Return the passes that the data pass shows, too."""
+        return (EVALUATION,) * self.apart + (JACOBIAN,) * self.joins_jacobian
 
     # -- tensors and random numbers --
 

@@ -1,15 +1,17 @@
 """The data and evaluation passes: the loss on the batch, its gradient over units, and signs of activations."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 
 import torch
 
-from libranas.zero_cost.captures import Gradient, Signal
+from libranas.zero_cost.captures import Gradient, InputGradient, Signal
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
 from libranas.zero_cost.gradient_operands import as_matrix
 from libranas.zero_cost.hooks import Recorder
 from libranas.zero_cost.passes.context import PassRun
+from libranas.zero_cost.passes.jacobian import Jacobian
 from libranas.zero_cost.passes.signs import Signs
 from libranas.zero_cost.proxy import DATA, EVALUATION, Pass
 
@@ -58,8 +60,12 @@ class UnitRun(PassRun):
             images = slice(part.start * size, part.stop * size)
             recorder = watch(images.stop - images.start, on_products=on_products, units=part.stop - part.start)
             with recorder, torch.set_grad_enabled(wanted.any or recorder.on_signal is not None):
-                logits = context.logits(tensors, inputs[images])
-                recorder.backward(context.loss(logits, context.targets[images]), recorder.anchors)
+                self.run_watched(recorder, tensors, inputs[images], context.targets[images])
+
+    def run_watched(self, recorder: Recorder, tensors, inputs, targets, leaves: Sequence[torch.Tensor] = ()) -> tuple:
+        """Run images forward and backward; return the gradients of the loss at `leaves` and the recorder's anchors."""
+        logits = self.context.logits(tensors, inputs)
+        return recorder.backward(self.context.loss(logits, targets), [*leaves, *recorder.anchors])
 
     def run_pieces(self, tensors, inputs, units: int, wanted: Wanted, needs, watch=nullcontext) -> None:
         """Run one unit at a time, with autograd's own weight gradients."""
@@ -82,7 +88,7 @@ class UnitRun(PassRun):
 
     def _shown(self, needs: dict[Pass, tuple[str, ...]]) -> list[str]:
         """Return the needs of all passes that this run shows."""
-        return [need for shown in self.context.shown_by(self.pass_) for need in needs[shown]]
+        return [need for shown in self.context.shown_by(self.pass_) for need in needs.get(shown, ())]
 
     def _reduce_products(self, units: int, wanted: Wanted):
         """Return the callback that reduces each weight's gradient to its moments over the units of all parts."""
@@ -119,11 +125,29 @@ class UnitRun(PassRun):
 
 
 class Data(UnitRun):
-    """Run the batch in the network's mode."""
+    """Run the batch in the network's mode; show the gradients of the logits at the images on the way."""
 
     pass_ = DATA
 
     def run(self) -> None:
+        self._at_images: list[torch.Tensor] = []
+        self._run_batch()
+        if self.context.joins_jacobian and not self._at_images:  # units were run one by one
+            Jacobian(self.context).run()
+        elif self.context.joins_jacobian:
+            gradient = InputGradient(torch.cat(self._at_images), self.context.targets, self._classes)
+            self.collected.give("", gradient, "input_gradient")
+
+    def run_watched(self, recorder: Recorder, tensors, inputs, targets, leaves: Sequence[torch.Tensor] = ()) -> tuple:
+        if not (self.context.joins_jacobian and torch.is_grad_enabled()):
+            return super().run_watched(recorder, tensors, inputs, targets, leaves)
+        x = inputs.detach().requires_grad_()
+        logits = self.context.logits(tensors, x)
+        self._classes = logits.shape[1]
+        self._at_images.append(recorder.at_inputs(logits.sum(), x).flatten(1))
+        return recorder.backward(self.context.loss(logits, targets), [*leaves, x, *recorder.anchors])
+
+    def _run_batch(self) -> None:
         context, wants = self.context, self.collected.wants
         tensors, inputs = context.tensors(DATA), context.batch(DATA)
         few = ("spread", "abs_spread", "accumulated", *(("sample_spread",) if context.apart else ()))
@@ -172,9 +196,7 @@ class Data(UnitRun):
             on_activation=partial(activations.see, len(inputs)) if wants("activation") else None,
         )
         with recorder, torch.set_grad_enabled(wants("gradient", "signal")):
-            logits = context.logits(tensors, inputs)
-            sources = [*leaves.values(), *recorder.anchors]
-            found = recorder.backward(context.loss(logits, context.targets), sources)
+            found = self.run_watched(recorder, tensors, inputs, context.targets, list(leaves.values()))
             for (name, weight), gradient in zip(leaves.items(), found[: len(leaves)], strict=True):
                 if gradient is not None:
                     whole = Gradient(name, as_matrix(weight.detach()), 1, mean_OI=as_matrix(gradient))
