@@ -1,6 +1,7 @@
 """Score a shard of architectures, with progress that survives a kill."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from libranas import scores as store
@@ -33,6 +34,11 @@ def gather(
     return store.collect(archs, params, macs, seeds, cards, info, {"conditions": scorer.conditions, **facts})
 
 
+def _write(log: AppendLog, arch: Arch, seed: int, keys: Mapping, card: ScoreCard) -> None:
+    of_card = {name: keys[name] for name in card.scores if name in keys}
+    log.append({"arch": arch.id, "seed": seed, "keys": of_card, "card": card.to_record()})
+
+
 def score_shard(
     scorer: Scorer,
     archs: Sequence[Arch],
@@ -49,7 +55,9 @@ def score_shard(
     names = proxies.with_parts(names)
     keys = scorer.keys(names)
     cards: dict[tuple[str, int], ScoreCard] = {}
-    with AppendLog(log_path) as log:
+    # Records are written while the next network is scored; the first error of a write ends the job.
+    with AppendLog(log_path) as log, ThreadPoolExecutor(1) as writer:
+        writing: Future | None = None
         for record in log.records:
             card = ScoreCard.from_record(record["card"])
             valid = {n: s for n, s in card.scores.items() if keys.get(n) == record["keys"].get(n)}
@@ -64,8 +72,11 @@ def score_shard(
             if not missing:
                 continue
             card = scorer.card(arch, s, missing)
-            of_card = {n: keys[n] for n in card.scores if n in keys}
-            log.append({"arch": arch.id, "seed": s, "keys": of_card, "card": card.to_record()})
+            if writing:  # at most two networks are lost to a kill
+                writing.result()
+            writing = writer.submit(_write, log, arch, s, keys, card)
             cards[arch.id, s] = known.merged(card) if known else card
+        if writing:
+            writing.result()
     wanted = {(a.id, s) for a, s in work}
     return gather(scorer, archs, range(seeds), {k: c for k, c in cards.items() if k in wanted}, names, facts())

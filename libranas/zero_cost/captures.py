@@ -157,7 +157,7 @@ class Vjp:
     equal, or cannot be paired; such a block does not count."""
 
     jacobian_DD: torch.Tensor
-    same: bool
+    same: torch.Tensor | bool
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+import torch
+
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxy import NEEDS, Pass, Proxy, Undefined
 
@@ -56,6 +58,17 @@ class Collected:
         for name, need in list(self._found):
             if NEEDS[need][0] in passes:
                 del self._found[name, need]
+
+    def fetch(self) -> None:
+        """Copy all single numbers from the device at once: waiting for each of them would leave a GPU idle."""
+        found = [numbers for places in self._found.values() for numbers in places.values()]
+        waiting = [
+            (numbers, key) for numbers in found for key, x in numbers.items() if torch.is_tensor(x) and not x.dim()
+        ]
+        if waiting:
+            values = torch.stack([numbers[key].double() for numbers, key in waiting]).tolist()
+            for (numbers, key), value in zip(waiting, values, strict=True):
+                numbers[key] = value
 
     def of(self, proxy: Proxy, watched: dict[str, tuple[str, ...]]) -> list[dict]:
         """Return the joined dicts of each place, in the order of execution; Undefined if there is no value.

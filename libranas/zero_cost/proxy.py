@@ -79,7 +79,8 @@ class Proxy:
         ``reduce`` (what is captured, Options) -> dict of numbers or small tensors is called at each place,
         while the place's data are alive. The dicts of one place are joined.
     combine : callable (list of these dicts in execution order, Options) -> (value, components)
-        With ``parts``: (their :class:`~libranas.core.scorecard.ProxyScore` by name, Options) instead.
+        Tensors without dimensions are floats by then. With ``parts``:
+        (their :class:`~libranas.core.scorecard.ProxyScore` by name, Options) instead.
     components : component name to its axes (of :data:`libranas.core.scorecard.AXES`)
     orientation : +1 if higher predicts a better network, else -1
     parts : names of proxies whose values this one is made from; nothing is captured for it

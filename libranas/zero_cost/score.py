@@ -98,6 +98,7 @@ def score(
             with Meter(device) as meter:
                 run_pass(context, pass_)
             costs[pass_.name] = PassCost(meter.seconds, meter.peak_bytes)
+        collected.fetch()
         for proxy in [*captured, *(p for p in records if p.parts)]:
             scores[proxy.name] = _finish(proxy, context, scores, costs)
     if not context.axes:  # no proxy has run the network

@@ -12,7 +12,7 @@ import torch
 from libranas import scores as store
 from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
-from libranas.core.files import read_log
+from libranas.core.files import AppendLog, read_log
 from libranas.predictors.base import Predictor
 from libranas.predictors.ranks import ReferenceRanks
 from libranas.scores import layer_window as layers
@@ -60,6 +60,16 @@ def test_a_score_does_not_depend_on_the_company(scorer, tmp_path):
     single = score_shard(scorer, ARCHS[2:3], 2, ["snip"], tmp_path / "c")
     np.testing.assert_allclose(single.proxies["snip"].value_AS, alone.proxies["snip"].value_AS, rtol=1e-6)
     assert len(set(whole.proxies["snip"].value_AS.ravel())) == 8  # every architecture and seed is another network
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_score_that_cannot_be_written_ends_the_job(scorer, tmp_path, monkeypatch, last):
+    def full(log, record):
+        raise LibranasError("the disk is full", "make room")
+
+    monkeypatch.setattr(AppendLog, "append", full)
+    with pytest.raises(LibranasError, match="the disk is full"):
+        score_shard(scorer, ARCHS[:1] if last else ARCHS, 1, ["snip"], tmp_path / "log")
 
 
 @pytest.mark.parametrize("cut", [0.2, 0.5, 0.95])

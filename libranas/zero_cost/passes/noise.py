@@ -28,7 +28,7 @@ class _Step:
 
     rows: int = 0
     product_DD: torch.Tensor | float = 0.0
-    same: bool = True
+    same: torch.Tensor | bool = True
 
 
 class Noise(PassRun):
@@ -97,7 +97,7 @@ class Noise(PassRun):
             step = steps.setdefault(names[i], _Step())
             step.rows += len(g_out_RD)
             step.product_DD = step.product_DD + (g_in_RD.T @ g_out_RD).double()
-            step.same &= torch.equal(g_in_RD, g_out_RD)
+            step.same &= g_in_RD.shape == g_out_RD.shape and (g_in_RD == g_out_RD).all()
 
     def _maps(self, tensors: dict[str, torch.Tensor], image: torch.Tensor) -> None:
         """Give every module's output for one image."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
-from libranas.zero_cost.proxies.common import numbers
+from libranas.zero_cost.proxies.common import eigenvalues_of, numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined
 
 NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
@@ -16,9 +16,7 @@ NO_BLOCKS = "the primary blocks of this network are unknown; name them with the 
 
 def _entropy(feature: Feature, _):
     """Entropy (nats) of the normalised eigenvalues of the channel covariance over images and positions."""
-    if not feature.covariance_DD.isfinite().all():
-        return {"entropy": math.nan}
-    eigenvalues = torch.linalg.eigvalsh(feature.covariance_DD).clamp(min=0)
+    eigenvalues = eigenvalues_of(feature.covariance_DD).clamp(min=0)
     p = eigenvalues / eigenvalues.sum()
     return {"entropy": (-p * torch.log(p + 1e-8)).sum()}
 
@@ -40,12 +38,11 @@ def _combine_progressivity(parts, _):
 def _isometry(vjp: Vjp, _):
     """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's mean Jacobian."""
     jacobian = vjp.jacobian_DD
-    if vjp.same or not jacobian.isfinite().all():
-        return {"isometry": math.nan, "same": vjp.same}
     # The largest eigenvalue of the smaller Gram matrix is as accurate as a singular value, and faster.
     gram = jacobian @ jacobian.T if jacobian.shape[0] <= jacobian.shape[1] else jacobian.T @ jacobian
-    s = torch.linalg.eigvalsh(gram)[-1].clamp(min=0).sqrt()
-    return {"isometry": 2 - s - 1 / (s + 1e-6), "same": False}
+    s = eigenvalues_of(gram)[-1].clamp(min=0).sqrt()
+    same = torch.as_tensor(vjp.same, device=s.device)
+    return {"isometry": (2 - s - 1 / (s + 1e-6)).masked_fill(same, math.nan), "same": same}
 
 
 def _combine_trainability(places, _):

@@ -19,7 +19,7 @@ CONSTANT_ROW = "the gradient of the logits is the same at all pixels of an image
 
 
 def numbers(places: list[dict], key: str) -> list[float]:
-    """One entry of the dicts of all places, as floats; waits for the device only here."""
+    """One entry of the dicts of all places, as floats."""
     return [float(place[key]) for place in places]
 
 
@@ -64,6 +64,12 @@ def log_ratio(gradient: Gradient, std_OI: torch.Tensor) -> torch.Tensor:
     std, kept_OI = varying(std_OI)
     mean = gradient.abs_mean_OI if kept_OI is None else gradient.abs_mean_OI[kept_OI]
     return total(mean / std).log()
+
+
+def eigenvalues_of(symmetric_RR: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues, rising; all NaN if an entry is not finite (found without waiting for the device)."""
+    finite = symmetric_RR.isfinite().all()
+    return torch.linalg.eigvalsh(symmetric_RR.nan_to_num(0.0, 0.0, 0.0)).masked_fill(~finite, float("nan"))
 
 
 def correlation(rows_RC: torch.Tensor) -> torch.Tensor:
