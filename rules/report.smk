@@ -32,7 +32,7 @@ rule report:
         proxies=rules.libra.output.proxies,
         parts=rules.libra.output.parts,
     output:
-        html=out("report"),
+        html=report(out("report"), category="Report", caption="../report/page.rst"),
     log:
         log_of("report"),
     benchmark:

@@ -29,8 +29,8 @@ rule compare:
         selected=rules.select.output.selected,
         metrics=expand(rules.train.output.metrics, role=ROLES, seed=TRAIN_SEEDS),
     output:
-        summary=out("summary"),
-        curves=out("curves"),
+        summary=report(out("summary"), category="Training", caption="../report/summary.rst"),
+        curves=report(out("curves"), category="Training", caption="../report/curves.rst"),
     log:
         log_of("compare"),
     benchmark:
