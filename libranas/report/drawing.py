@@ -30,7 +30,7 @@ def points(axes, x: Sequence, y: Sequence, texts: Sequence[str | None], rows: Se
     look : for ``axes.scatter``; ``c`` may be a value a point, all others hold for all
     """
     urls = [f"point:{row}\n{text}" if isinstance(text, str) else None for text, row in zip(texts, rows, strict=True)]
-    x, y, colours = list(x), list(y), look.pop("c", None)
+    x, y, colours, look = list(x), list(y), look.pop("c", None), {"zorder": 3, **look}
     drawn = None
     for speaks in (False, True):
         own = [i for i, url in enumerate(urls) if bool(url) == speaks]

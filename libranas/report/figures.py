@@ -20,7 +20,7 @@ def _dots(axes, labels, values, lows, highs, colours, texts, rows) -> None:
     for y, low, high, colour in zip(positions, lows, highs, colours, strict=True):
         if low == low:
             axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="round", alpha=0.55)
-    points(axes, values, positions, texts, rows, c=colours, s=38, zorder=3)
+    points(axes, values, positions, texts, rows, c=colours, s=38)
     axes.set_yticks(positions, labels)
     axes.set_ylim(0.4, len(labels) + 0.6)
     axes.tick_params(axis="y", length=0)
@@ -56,7 +56,7 @@ def curve_figure(axes, curve: pd.DataFrame, window: dict) -> None:
         f"layers at {edges[i]} to {edges[i + 1]} % of the depth\nmean {mean[i]:.3f}, std {std[i]:.3f}\n{n} networks"
         for i, n in enumerate(curve["n"])
     ]
-    points(axes, x, mean, texts, [""] * len(texts), color=BLUE, s=38, zorder=3)
+    points(axes, x, mean, texts, [""] * len(texts), color=BLUE, s=38)
     if window["threshold"] is not None:
         axes.axhline(window["threshold"], color=GREY, linestyle="--", linewidth=1, label="threshold")
     axes.set_xticks(x, edges[:-1])
@@ -110,7 +110,7 @@ def labels_figure(axes, labels: pd.DataFrame, chosen: str) -> None:
                 f"{combiner.title}, {r.k} labels\nmean Spearman {r.spearman:.3f} on {r.tables} tables"
                 for r in part.itertuples()
             ]
-            points(axes, places, part["spearman"], texts, [""] * len(part), color=line.get_color(), s=20, zorder=3)
+            points(axes, places, part["spearman"], texts, [""] * len(part), color=line.get_color(), s=20)
     axes.set_xticks(range(len(counts)), [str(k) for k in counts])
     axes.set_xlabel("labelled architectures")
     axes.set_ylabel(f"mean Spearman on {labels['tables'].max()} tables")

@@ -19,7 +19,7 @@ def guided_figure(axes, history: pd.DataFrame, random: pd.Series, networks: pd.D
         number = range(1, len(accuracy) + 1)
         best = {"color": colour, "linewidth": 2, "drawstyle": "steps-post", "label": f"{name}: best so far"}
         axes.plot(number, 100 * accuracy.cummax(), **best)
-        points(axes, number, 100 * accuracy, *said(networks, accuracy.index), color=colour, alpha=0.7, s=22, zorder=3)
+        points(axes, number, 100 * accuracy, *said(networks, accuracy.index), color=colour, alpha=0.7, s=22)
     for number, first in history.groupby("round")["evaluation"].min().items():
         if number:
             axes.axvline(first - 0.5, color=GREY, linewidth=0.8, linestyle=":")
@@ -32,16 +32,16 @@ def guided_figure(axes, history: pd.DataFrame, random: pd.Series, networks: pd.D
 
 
 def trajectories_figure(axes, histories: dict[str, pd.DataFrame], networks: pd.DataFrame) -> None:
-    compared = [name for name in histories if not STRATEGIES[name].own_fitness]
-    for name in compared:
-        table, colour = histories[name], STRATEGIES[name].colour
-        axes.plot(table["evaluation"], table["best"], color=colour, linewidth=2, label=f"{name}: best so far")
-        finite = table[table["fitness"] > float("-inf")]
-        look = {"color": colour, "alpha": 0.35, "s": 40 if len(table) == 1 else 8}
-        points(axes, finite["evaluation"], finite["fitness"], *said(networks, finite["id"]), **look)
-    fitness = pd.concat([histories[n]["fitness"] for n in compared])
+    compared = {name: table for name, table in histories.items() if not STRATEGIES[name].own_fitness}
+    fitness = pd.concat([table["fitness"] for table in compared.values()])
     fitness = fitness[fitness > float("-inf")]
-    axes.set_ylim(fitness.quantile(0.1), fitness.max() + 0.05 * (fitness.max() - fitness.quantile(0.1)))
+    low, best = fitness.quantile(0.1), fitness.max()  # what is worse is not shown: it would press the rest together
+    for name, table in compared.items():
+        colour, good = STRATEGIES[name].colour, table[table["fitness"] >= low]
+        axes.plot(table["evaluation"], table["best"], color=colour, linewidth=2, label=f"{name}: best so far")
+        look = {"color": colour, "alpha": 0.35, "s": 40 if len(table) == 1 else 8}
+        points(axes, good["evaluation"], good["fitness"], *said(networks, good["id"]), **look)
+    axes.set_ylim(low - 0.02 * (best - low), best + 0.05 * (best - low))
     _of_fitness(axes, "evaluations")
 
 
@@ -55,7 +55,7 @@ def evaluated_figure(axes, histories: dict[str, pd.DataFrame], selected: dict, n
             points(axes, table["params"] / 1e3, table["fitness"], *said(networks, table["id"]), **look)
     if not STRATEGIES[method].own_fitness:
         found = histories[method].set_index("id").loc[[winner]]
-        look = {"color": RED, "marker": "*", "s": 180, "label": "winner", "zorder": 3}
+        look = {"color": RED, "marker": "*", "s": 180, "label": "winner"}
         points(axes, found["params"] / 1e3, found["fitness"], *said(networks, [winner]), **look)
     _of_fitness(axes, "parameters, thousands")
 

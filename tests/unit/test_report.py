@@ -27,16 +27,16 @@ def test_a_point_says_its_values_leads_to_its_row_and_follows_the_colours_of_the
         (' href="#network-1"', "a &amp; b\naccuracy &lt; 97 %", "var(--blue)"),
         ("", "c", "var(--blue)"),
     ]
-    assert picture.startswith('<svg role="group" aria-label="&lt;what&gt;"') or 'aria-label="&lt;what&gt;"' in picture
+    assert 'role="group" aria-label="&lt;what&gt;"' in picture
     assert BLUE not in picture and "target=" not in picture
 
 
 def test_points_that_say_nothing_keep_the_page_small():
-    def draw(axes, count=SHAPES * 50):
+    def draw(axes, count=SHAPES + 1):
         points(axes, range(count), np.arange(count) % 97, [None] * count, [""] * count, color=BLUE)
 
     picture = figure("many", draw, 7, 3)
-    assert len(picture) < 300_000 and "data:image/png" in picture and 'class="point"' not in picture
+    assert len(picture) < 60_000 and "data:image/png" in picture and 'class="point"' not in picture
 
 
 @pytest.mark.parametrize(

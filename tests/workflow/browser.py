@@ -100,16 +100,16 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
     def press(self, key: str) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
-
-    def picture(self) -> bytes:
-        """Return the whole page as PNG."""
-        return b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+        """Press a key of :data:`KEYS`."""
+        code, text = KEYS[key]
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def printed(self) -> bytes:
         """Return the page as PDF."""
         return b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"])
 
 
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39}
+#: Key to its number and the character that it types.
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), "ArrowRight": (39, "")}
