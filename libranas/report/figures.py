@@ -79,8 +79,8 @@ def proxies_figure(axes, table: pd.DataFrame, choice: dict) -> None:
 
 
 def methods_figure(axes, table: pd.DataFrame, chosen: str) -> None:
-    held_out, splits = table["n_evaluation"].iloc[0], table["splits"].iloc[0]
     table = table.dropna(subset="spearman").sort_values("spearman", ascending=False)
+    held_out, splits = table["n_evaluation"].iloc[0], table["splits"].iloc[0]
     colours = [RED if m == chosen else GREY for m in table["method"]]
     titles = list(map(combiner_title, table["method"]))
     texts = [

@@ -11,14 +11,16 @@ from libranas.report.figures import said
 from libranas.search.registry import STRATEGIES
 from libranas.spaces.autoformer import NETWORK_GENES
 
+#: The line of the best so far.
+BEST = {"linewidth": 2, "drawstyle": "steps-post"}
+
 
 def guided_figure(axes, history: pd.DataFrame, random: pd.Series, networks: pd.DataFrame) -> None:
     """Accuracy of each network that the search trained, in order, beside random ones."""
     searched = history.set_index("id")["accuracy"]
     for name, accuracy, colour in (("random", random, ORANGE), ("guided search", searched, BLUE)):
         number = range(1, len(accuracy) + 1)
-        best = {"color": colour, "linewidth": 2, "drawstyle": "steps-post", "label": f"{name}: best so far"}
-        axes.plot(number, 100 * accuracy.cummax(), **best)
+        axes.plot(number, 100 * accuracy.cummax(), label=f"{name}: best so far", **BEST | {"color": colour})
         points(axes, number, 100 * accuracy, *said(networks, accuracy.index), color=colour, alpha=0.7, s=22)
     for number, first in history.groupby("round")["evaluation"].min().items():
         if number:
@@ -38,7 +40,7 @@ def trajectories_figure(axes, histories: dict[str, pd.DataFrame], networks: pd.D
     low, best = fitness.quantile(0.1), fitness.max()  # what is worse is not shown: it would press the rest together
     for name, table in compared.items():
         colour, good = STRATEGIES[name].colour, table[table["fitness"] >= low]
-        axes.plot(table["evaluation"], table["best"], color=colour, linewidth=2, label=f"{name}: best so far")
+        axes.plot(table["evaluation"], table["best"], label=f"{name}: best so far", **BEST | {"color": colour})
         look = {"color": colour, "alpha": 0.35, "s": 40 if len(table) == 1 else 8}
         points(axes, good["evaluation"], good["fitness"], *said(networks, good["id"]), **look)
     axes.set_ylim(low - 0.02 * (best - low), best + 0.05 * (best - low))
