@@ -31,7 +31,7 @@ lint: $(READY)
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
-	@echo "make test-cluster                             tests with SLURM, containers, torchrun; and many kills"
+	@echo "make test-cluster                             tests with SLURM, containers, torchrun, a browser; and many kills"
 	@echo "make clean                                    remove .venv (results stay)"
 
 clean:

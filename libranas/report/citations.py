@@ -6,7 +6,7 @@ from pathlib import Path
 
 from libranas.zero_cost.registry import PROXIES
 
-#: An entry's ``usedby`` names what it is cited for: kinds and names, as in the configuration.
+#: An entry's ``usedby``, in a line of its own, names what it is cited for: kinds and names, as in the configuration.
 REFERENCES = Path(__file__).with_name("references.bib")
 
 
@@ -20,7 +20,7 @@ def references() -> Iterator[tuple[str, set[str]]]:
 def bibtex(config: Mapping, choice: Mapping) -> str:
     """Return the entries of the method, the space, the data set, and the proxies that LIBRA or its combiner chose.
 
-    A proxy, space or data set of another package has no entry; a comment names it, with its source.
+    A proxy of another package has no entry; a comment gives its source.
 
     Parameters
     ----------
