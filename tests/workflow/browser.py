@@ -2,13 +2,19 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from base64 import b64decode
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ASLEEP = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-background-networking"
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-background-networking "
+    # a page that nobody sees would not be drawn
+    "--disable-renderer-backgrounding --disable-backgrounding-occluded-windows --disable-background-timer-throttling"
+)
+PATIENCE = 60  # seconds; a guard against hanging
 
 
 class Browser:
@@ -17,13 +23,13 @@ class Browser:
     def __init__(self, profile: Path):
         ours, (read, write) = os.pipe(), os.pipe()
         # Chromium reads descriptor 3 and writes 4.
-        shell = f'exec "$0" {ASLEEP} --remote-debugging-pipe --user-data-dir="$1" 3<&{ours[0]} 4>&{write}'
+        shell = f'exec "$0" {FLAGS} --remote-debugging-pipe --user-data-dir="$1" 3<&{ours[0]} 4>&{write}'
         command = ["bash", "-c", shell, CHROMIUM, str(profile)]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, pass_fds=[ours[0], write], **streams)
         os.close(ours[0])
         os.close(write)
-        self._out, self._in = os.fdopen(ours[1], "wb", 0), os.fdopen(read, "rb")
+        self._out, self._in = os.fdopen(ours[1], "wb", 0), read
         self._number, self._rest, self._session = 0, b"", None
         self.requests, self.errors, self.events = [], [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -32,9 +38,10 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def close(self) -> None:
-        self._session = None
-        self.call("Browser.close")
-        self.process.wait(60)
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        self._out.close()
+        os.close(self._in)
 
     def call(self, method: str, **parameters) -> dict:
         """Send a command and return its result; events that come meanwhile are kept."""
@@ -51,7 +58,9 @@ class Browser:
 
     def _next(self) -> dict:
         while b"\0" not in self._rest:
-            read = os.read(self._in.fileno(), 1 << 20)
+            ready, _, _ = select.select([self._in], [], [], PATIENCE)
+            assert ready, f"Chromium has been silent for {PATIENCE} seconds"
+            read = os.read(self._in, 1 << 20)
             assert read, "Chromium ended"
             self._rest += read
         text, self._rest = self._rest.split(b"\0", 1)
