@@ -78,7 +78,7 @@ def figure(label: str, draw: Callable, width: float, height: float) -> str:
         page, axes = plt.subplots(figsize=(width, height), layout="constrained")
         draw(axes)
         buffer = io.StringIO()
-        page.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, dpi=150)
+        page.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, dpi=90)
         plt.close(page)
     svg = buffer.getvalue()
     return jinja2.utils.markupsafe.Markup(_of_the_page(svg[svg.index("<svg") :], label))

@@ -9,7 +9,7 @@ from libranas.report.comparison import ROLES
 from libranas.search.registry import STRATEGIES
 
 #: Most networks on the page, so that it stays small; the files of the run hold all.
-LISTED = 500
+LISTED = 400
 #: Column to what it is called; those that no network has are left out.
 ACCURACIES = {
     "accuracy": "benchmark accuracy",
@@ -23,15 +23,21 @@ GENES = {"embed_dim": "width", "base_dim": "width of a head", "num_heads": "head
 
 
 def in_words(architecture: str) -> str:
-    """Describe an architecture (canonical JSON) in words: ``depth 2, width 16, MLP ratio 2 4, heads 2 1``."""
+    """Describe an architecture (canonical JSON) in words: ``depth 2, width 16, MLP ratio 2 4, heads 2 each``."""
     genes = json.loads(architecture)
     genes.pop("family")
-    return ", ".join(f"{GENES.get(name, name.replace('_', ' '))} {_values(value)}" for name, value in genes.items())
+    return ", ".join(f"{GENES.get(name, name.replace('_', ' '))} {_of_gene(value)}" for name, value in genes.items())
 
 
-def _values(value) -> str:
+def _of_gene(value) -> str:
+    if isinstance(value, list) and len(value) > 1 and all(v == value[0] for v in value):
+        return f"{_plain(value[0])} each"
+    return _plain(value)
+
+
+def _plain(value) -> str:
     if isinstance(value, list):
-        return " ".join(f"({_values(v)})" if isinstance(v, list) else _values(v) for v in value)
+        return " ".join(f"({_plain(v)})" if isinstance(v, list) else _plain(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

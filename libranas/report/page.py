@@ -37,14 +37,10 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
     times : folder with the times of all jobs
     """
     content = {"selected": None, "summary": None, "latency": None, "drawings": {}, "published": {}, "rounds": []}
-    histories = dict(zip(strategies, map(pd.read_csv, files["histories"]), strict=True)) if "selected" in files else {}
-    if histories:
-        content["selected"] = read_json(files["selected"])
-    if "summary" in files:
-        content["summary"] = read_json(files["summary"])
+    content |= {name: read_json(files[name]) for name in ("selected", "summary") if name in files}
+    histories = dict(zip(strategies, map(pd.read_csv, files.get("histories", [])), strict=True))
     content |= _scored(files, config)
     content |= _named(files, config, content, histories)
-    listed = content["networks"]
     if histories:
         content |= _searched(files, config, content, histories, times)
     if "summary" in files:
@@ -53,7 +49,6 @@ def write_report(path: str | Path, files: dict, config: dict, strategies: list[s
         content |= _published(files, content["choice"]["combiner"]["name"])
     content |= {"config": config, "config_json": json.dumps(config, indent=2), "command": command}
     content |= {"work": list(costs(times)), "bibtex": bibtex(config, content["choice"])}
-    content |= {"networks": listed[listed["row"] != ""].reset_index().to_dict("records"), "all_networks": len(listed)}
     content |= {"roles": ROLES, "facts": facts(), "accuracies": ACCURACIES}
     environment = _environment()
     markdown = environment.get_template("summary.md.j2").render(content)
@@ -98,16 +93,17 @@ def _named(files: dict, config: dict, content: dict, histories: dict[str, pd.Dat
     # that of the first proxy of LIBRA that is not the size itself
     proxy = next((name for name in content["choice"]["proxies"] if name != "params"), "params")
     tested = content["summary"]["roles"] if content["summary"] else {}
-    listed = networks(content["archs"], accuracy, scores[proxy], histories, content["selected"] or {}, tested, in_table)
+    known = networks(content["archs"], accuracy, scores[proxy], histories, content["selected"] or {}, tested, in_table)
     size = figure(
-        f"{proxy} against size", lambda ax: draw.size_figure(ax, scores, proxy, accuracy, in_table, listed), 7, 3.4
+        f"{proxy} against size", lambda ax: draw.size_figure(ax, scores, proxy, accuracy, in_table, known), 7, 3.4
     )
-    return {"networks": listed, "size_figure": size, "proxy": proxy, "in_table": in_table}
+    listed = known[known["row"] != ""].reset_index().to_dict("records")
+    return {"known": known, "networks": listed, "size_figure": size, "proxy": proxy, "in_table": in_table}
 
 
 def _searched(files: dict, config: dict, content: dict, histories: dict[str, pd.DataFrame], times: Path) -> dict:
     """Return the content about the searches and the networks that they found."""
-    selected, listed, accuracy = content["selected"], content["networks"], content["accuracy"]
+    selected, known, accuracy = content["selected"], content["known"], content["accuracy"]
     method, objectives = STRATEGIES[next(iter(histories))], config["search"]["objectives"]
     found = {"front": [], "guided_figure": None}
     if method.trains:
@@ -115,7 +111,7 @@ def _searched(files: dict, config: dict, content: dict, histories: dict[str, pd.
         drawn = content["archs"]["id"]
         random = accuracy.reindex(drawn[drawn.isin(accuracy.index)])  # in the order of the draw
         found["guided_figure"] = figure(
-            "Accuracy by trainings", lambda ax: draw_search.guided_figure(ax, guided, random, listed), 7, 3.6
+            "Accuracy by trainings", lambda ax: draw_search.guided_figure(ax, guided, random, known), 7, 3.6
         )
         found |= {"rounds": rounds(guided, times), "random": random, "trained": guided["accuracy"].max()}
         found |= {"agreement": read_json(files["agreement"]), "long": guided["long_accuracy"].count()}
@@ -126,7 +122,7 @@ def _searched(files: dict, config: dict, content: dict, histories: dict[str, pd.
         front, winner = searched[searched["front"]].sort_values([*objectives, "evaluation"]), selected["winner"]["id"]
         found["front"] = front.to_dict("records")
         found["front_figure"] = figure(
-            "Front", lambda ax: draw_search.front_figure(ax, searched, front, objectives, winner, listed), 7, 3.4
+            "Front", lambda ax: draw_search.front_figure(ax, searched, front, objectives, winner, known), 7, 3.4
         )
     return {
         **found,
@@ -136,20 +132,20 @@ def _searched(files: dict, config: dict, content: dict, histories: dict[str, pd.
         "latency": read_json(files["latency"])["held_out"] if files.get("latency") else None,
         "drawings": draw_search.drawings(selected),
         "trajectories_figure": figure(
-            "Fitness by evaluations", lambda ax: draw_search.trajectories_figure(ax, histories, listed), 7, 3.4
+            "Fitness by evaluations", lambda ax: draw_search.trajectories_figure(ax, histories, known), 7, 3.4
         ),
         "evaluated_figure": figure(
-            "Fitness against size", lambda ax: draw_search.evaluated_figure(ax, histories, selected, listed), 7, 3.4
+            "Fitness against size", lambda ax: draw_search.evaluated_figure(ax, histories, selected, known), 7, 3.4
         ),
     }
 
 
 def _trained(files: dict, content: dict) -> dict:
-    summary, listed, curves = content["summary"], content["networks"], pd.read_csv(files["curves"])
-    rows = {role: listed["row"][entry["id"]] for role, entry in summary["roles"].items()}
+    summary, known, curves = content["summary"], content["known"], pd.read_csv(files["curves"])
+    rows = {role: known["row"][entry["id"]] for role, entry in summary["roles"].items()}
     return {
         "controls_figure": figure(
-            "Test accuracy of winner and controls", lambda ax: draw.controls_figure(ax, summary, listed), 7, 2.1
+            "Test accuracy of winner and controls", lambda ax: draw.controls_figure(ax, summary, known), 7, 2.1
         ),
         "training_figure": figure("Accuracy by epoch", lambda ax: draw.training_figure(ax, curves, rows), 7, 3.4),
     }

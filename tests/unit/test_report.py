@@ -43,6 +43,7 @@ def test_points_that_say_nothing_keep_the_page_small():
     ("architecture", "words"),
     [
         (ARCH, "depth 2, width 16, MLP ratio 2 4.5, heads 2 1, pool avg"),
+        ('{"depth":3,"family":"y","num_heads":[4,4,4]}', "depth 3, heads 4 each"),
         ('{"family":"x","matrix":[[0,1],[0,0]],"ops":["a","b"]}', "matrix (0 1) (0 0), ops a b"),
     ],
 )
