@@ -20,7 +20,7 @@ FIXED = {"libra": 4.0, "report": 1.6, "export": 1.5, "published": 10.0, "latency
 SMALL = 0.3
 #: An image of the final training in images of a short one (benchmarks/training/short_loop.json), of a supernet's, and
 #: of an evaluation.
-FINAL, SUPERNET, EVALUATED = 1.2, 1.4, 0.35
+FINAL, SUPERNET, EVALUATED = 1.4, 1.4, 0.35
 #: Seconds to decode an image, for each pixel of its side.
 DECODE = 3e-5
 

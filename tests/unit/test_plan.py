@@ -63,7 +63,7 @@ def test_work_is_shared_out_among_jobs():
     one = 0.01 * (12 * 1000 + 0.35 * 200)
     assert seconds["benchmark_train_shard"] == pytest.approx(2 + 40 * one / 2)  # 30 networks, 10 of them twice
     assert seconds["guided_train"] == pytest.approx(2 + config["search"]["labels"] * one / 2)
-    assert seconds["train"] == pytest.approx(3 + 1.2 * 0.01 * (16 * (1000 + 70) + 0.35 * 300))
+    assert seconds["train"] == pytest.approx(3 + 1.4 * 0.01 * (16 * (1000 + 70) + 0.35 * 300))
 
 
 def test_costs_are_measured_on_noise(monkeypatch):
