@@ -51,6 +51,7 @@ class Choice:
 
     @property
     def proxies(self) -> list[str]:
+        """The three in the order of their choice."""
         return [self.z1, self.z2, self.z3]
 
 
