@@ -32,7 +32,7 @@ def on_page_markdown(markdown, page, **_):
 
 
 def moved(markdown: str, folder: str) -> str:
-    """Rewrite the links of a page in `folder` of the repository for the site. A file without a page is named as code."""
+    """Rewrite the links of a page in `folder` of the repository. A file that is no page is named as code."""
 
     def link(found: re.Match) -> str:
         words, target, anchor = found.groups()

@@ -79,9 +79,9 @@ print(table.to_string(float_format="{:.4g}".format))
 # %% [markdown]
 # ## Plot and pick
 #
-# Higher is better for each of the three proxies, but their scales differ, so ranks are combined. One warning: between families
-# of networks, proxies mostly follow size. Compare networks of about equal size, or of one search space, and train the
-# few best.
+# Higher is better for each of the three proxies, but their scales differ, so ranks are combined. One warning: between
+# families of networks, proxies mostly follow size. Compare networks of about equal size, or of one search space, and
+# train the few best.
 
 # %%
 ranking = log_rank(table[["lswag", "zico", "nwot"]]).sort_values(ascending=False)

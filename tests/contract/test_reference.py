@@ -46,8 +46,8 @@ def test_a_listed_name_is_documented(module, name, space):
 
 
 def test_a_name_without_docstring_is_found(space):
-    tree = ast.parse('class A(Space):\n    """Yes."""\n    def b(self): ...\n    def _c(self): ...\n    def size(self): ...')
-    assert undocumented(tree, "A", space) == ["b"]
+    source = 'class A(Space):\n    """Yes."""\n    def b(self): ...\n    def _c(self): ...\n    def size(self): ...'
+    assert undocumented(ast.parse(source), "A", space) == ["b"]
 
 
 def test_all_that_the_package_exports_is_listed():
