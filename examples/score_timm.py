@@ -51,7 +51,7 @@ targets = torch.arange(2).repeat_interleave(len(corners))
 
 # %%
 networks = {
-    "vit_tiny_patch16_224": {"img_size": SIZE, "patch_size": 8},
+    "vit_tiny_patch16_224": {"img_size": SIZE},
     "ghostnet_050": {},
     "resnet10t": {},
     "regnetx_002": {},
