@@ -29,7 +29,7 @@ lint: $(READY)
 	$(VENV)/bin/snakemake --lint
 
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "The documentation: build/site/index.html"
 
 help:
