@@ -40,7 +40,9 @@ def moved(markdown: str, folder: str) -> str:
         if not (ROOT / path).exists():
             return found[0]  # mkdocs says that it is broken
         page = PAGES.get(path) or (path.removeprefix("docs/") if re.fullmatch(r"docs/[\w-]+\.md", path) else None)
-        return f"[{words}]({page}{anchor or ''})" if page else f"{words} (`{path}`)"
+        if page:
+            return f"[{words}]({page}{anchor or ''})"
+        return f"`{path}`" if words == path else f"{words} (`{path}`)"
 
     return re.sub(r"\[([^\]]+)\]\((?!\w+:)([^)#\s]+)(#[^)]*)?\)", link, markdown)
 
