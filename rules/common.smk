@@ -14,6 +14,7 @@ from libranas.config.checks import checked, latency_needed
 from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error, lock, read_json, write_json, write_text
 from libranas.core.provenance import stage_version
+from libranas.core.text import file_and_task
 from libranas.runs.cluster import cancel_left_over
 from libranas.runs.files import FILES, run_path
 from libranas.runs.inputs import state_of

@@ -17,6 +17,7 @@ from libranas.core.errors import LibranasError
 COMMANDS = {
     "score": ("score", "score one network on your images"),
     "proxies": ("score", "list the proxies"),
+    "tables": ("tables", "list what a table holds"),
     "libra": ("tables", "rank architectures of a table"),
     "simulate": ("simulate", "search a table with few labels, many times"),
     "networks": ("tables", "read files of other projects"),
