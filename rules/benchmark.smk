@@ -64,7 +64,7 @@ rule benchmark_supernet:
 rule benchmark_table:
     input:
         manifest=rules.prepare.output.manifest,
-        table=TABLE,
+        table=LISTED,
         archs=rules.sample.output.archs,
     output:
         accuracy=out("accuracy", method="table"),
@@ -76,7 +76,7 @@ rule benchmark_table:
     params:
         version=stage_version("benchmark"),
         config=part("space", benchmark="columns table"),
-        files=lambda wildcards: states(*TABLE),
+        files=lambda wildcards: states(*LISTED),
     script:
         "../scripts/benchmark_table.py"
 

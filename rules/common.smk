@@ -122,7 +122,7 @@ def end():
 
 
 def begin():
-    """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep the command line for the report.
+    """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep command line and settings.
 
     The system lifts the lock however Snakemake ends; Snakemake's own lock (off in profiles/default) would outlive
     a kill. The command line is no parameter of a rule, so that it makes nothing rerun.
@@ -143,6 +143,7 @@ def begin():
         else:
             end()
         write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
+        write_json(state("config.json"), config)
     except OSError as error:
         raise WorkflowError(str(disk_error(error, state("lock")))) from None
     except LibranasError as error:

@@ -1,5 +1,6 @@
 # A space and a budget -> unique legal architectures, each assigned to a shard by its id.
-TABLE = [file_and_task(config["benchmark"]["table"])[0]] if config["benchmark"]["method"] == "table" else []
+LISTED = [file_and_task(config["benchmark"]["table"])[0]] if config["benchmark"]["table"] else []
+TABLE = LISTED if config["benchmark"]["method"] == "table" else []
 
 
 rule sample:

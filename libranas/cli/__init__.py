@@ -20,6 +20,7 @@ COMMANDS = {
     "tables": ("tables", "list what a table holds"),
     "libra": ("tables", "rank architectures of a table"),
     "simulate": ("simulate", "search a table with few labels, many times"),
+    "compare": ("compare", "runs of the workflow side by side"),
     "networks": ("tables", "read files of other projects"),
     "train": ("train", "train a network, resumably"),
     "export": ("export", "an exported network in other formats"),
