@@ -83,7 +83,7 @@ def _contents(table, location: str) -> str:
             rows.append((str(name), f"{finite.min():.6g}", f"{finite.max():.6g}", str(len(column) - len(finite))))
     accuracy = table.accuracy()
     if accuracy not in table.frame:
-        said += "; no column of accuracies: name one with --accuracy"
+        said += "; no column of accuracies"
     return f"{said}\n\n" + text_table(("column", "least", "greatest", "missing"), rows, right={1, 2, 3})
 
 

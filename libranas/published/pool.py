@@ -9,7 +9,7 @@ import pandas as pd
 from libranas.core.errors import LibranasError
 from libranas.labels.table_files import TableFile, as_numbers, read_table_file
 from libranas.predictors.base import Sample
-from libranas.published.tables import SPACES, space_of
+from libranas.published.tables import SPACES, renamed, space_of
 from libranas.search.simulate import Pool
 from libranas.spaces import Space
 
@@ -53,8 +53,11 @@ def read_pool(
             "Name the columns with --accuracy and --features, or a task: FILE:TASK.",
         )
     numbers = table.apply(as_numbers)
+    known = read.name.partition("-")[0] in SPACES and table.index.name is not None
+    space = space_of(read.name) if known else None
     if scores is not None:
         further = _rows(read_table_file(scores), scores).apply(as_numbers)
+        further = renamed(further, numbers.index, space, scores)
         numbers = numbers.drop(columns=further.columns.intersection(numbers.columns)).join(further)
     for name in (accuracy, *(features or ())):
         truths = name == accuracy and table[name].dtype == bool
@@ -66,8 +69,6 @@ def read_pool(
     names = [n for n in numbers if n not in {accuracy, *(features or ())} and numbers[n].notna().any()]
     score_AP, accuracy_A = numbers[names], numbers[accuracy]
     feature_AF = numbers[list(features)] if features else None
-    known = read.name.partition("-")[0] in SPACES and table.index.name is not None
-    space = space_of(read.name) if known else None
     if space is not None:
         return _networks(space, accuracy_A, score_AP, feature_AF)
     if not names and feature_AF is None:

@@ -104,6 +104,8 @@ def read_table(
     """
     read = read_table_file(path)
     accuracy = read.accuracy(accuracy)
+    if space is None and read.name.partition("-")[0] in SPACES:
+        space = space_of(read.name)
     columns = f"expected architectures in the first column, the columns {accuracy} and {params}, and proxies"
     try:
         table = _by_architecture(read.frame)
@@ -117,7 +119,7 @@ def read_table(
         raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
     params_A = score_AP.get(params)
     if scores is not None:
-        score_AP = _with_scores(score_AP, scores, path)
+        score_AP = _with_scores(score_AP, scores, space, path)
     if params_A is None and params not in score_AP:
         raise LibranasError(f"{path} is no table of scores and accuracies (it has no column {params})", columns)
     params_A = score_AP[params] if params_A is None else params_A
@@ -126,8 +128,6 @@ def read_table(
             raise LibranasError(
                 f"{path}: the {name} of {bad[0]} is no finite number ({len(bad)} such rows)", "remove or mend the rows"
             )
-    if space is None and read.name.partition("-")[0] in SPACES:
-        space = space_of(read.name)
     if space is None:
         return PublishedTable(read.name, accuracy_A, Sample(score_AP, params_A))
     archs = [space.parse(text) for text in table.index]
@@ -140,9 +140,24 @@ def _by_architecture(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_index(frame.columns[0])
 
 
-def _with_scores(score_AP: pd.DataFrame, scores: str | Path, path: str | Path) -> pd.DataFrame:
+def renamed(further: pd.DataFrame, names: pd.Index, space: Space | None, path: str | Path) -> pd.DataFrame:
+    """Return further scores by the names that a table has for the architectures; the files may differ in notation.
+
+    LibranasError if they are of other architectures.
+    """
+    if space is not None and not further.index.isin(names).any():
+        own = {space.parse(str(name)).id: name for name in names}
+        further = further.rename(index=lambda name: own.get(space.parse(str(name)).id, name))
+    if not further.index.isin(names).any():
+        raise LibranasError(
+            f"{path} has no architecture of the table: {further.index[0]}, not {names[0]}.", "Name its scores."
+        )
+    return further
+
+
+def _with_scores(score_AP: pd.DataFrame, scores: str | Path, space: Space | None, path: str | Path) -> pd.DataFrame:
     """Add further scores; those of the table give way."""
-    extra = _by_architecture(read_table_file(scores).frame)
+    extra = renamed(_by_architecture(read_table_file(scores).frame), score_AP.index, space, scores)
     if len(missing := score_AP.index.difference(extra.index)):
         raise LibranasError(
             f"{path}: {len(missing)} architectures have no further scores, e.g. {missing[0]}", "score them"

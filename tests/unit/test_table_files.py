@@ -145,6 +145,13 @@ def test_files_of_the_benchmarks_themselves(tmp_path):
     np.testing.assert_equal(table.frame["edgetpu_latency"].tolist(), [5.5, np.nan, 2.5, 4.0])
     assert [SPACE.parse(text) for text in table.frame["arch"]] == [SPACE.parse(code) for code in CODES[:4]]
 
+    numbers("cifar10").iloc[:4].to_csv(tmp_path / "nasbench201-cifar10.csv", index=False)
+    pool = read_pool(tmp_path / "nasbench201-cifar10.csv", scores=f"{path}:cifar10")  # another notation
+    assert sorted(pool.sample.score_AP["edgetpu_latency"].dropna()) == [2.5, 4.0, 5.5]
+    pd.DataFrame({"arch": CODES[10:12], "zen": 1.0}).to_csv(tmp_path / "others.csv", index=False)
+    with pytest.raises(LibranasError, match="no architecture of the table"):
+        read_pool(tmp_path / "nasbench201-cifar10.csv", scores=tmp_path / "others.csv")
+
     torch.save(nas_bench_201("full"), tmp_path / "NAS-Bench-201-v1_1-096897.pth")
     with bz2.open(tmp_path / "NATS-tss-v1_0-3ffb9.pickle.pbz2", "wb") as file:
         file.write(pickle.dumps(nas_bench_201("200"), protocol=2))
