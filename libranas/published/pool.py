@@ -22,7 +22,6 @@ def read_pool(
     accuracy: str | None = None,
     features: Sequence[str] | None = None,
     scores: str | Path | None = None,
-    without: Sequence[str] = (),
 ) -> Pool:
     """Read the networks of a table.
 
@@ -36,7 +35,6 @@ def read_pool(
     accuracy : column, default: ``accuracy``, ``val_accuracy`` or ``val_accs``
     features : columns that describe the architecture; all other columns of numbers are scores of unknown sign
     scores : table of further scores, architectures in its first column; one row for each network is enough
-    without : columns that are left out
 
     Raises
     ------
@@ -45,7 +43,7 @@ def read_pool(
         architecture that comes twice or that the space does not have.
     """
     read = read_table_file(path)
-    table = _rows(read, path).drop(columns=list(without))
+    table = _rows(read, path)
     accuracy = read.accuracy(accuracy)
     if missing := [name for name in (accuracy, *(features or ())) if name not in table]:
         raise LibranasError(
