@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: run test test-cluster lint help clean
+.PHONY: run test test-cluster lint docs help clean
 
 run: $(READY)
 	$(SNAKEMAKE)
@@ -28,10 +28,15 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/snakemake --lint
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "The documentation: build/site/index.html"
+
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
 	@echo "make test-cluster                             tests with SLURM, containers, torchrun; and many kills"
+	@echo "make docs                                     the documentation as a site, in build/site"
 	@echo "make clean                                    remove .venv (results stay)"
 
 clean:

@@ -15,6 +15,7 @@ from libranas.core.errors import LibranasError
 
 #: Command to the module of this package that has it, and its line in ``libranas --help``.
 COMMANDS = {
+    "plan": ("plan", "what a run will take, before it begins"),
     "score": ("score", "score one network on your images"),
     "proxies": ("score", "list the proxies"),
     "tables": ("tables", "list what a table holds"),
