@@ -58,11 +58,12 @@ class TableFile:
     first: int = 1
 
     def place(self, position: int) -> str:
+        """Return what messages call a row, such as ``line 5``."""
         return f"{self.row} {self.first + position}"
 
     def numbers(self) -> pd.DataFrame:
-        """All columns but the first as numbers."""
-        return self.frame.iloc[:, 1:].apply(as_numbers)
+        """Return all columns as numbers; text is NaN."""
+        return self.frame.apply(as_numbers)
 
     def accuracy(self, asked: str | None = None) -> str:
         """Return the name of the column of accuracies: the one that is asked for, or a usual one."""

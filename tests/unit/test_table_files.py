@@ -108,6 +108,12 @@ def test_tables_are_listed(folder, tmp_path, capsys):
     listed = capsys.readouterr().out
     assert "the space does not have 1 of them, e.g. (9, 9" in listed
     assert [line.split()[-1] for line in listed.splitlines() if line.startswith("nwot")] == ["3"]
+    (tmp_path / "mine.csv").write_text("accuracy,depth,note\n0.5,2,a\n0.75,3,b\n")  # without architectures
+    assert main(["tables", str(tmp_path / "mine.csv")]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[3:]] == [
+        ["accuracy", "0.5", "0.75", "0"],
+        ["depth", "2", "3", "0"],
+    ]
 
 
 def hw_nas_bench() -> dict:
