@@ -53,7 +53,7 @@ def latency(run: RunFolder) -> None:
 def sample(run: RunFolder) -> None:
     """Draw the sample of architectures from the space, or from a table of accuracies where the part of the
     configuration names one; assign each to a shard."""
-    space, settings, labels = run.space, run.config["sample"], run.config["benchmark"]
+    space, settings, labels = run.space, run.config["sample"], run.config.get("benchmark", {})
     rng = np.random.default_rng(stream_seed(run.config["seed"], "sample"))
     if labels.get("table") and labels.get("method", "table") == "table":
         known = list(read_accuracy_table(labels["table"], space, **labels["columns"])["arch"])
