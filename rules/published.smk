@@ -4,7 +4,7 @@ from libranas.published.tables import find_tables, scores_file
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
     raise WorkflowError(
-        f"published.tables: {config['published']['tables']} has no table SPACE-TASK.csv of a published benchmark.\n"
+        f"published.tables: {config['published']['tables']} has no table SPACE-TASK.csv or zc_SPACE.json of a published benchmark.\n"
         "  -> docs/published-benchmarks.md says which ones, and where they are."
     )
 
@@ -25,7 +25,7 @@ SCORES = scores_folder()
 
 rule published_table:
     input:
-        table=f"{config['published']['tables']}/{{table}}.csv",
+        table=lambda wildcards: file_and_task(TABLES[wildcards.table])[0],
         scores=lambda wildcards: scores_file(SCORES, wildcards.table) or [],
     output:
         judged=out("judged_table"),
@@ -43,9 +43,7 @@ rule published_table:
     params:
         version=stage_version("libra"),
         config=part("seed", published="labels splits methods"),
-        files=lambda wildcards: states(
-            f"{config['published']['tables']}/{wildcards.table}.csv", scores_file(SCORES, wildcards.table)
-        ),
+        files=lambda wildcards, input: states(input.table, scores_file(SCORES, wildcards.table)),
     script:
         "../scripts/published_table.py"
 
@@ -69,6 +67,6 @@ rule published:
     localrule: True
     params:
         version=stage_version("libra"),
-        tables=TABLES,
+        tables=list(TABLES),
     script:
         "../scripts/published.py"

@@ -204,11 +204,10 @@ def test_accuracies_from_a_supernet_and_their_agreement(copied):
 def test_accuracies_from_a_table(copied):
     archs = pd.read_csv(copied.results / "sample/archs.csv").set_index("id")
     accuracy = mean_accuracies(copied.results / "benchmark/train.csv")
-    table = copied.folder / "table.csv"
-    pd.DataFrame({"architecture": archs["architecture"][accuracy.index], "accuracy": accuracy}).to_csv(
-        table, index=False
-    )
-    changes = {"benchmark": {"method": "table", "table": str(table)}}
+    table = copied.folder / "table.json"  # as NAS-Bench-Suite-Zero has several tasks in a file
+    found = {archs["architecture"][id]: {"val_accuracy": value} for id, value in accuracy.items()}
+    write_json(table, {"other": {next(iter(found)): {"val_accuracy": 0}}, "tiny": found})
+    changes = {"benchmark": {"method": "table", "table": f"{table}:tiny"}}
     planned = copied.planned("libra", changes=changes)
     assert planned == {"sample": 1, "score": 2, "merge": 1, "layers": 1, "benchmark_table": 1, "libra": 1}
     before = [p.read_bytes() for p in sorted(copied.results.glob("state/score/*.jsonl"))]
