@@ -1,6 +1,5 @@
 """The page of several runs side by side, in the look of the report."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +70,12 @@ def write_side_by_side(folder: Path, tables: Mapping[str, pd.DataFrame], names: 
             sections[-1]["figure"] = figure(lambda axes, drawn=trained: networks_figure(axes, drawn), 7, height)
     template = _environment().get_template("side_by_side.html.j2")
     page = folder / "comparison.html"
-    write_text(page, template.render(names=names, sections=sections, style=_style()))
+    write_text(
+        page,
+        template.render(
+            names=names, sections=sections, style=Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+        ),
+    )
     return page
 
 
@@ -108,9 +112,3 @@ def _cell(value, shown: Callable | None) -> str:
     if shown is not None:
         return shown(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _style() -> str:
-    """Return the style sheet of the report."""
-    report = Path(__file__).with_name("template.html.j2").read_text(encoding="utf-8")
-    return re.search(r"<style>(.*?)</style>", report, re.DOTALL)[1]
