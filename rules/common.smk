@@ -6,9 +6,9 @@ import sys
 from contextlib import suppress
 from itertools import filterfalse
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, workflow.basedir)
+from snakemake.utils import update_config
 
 from libranas.config.checks import checked, latency_needed
 from libranas.core.errors import LibranasError
@@ -20,12 +20,18 @@ from libranas.runs.inputs import state_of
 from libranas.search.registry import STRATEGIES
 from libranas.search.strategies.guided import sizes
 
+# What --configfile, --config or the `config:` of a module do not name is as in config.yaml.
+complete = load_configfile(workflow.source_path("../config.yaml"))
+update_config(complete, config)
 try:
-    config = checked(config)
+    config = checked(complete)
 except LibranasError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = run_path(config)
+# Snakemake puts the `prefix:` of a module before the paths of rules, and no others.
+FOLDER = workflow.modifier.path_modifier.replace_prefix(RUN)
+config["results"] = FOLDER.removesuffix(f"/{config['run']}")
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
@@ -58,6 +64,11 @@ def out(name, **which):
     return expand(f"{RUN}/{FILES[name]}", allow_missing=True, **which)[0]
 
 
+def place(name):
+    """Where a file of this run lies, for what reads it outside of a rule."""
+    return f"{FOLDER}/{FILES[name]}"
+
+
 def of_rounds(number):
     """What the first rounds of a guided search have scored, proposed and trained."""
     tables = expand([out("candidates"), out("proposals")], round=range(number))
@@ -82,6 +93,11 @@ def part(sections="", **keys):
     return {section: config[section] for section in sections.split()} | some
 
 
+def given(paths):
+    """Files of the user as input: `local` keeps the `prefix:` of a module away."""
+    return local(paths) if paths else []
+
+
 def states(*paths):
     """What changes with files of the user, for a parameter; of files that are gone it is null."""
     try:
@@ -93,12 +109,12 @@ def states(*paths):
 def prepared_from():
     """The state of the images that were prepared. What was made of them outlives them: it is no reason to delete it."""
     with suppress(LibranasError):  # there is no manifest
-        return read_json(out("manifest")).get("files")
+        return read_json(place("manifest")).get("files")
 
 
 def state(path):
     """Progress of work: never a declared output, because Snakemake deletes those before it reruns a job."""
-    return f"{RUN}/state/{path}"
+    return f"{FOLDER}/state/{path}"
 
 
 def grows(amount):
@@ -130,7 +146,7 @@ def begin():
         os.makedirs(state(""), exist_ok=True)
         lock(
             os.open(state("lock"), os.O_RDWR | os.O_CREAT, 0o666),  # open until the process ends
-            f"Another Snakemake is at work on {RUN}.",
+            f"Another Snakemake is at work on {FOLDER}.",
             "Wait until it has ended, or give this run another name (`run` in the config).",
         )
         # The SLURM plugin gives all jobs of one Snakemake one name; they outlive a `kill -9` of it.
@@ -173,7 +189,7 @@ def check_targets():
     """Explain a target that no rule makes; Snakemake would only say that none does."""
     lacking = {}  # rule to what it needs
     for name in filterfalse(asked_for, OPTIONAL):
-        with open(f"{workflow.basedir}/rules/{name}.smk") as file:
+        with open(workflow.source_path(f"{name}.smk")) as file:
             lacking |= dict.fromkeys(re.findall(r"^rule\s+(\w+)", file.read(), re.M), OPTIONAL[name])
     for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
         if target in lacking:

@@ -4,8 +4,8 @@ TABLE = [config["benchmark"]["table"]] if config["benchmark"]["method"] == "tabl
 
 rule sample:
     input:
-        manifest=rules.prepare.output.manifest,
-        table=TABLE,
+        manifest=out("manifest"),
+        table=given(TABLE),
         latency=LATENCY if config["budget"]["latency"] else [],
     output:
         archs=out("archs"),
