@@ -8,6 +8,7 @@ from itertools import filterfalse
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
 from snakemake.utils import update_config
 
 from libranas.config.checks import checked, latency_needed
@@ -19,6 +20,10 @@ from libranas.runs.files import FILES, run_path
 from libranas.runs.inputs import state_of
 from libranas.search.registry import STRATEGIES
 from libranas.search.strategies.guided import sizes
+
+if not isinstance(workflow.current_basedir, LocalSourceFile):
+    # Of a repository elsewhere Snakemake fetches the scripts of rules; they import this one, which must lie beside them.
+    workflow.source_path("../scripts/_stage.py")
 
 # What --configfile, --config or the `config:` of a module do not name is as in config.yaml.
 complete = load_configfile(workflow.source_path("../config.yaml"))
@@ -196,7 +201,7 @@ def check_targets():
             raise WorkflowError(
                 f"There is no {target} in this run.\n  -> Set `{lacking[target]}` in the config; config/schema.yaml says to what."
             )
-        if target.startswith(f"{RUN}/") and not any(r.is_producer(target) for r in workflow.rules):
+        if target.startswith(f"{FOLDER}/") and not any(r.is_producer(target) for r in workflow.rules):
             choices = "; ".join(f"{name}: {', '.join(values)}" for name, values in WILDCARDS.items())
             raise WorkflowError(
                 f"No stage of this run makes {target}.\n"
