@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: run test test-cluster lint help clean
+.PHONY: run test test-cluster lint dist release-check help clean
 
 run: $(READY)
 	$(SNAKEMAKE)
@@ -28,10 +28,20 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/snakemake --lint
 
+dist: $(READY)
+	rm -rf dist build
+	$(VENV)/bin/python -m build --no-isolation --outdir dist
+
+release-check: dist
+	PYTHON=$(PYTHON) .ci/release-check
+	@if grep -q '^docs:' Makefile; then $(MAKE) docs; fi
+
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
 	@echo "make test-cluster                             tests with SLURM, containers, torchrun; and many kills"
+	@echo "make dist                                     wheel and sdist, in dist/"
+	@echo "make release-check                            both, installed and run elsewhere; licences; minutes"
 	@echo "make clean                                    remove .venv (results stay)"
 
 clean:

@@ -1,7 +1,7 @@
 """Presets laid over the default experiment as text: the comments stay, and each value stands there once.
 
-A comment beside a key explains the key: it is kept unless the preset has one of its own. A comment above a key or inside
-its value tells of the value: it goes with that.
+A comment beside a key explains the key: it is kept unless the preset has one of its own. A comment above a key or
+inside its value tells of the value: it goes with that.
 """
 
 import re
