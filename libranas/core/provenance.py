@@ -49,8 +49,10 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def _git(*args: str) -> str | None:
+    where = Path(__file__).resolve().parents[2]
+    if not (where / ".git").exists():  # installed: a repository around it is the user's
+        return None
     try:
-        where = Path(__file__).parent
         out = subprocess.run(["git", *args], cwd=where, capture_output=True, text=True, timeout=10, check=True)
         return out.stdout.strip()
     except (OSError, subprocess.SubprocessError):
