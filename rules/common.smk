@@ -26,7 +26,9 @@ if not isinstance(workflow.current_basedir, LocalSourceFile):
     workflow.source_path("../scripts/_stage.py")
 
 # What --configfile, --config or the `config:` of a module do not name is as in config.yaml.
-complete = load_configfile(workflow.source_path("../config.yaml"))
+complete = {}
+if not workflow.config_settings.replace_workflow_config:  # --replace-workflow-config
+    complete = load_configfile(workflow.source_path("../config.yaml"))
 update_config(complete, config)
 try:
     config = checked(complete)
@@ -36,7 +38,7 @@ except LibranasError as error:
 RUN = run_path(config)
 # Snakemake puts the `prefix:` of a module before the paths of rules, and no others.
 FOLDER = workflow.modifier.path_modifier.replace_prefix(RUN)
-config["results"] = FOLDER.removesuffix(f"/{config['run']}")
+config["results"] = os.path.dirname(FOLDER)
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]

@@ -44,17 +44,17 @@ def add(commands) -> None:
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what a run would use, and what is missing for what, each with the command that installs it. The
     exit code is 1 if something is missing that every run needs."""
-    needed, optional = [], []
-    for part, feature, install in _missing():
-        (needed if feature == EXTRAS[""] else optional).append((part, feature, install))
+    missing = list(_missing())
+    needed = [(part, how) for part, feature, how in missing if feature == EXTRAS[""]]
+    optional = [(feature, part, how) for part, feature, how in missing if feature != EXTRAS[""]]
     about = [("libranas", f"{installed('libranas') or 'not installed'}, workflow in {workflow_folder()}")]
     about += [("Python", f"{platform.python_version()}, {sys.executable}"), *_devices()]
-    about += [("CPU", f"{cores()} cores for this process"), *_space()]
+    about += [("CPU", f"{cores()} cores, which `snakemake --cores all` takes"), *_space()]
     about += [(name, shutil.which(name) or "not here") for name in PROGRAMS]
     print(text_table(("here", ""), about))
-    for title, rows in (("missing for every run", needed), ("missing for", optional)):
+    for rows, head in ((needed, ("missing for every run",)), (optional, ("missing for", ""))):
         if rows:
-            print("\n" + text_table((title, "", "install with"), [(f, part, how) for part, f, how in rows]))
+            print("\n" + text_table((*head, "install with"), rows))
     print(f"\n{'A run is not possible yet.' if needed else 'Everything is here that every run needs.'}")
     return int(bool(needed))
 
@@ -62,14 +62,21 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _missing() -> Iterator[tuple[str, str, str]]:
     """Yield what is missing: the part, what needs it, and what installs it."""
     every, python = EXTRAS[""], shlex.quote(sys.executable)
-    extras = ["", *(importlib.metadata.metadata("libranas").get_all("Provides-Extra") or [])]
-    for text in importlib.metadata.requires("libranas") or []:
-        wanted = Requirement(text)
+    try:
+        about = importlib.metadata.metadata("libranas")
+    except importlib.metadata.PackageNotFoundError:
+        folder = Path(__file__).resolve().parents[2]
+        yield "libranas itself: only its folder is found", every, f"{python} -m pip install {shlex.quote(str(folder))}"
+        return
+    extras = ["", *about.get_all("Provides-Extra", [])]
+    for wanted in map(Requirement, about.get_all("Requires-Dist", [])):
         wanting = [extra for extra in extras if not wanted.marker or wanted.marker.evaluate({"extra": extra})]
         found = installed(wanted.name)
         if wanting and not (found and wanted.specifier.contains(found, prereleases=True)):
             name, state = f"{wanted.name}{wanted.specifier}", f" (here: {found})" if found else ""
             yield name + state, EXTRAS.get(wanting[0], wanting[0]), f"{python} -m pip install '{name}'"
+    if installed("torch") and (error := _torch_fails()):
+        yield f"torch: {error}", every, f"{python} -m pip install --force-reinstall torch torchvision"
     if sys.platform == "linux":
         try:
             ctypes.CDLL("libgomp.so.1")
@@ -80,16 +87,22 @@ def _missing() -> Iterator[tuple[str, str, str]]:
             yield program, feature, install
 
 
+def _torch_fails() -> Exception | None:
+    """Import torch; return why it cannot be loaded."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # or a library that it needs is missing
+        return error
+
+
 def _devices() -> Iterator[tuple[str, str]]:
     """Yield lines about PyTorch, the device that `device: auto` takes, and the GPUs."""
-    try:
-        import torch
-    except (ImportError, OSError) as error:  # or a library that it needs is missing
-        yield "torch", f"cannot be loaded: {error}"
+    if _torch_fails():
         return
-    from libranas.networks.device import pick_device
+    import torch
 
-    yield "torch", f"{torch.__version__}, {torch.get_num_threads()} threads; device: auto is {pick_device()}"
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as networks.device, whose package needs the libraries
+    yield "torch", f"{torch.__version__}, {torch.get_num_threads()} threads; device: auto is {device}"
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         yield f"GPU {index}", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, capability {gpu.major}.{gpu.minor}"

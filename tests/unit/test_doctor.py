@@ -2,12 +2,17 @@
 
 import ctypes
 import shutil
+import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from libranas.cli import doctor, main
 from libranas.core import provenance
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,8 +47,8 @@ def test_what_every_run_needs_ends_with_1_and_the_command_that_installs_it(said,
     monkeypatch.setattr(doctor, "installed", without("snakemake", "timm"))
     code, text = said()
     assert code == 1 and "A run is not possible yet." in text
-    assert f"{sys.executable} -m pip install 'timm>=" in line(text, "every run")
-    assert f"{sys.executable} -m pip install 'snakemake<" in text
+    for name in ("snakemake<", "timm>="):
+        assert f"{sys.executable} -m pip install '{name}" in line(text, name)
 
 
 def test_a_package_that_is_too_old_is_named_with_its_version(said, monkeypatch):
@@ -70,8 +75,26 @@ def test_libraries_that_cannot_be_loaded_are_told_of(said, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", fails)
     monkeypatch.setitem(sys.modules, "torch", None)
     code, text = said()
-    assert code == 1 and "apt install libgomp1" in line(text, "every run")
-    assert "cannot be loaded" in line(text, "torch")
+    assert code == 1 and "apt install libgomp1" in text
+    assert "--force-reinstall torch" in line(text, "torch: ") and "device: auto" not in text
+
+
+def test_a_folder_that_is_not_installed_is_told_of(said, monkeypatch):
+    def lacks(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "metadata", lacks)
+    code, text = said()
+    assert code == 1 and f"{sys.executable} -m pip install {ROOT}" in line(text, "libranas itself")
+
+
+def test_it_needs_none_of_the_libraries_that_it_looks_for():
+    code = (
+        "import sys; sys.modules |= dict.fromkeys('torch numpy pandas timm scipy h5py snakemake'.split())\n"
+        "from libranas.cli import main; sys.exit(main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "--force-reinstall torch" in done.stdout, done.stderr
 
 
 def test_a_gpu_that_pytorch_does_not_see_has_a_way_out(said, monkeypatch):
