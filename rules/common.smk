@@ -199,7 +199,7 @@ def check_targets():
         with open(workflow.source_path(f"{name}.smk")) as file:
             lacking |= dict.fromkeys(re.findall(r"^rule\s+(\w+)", file.read(), re.M), OPTIONAL[name])
     for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
-        if target in lacking:
+        if target in lacking and not workflow.is_rule(target):
             raise WorkflowError(
                 f"There is no {target} in this run.\n  -> Set `{lacking[target]}` in the config; config/schema.yaml says to what."
             )

@@ -70,7 +70,7 @@ def _init(arguments: argparse.Namespace) -> None:
     texts = {
         "Snakefile": SNAKEFILE,
         "config.yaml": experiment(
-            workflow, arguments.preset, f"Written by `{command}`. A section that is null is left out."
+            workflow, arguments.preset, f"Written by `{command}`. What is not here is as in the default experiment."
         ),
     }
     for path in (workflow / "config/schema.yaml", *sorted(workflow.glob("profiles/*/*"))):

@@ -80,9 +80,8 @@ def _below(folder: Path, name: str) -> list[str]:
 def _head(text: str) -> tuple[str, list[str]]:
     """Return the comment at the top of a file, and the lines below it."""
     head = re.match(r"(#.*\n)*", text)[0]
-    return head.replace("# Every key is described in config/schema.yaml.\n", "").strip("\n"), text[len(head) :].split(
-        "\n"
-    )
+    said = head.replace("# Every key is described in config/schema.yaml.\n", "")
+    return said.strip("\n"), text[len(head) :].split("\n")
 
 
 def _entries(lines: Sequence[str]) -> list[Entry]:
