@@ -23,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from vit_bench_101 import counted, own_ranks, proxies_of
 
 from libranas import scores as store
 from libranas.core.files import write_text
 from libranas.core.random import stream_seed
-from libranas.core.stats import partial_spearman, spearman, spearman_interval
+from libranas.core.stats import bootstrap_interval, partial_spearman, ranks, spearman, spearman_interval
 from libranas.labels.agreement import between_seeds, noise_ceiling
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate
@@ -152,6 +153,92 @@ def taken(sample: Sample, ids: pd.Index) -> Sample:
     return sample.take(sample.params_A.index.get_indexer(ids))
 
 
+def normal_scores(sample: Sample) -> pd.DataFrame:
+    """Each proxy as normal scores of its ranks among the networks of a task, but those that are the same for all."""
+    score_AP = sample.score_AP[sample.varying].apply(lambda column: ranks(column))
+    return (score_AP - 0.5).div(len(score_AP)).apply(scipy.stats.norm.ppf)
+
+
+def chosen(known: list[tuple[pd.DataFrame, pd.Series]], most: int = 4) -> dict[str, float]:
+    """Add up those proxies, at most `most`, that raise the mean Spearman over tasks most, one after the other."""
+    names: list[str] = []
+    shared = sorted(set.intersection(*(set(z_AP) for z_AP, _ in known)))
+
+    def worth(some: list[str]) -> float:
+        return float(np.mean([spearman(z_AP[some].sum(axis=1), accuracy_A) for z_AP, accuracy_A in known]))
+
+    while len(names) < most:
+        best = max((name for name in shared if name not in names), key=lambda name: worth([*names, name]))
+        if names and worth([*names, best]) <= worth(names):
+            break
+        names.append(best)
+    return dict.fromkeys(names, 1.0)
+
+
+def weighted(known: list[tuple[pd.DataFrame, pd.Series]]) -> dict[str, float]:
+    """Weights of a ridge regression of the normal scores of accuracies on those of all proxies."""
+    from sklearn.linear_model import RidgeCV
+
+    shared = sorted(set.intersection(*(set(z_AP) for z_AP, _ in known)))
+    z_NP = np.vstack([z_AP[shared] for z_AP, _ in known])
+    target_N = np.hstack([scipy.stats.norm.ppf((ranks(y_A) - 0.5) / len(y_A)) for _, y_A in known])
+    return dict(zip(shared, RidgeCV(np.logspace(0, 5, 21)).fit(z_NP, target_N).coef_, strict=True))
+
+
+#: Rankings that learn from other tasks, and those that learn nothing: a proxy, or a combiner without labels.
+LEARNED = {"chosen proxies": chosen, "weighted proxies": weighted}
+FIXED = ("params", "flops", "consensus", "log_rank_all", "az_nas")
+
+
+def predictions(tables: Tables, task: str) -> pd.DataFrame:
+    """Values of every ranking for the networks of a task; those that learn know neither the task nor the network."""
+    sample, accuracy_A = tables[task].sample, tables[task].accuracy_A
+    own_AP = normal_scores(sample)
+    known = Calibration(Sample(sample.score_AP.iloc[:0], sample.params_A.iloc[:0]), accuracy_A.iloc[:0], sample)
+    fixed = {name: COMBINERS[name].fit(known, 0)(sample) for name in FIXED}
+    values = pd.DataFrame(fixed, accuracy_A.index)
+    others = [(normal_scores(table.sample), table.accuracy_A) for name, table in tables.items() if name != task]
+    for name, learn in LEARNED.items():
+        total_A = pd.Series(0.0, accuracy_A.index)
+        for split in range(SPLITS):
+            order = np.random.default_rng(stream_seed(0, "label free", split)).permutation(len(accuracy_A))
+            for judged in np.array_split(accuracy_A.index[order], 2):
+                kept = [(z_AP.index.difference(judged), z_AP, y_A) for z_AP, y_A in others]
+                weights = learn([(z_AP.loc[ids], y_A[ids]) for ids, z_AP, y_A in kept])
+                total_A[judged] += sum(weight * own_AP.loc[judged, proxy] for proxy, weight in weights.items())
+        values[name] = total_A
+    return values
+
+
+def at_equal_macs(value_A: pd.Series, accuracy_A: pd.Series, macs_A: pd.Series) -> float:
+    """Kendall's tau over the pairs of networks whose MACs differ by 10 % at most: there size cannot help."""
+    i, j = np.triu_indices(len(macs_A), 1)
+    ratio = macs_A.to_numpy()[i] / macs_A.to_numpy()[j]
+    near = (ratio > 1 / 1.1) & (ratio < 1.1)
+    signs = (np.sign(x.to_numpy()[i] - x.to_numpy()[j])[near] for x in (value_A, accuracy_A))
+    return float(np.mean(np.prod(list(signs), axis=0)))
+
+
+def label_free(tables: Tables) -> pd.DataFrame:
+    """Rankings without labels of the task, against #params and MACs; intervals over the networks, paired."""
+    rows = []
+    for task, table in tables.items():
+        values, accuracy_A, macs_A = predictions(tables, task), table.accuracy_A, table.sample.score_AP["flops"]
+        for method in values:
+            row = {"task": task, "method": method, "spearman": spearman(values[method], accuracy_A)}
+            for size in ("params", "flops"):
+                arrays = values[method], values[size], accuracy_A
+                row[f"less_{size}"] = less(*arrays)
+                seed = stream_seed(0, "label free", method, size)
+                row[f"less_{size}_low"], row[f"less_{size}_high"] = bootstrap_interval(less, *arrays, seed=seed)
+            rows.append(row | {"tau_at_equal_macs": at_equal_macs(values[method], accuracy_A, macs_A)})
+    return pd.DataFrame(rows)
+
+
+def less(one: np.ndarray, other: np.ndarray, accuracy_A: np.ndarray) -> float:
+    return spearman(one, accuracy_A) - spearman(other, accuracy_A)
+
+
 #: Tables by name of the file.
 PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
     "noise": noise,
@@ -161,6 +248,7 @@ PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
     "windows": windows,
     "within": within,
     "across": across,
+    "label_free": label_free,
 }
 
 

@@ -17,6 +17,7 @@ from libranas.core.errors import LibranasError
 COMMANDS = {
     "init": ("init", "write a folder in which Snakemake runs the workflow"),
     "doctor": ("doctor", "say what is here, what is missing, and how to install it"),
+    "plan": ("plan", "what a run will take, before it begins"),
     "score": ("score", "score one network on your images"),
     "proxies": ("score", "list the proxies"),
     "libra": ("tables", "rank architectures of a table"),

@@ -79,8 +79,9 @@ def progress(iterable: Iterable, total: int, label: str) -> Iterator:
     with stop_when_asked():
         for done, item in enumerate(bar, start=1):
             now = time.monotonic()
-            if now - last >= INTERVAL:
-                log.info("%s: %d of %d after %.0f s", label, done - 1, total, now - begin)
+            if now - last >= INTERVAL and done > 1:
+                left = (now - begin) / (done - 1) * (total - done + 1)
+                log.info("%s: %d of %d after %.0f s, about %.0f s left", label, done - 1, total, now - begin, left)
                 last = now
             yield item
             if done < total:

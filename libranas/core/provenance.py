@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "sample": 1,
     "score": 6,
     "layers": 2,
-    "benchmark": 3,
+    "benchmark": 4,
     "agreement": 1,
     "libra": 3,
     "search": 2,

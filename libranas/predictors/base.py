@@ -51,6 +51,7 @@ class Sample:
         return len(self.params_A)
 
     def take(self, positions: np.ndarray) -> "Sample":
+        """Return the architectures at these positions, in this order."""
         features = None if self.feature_AF is None else self.feature_AF.iloc[positions]
         return Sample(self.score_AP.iloc[positions], self.params_A.iloc[positions], features)
 
@@ -77,6 +78,7 @@ class Calibration:
 
     @property
     def usual(self) -> Sample:
+        """The reference sample, or the labelled one where there is none."""
         return self.labelled if self.reference is None else self.reference
 
 

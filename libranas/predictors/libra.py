@@ -51,6 +51,7 @@ class Choice:
 
     @property
     def proxies(self) -> list[str]:
+        """The three in the order of their choice."""
         return [self.z1, self.z2, self.z3]
 
 
@@ -101,9 +102,16 @@ def choose(
     ig_select : "min" or "max" information gain for z2; default "min" if literal, "max" if corrected
     seed : of the corrected estimator
 
+    Raises
+    ------
+    LibranasError
+        For unusable input.
+
+    Notes
+    -----
     Ties go to the higher rho, then to the first name. Where the window holds nothing that can be used, z2 or z3 is
     the next best proxy by rho, and the reasons say so. (For z3, the nearest bias among all others is worse: 0.62
-    against 0.65 mean Spearman on 13 published tables with 100 labels.) Raises LibranasError for unusable input.
+    against 0.65 mean Spearman on 13 published tables with 100 labels.)
     """
     literal = mode == "literal"
     ig_select = ig_select or ("min" if literal else "max")

@@ -64,13 +64,14 @@ def merge(path: str | os.PathLike, parts: Sequence[str | os.PathLike], wanted: I
         with h5py.File(temporary, "w", libver=("v110", "v110")) as f:
             for name, (node, shape) in plan.nodes.items():
                 create(f, name, node, shape)
-            start, waiting = 0, []
+            start, waiting, held = 0, [], 0
             for part, head in zip(parts, heads, strict=True):
                 if rows := dict(plan.rows_of(head, _whole(part, head, parts[first or 0]))):
                     waiting.append(rows)
-                if sum(value.nbytes for held in waiting for value in held.values()) > AT_ONCE:
+                    held += sum(value.nbytes for value in rows.values())
+                if held > AT_ONCE:
                     start += _put(f, waiting, start)
-                    waiting.clear()
+                    waiting, held = [], 0
             _put(f, waiting, start)
         with h5py.File(temporary, "r+", libver=("v110", "v110")) as f:
             seal(f, all_nodes(f))

@@ -73,6 +73,7 @@ class Searcher:
         return None
 
     def newcomer(self, seen: set[str], rng: np.random.Generator) -> Arch:
+        """Draw a random network of the budget that is not in `seen`; LibranasError if none is found."""
         try:
             return next(Sampler(self.space, self.budget, rng, exclude=seen))
         except LibranasError as error:

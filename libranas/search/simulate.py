@@ -81,6 +81,7 @@ class Pool:
 
     @cached_property
     def ranking_N(self) -> np.ndarray:
+        """What the combiner ``consensus``, which needs no labels, says of each network; higher = better."""
         return consensus(self.sample)(self.sample)
 
     def without_scores(self) -> "Pool":

@@ -100,6 +100,7 @@ class Proxy:
     undefined_for: str = ""
 
     def captured(self, options: Options) -> Captures:
+        """Return what it captures with these options."""
         return self.captures(options) if callable(self.captures) else self.captures
 
     def charged(self, options: Options) -> Pass:

@@ -39,6 +39,8 @@ def test_the_readme_is_short_and_its_commands_and_links_exist():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    nav = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= set(nav), "mkdocs.yml lists every page"
     presets = (ROOT / "docs/running.md").read_text()
     for preset in (ROOT / "config").glob("*.yaml"):
         assert f"config/{preset.name}" in presets, f"{preset.name} is not mentioned"

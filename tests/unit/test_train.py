@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torchvision.transforms import v2
 from training_runs import equal, one_thread  # noqa: F401
 from training_runs import image_set as images
 
@@ -20,7 +21,7 @@ from libranas.spaces import AutoFormerSpace
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.evaluation import accuracy
 from libranas.training.images import ImageSet
-from libranas.training.in_memory import ShortTraining
+from libranas.training.in_memory import ShortTraining, mirrored, shifted
 from libranas.training.recipe import ShortRecipe
 from libranas.training.weights import save_weights
 
@@ -168,11 +169,30 @@ def test_images_are_normalised_by_channel():
 
 def test_recipes_without_augmentation_train_on_the_images_themselves():
     run = ShortTraining(network(), ShortRecipe(epochs=1, batch_size=10), images(), 1)
-    assert run.augment is None and run.mixup is None
+    assert run.each_image is None and run.mixup is None
     seen = torch.cat([x for x, _ in run.batches()])
     expected = images().normalised(images().images_NCHW, "cpu")
     key = lambda t: sorted(map(tuple, t.flatten(1).tolist()))  # noqa: E731
     assert key(seen) == key(expected)
+
+
+def test_each_image_is_shifted_by_its_own_steps():
+    """As torchvision crops one image after another, with the numbers that are drawn."""
+    whole = torch.randint(1, 256, (50, 3, 6, 5), dtype=torch.uint8)
+    torch.manual_seed(3)
+    found = shifted(whole, 2)
+    torch.manual_seed(3)
+    top, left = torch.randint(5, (2, 50)).tolist()
+    for image, other, y, x in zip(whole, found, top, left, strict=True):
+        assert torch.equal(other, v2.functional.crop(v2.functional.pad(image, [2]), y, x, 6, 5))
+    assert found.dtype == torch.uint8 and set(top) == set(left) == {0, 1, 2, 3, 4} and top != left
+
+
+def test_about_every_second_image_is_mirrored():
+    whole = torch.arange(3.0).expand(400, 1, 1, 3)
+    torch.manual_seed(0)
+    found = mirrored(whole)[:, 0, 0]
+    assert set(map(tuple, found.tolist())) == {(0, 1, 2), (2, 1, 0)} and 160 < int((found[:, 0] == 2).sum()) < 240
 
 
 def test_every_setting_of_a_recipe_changes_the_training():
