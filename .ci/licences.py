@@ -1,4 +1,4 @@
-"""Check the licences of all that libranas and its extras (but `dev`) install: PYTHON .ci/licences.py
+"""Check the licences of all that libranas and its extras (but `dev` and `docs`) install: PYTHON .ci/licences.py
 
 Prints what each licence is that of; exit code 1 for one that software under Apache-2.0 may not depend on, or for none.
 """
@@ -50,7 +50,7 @@ def fine(name: str, choices: list[str]) -> bool:
 
 
 def main() -> int:
-    extras = tuple(e for e in metadata.metadata("libranas").get_all("Provides-Extra") if e != "dev")
+    extras = tuple(e for e in metadata.metadata("libranas").get_all("Provides-Extra") if e not in ("dev", "docs"))
     names, wrong = defaultdict(list), []
     try:
         found = installed("libranas", extras, {})

@@ -25,7 +25,8 @@ EXTRAS = {
     "hf": "data sets of Hugging Face",
     "tensorboard": "libranas train --tensorboard",
     "onnx": "libranas export --to onnx",
-    "dev": "the tests",
+    "docs": "make docs",
+    "dev": "make test",
 }
 #: Program to what needs it, and what installs it.
 PROGRAMS = {
