@@ -42,7 +42,7 @@ docs: $(READY)
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
-	@echo "make test-cluster                             tests with SLURM, containers, torchrun; and many kills"
+	@echo "make test-cluster                             tests with SLURM, containers, torchrun, a browser; many kills"
 	@echo "make docs                                     the documentation as a site, in build/site"
 	@echo "make dist                                     wheel and sdist, in dist/"
 	@echo "make release-check                            both, installed and run elsewhere; licences; minutes"

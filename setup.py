@@ -11,6 +11,7 @@ WORKFLOW = (
     "config.yaml",
     "rules/*.smk",
     "scripts/*.py",
+    "report/*.rst",
     "config/*",
     "profiles/*/*",
     "envs/*",

@@ -49,8 +49,8 @@ def pools(folder: Path, whole: bool) -> dict[str, tuple]:
         if whole:
             scores = SCORES / "whole" / f"{path.stem}.csv.gz"
             for task in columns[1:]:
-                others = [c for c in columns[1:] if c != task]
-                found[f"whole {path.stem}-{task}"] = (path, task, None, scores if scores.exists() else None, others)
+                own = scores if scores.exists() else None
+                found[f"whole {path.stem}-{task}"] = (f"{path}:{task}", None, None, own)
         elif "val_accuracy" in columns:
             # Their strings name other networks, or there are far more of them.
             foreign = path.stem.endswith(("9445", *NASLIB_TASKS))

@@ -64,7 +64,7 @@ rule benchmark_supernet:
 rule benchmark_table:
     input:
         manifest=out("manifest"),
-        table=given(config["benchmark"]["table"]),
+        table=given(LISTED),
         archs=out("archs"),
     output:
         accuracy=out("accuracy", method="table"),
@@ -75,8 +75,8 @@ rule benchmark_table:
     localrule: True
     params:
         version=stage_version("benchmark"),
-        config=part("space", benchmark="columns"),
-        files=lambda wildcards: states(config["benchmark"]["table"]),
+        config=part("space", benchmark="columns table"),
+        files=lambda wildcards: states(*LISTED),
     script:
         "../scripts/benchmark_table.py"
 

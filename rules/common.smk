@@ -15,6 +15,7 @@ from libranas.config.checks import checked, latency_needed
 from libranas.core.errors import LibranasError
 from libranas.core.files import disk_error, lock, read_json, write_json, write_text
 from libranas.core.provenance import stage_version
+from libranas.core.text import file_and_task
 from libranas.runs.cluster import cancel_left_over
 from libranas.runs.files import FILES, run_path
 from libranas.runs.inputs import state_of
@@ -144,7 +145,7 @@ def end():
 
 
 def begin():
-    """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep the command line for the report.
+    """Lock this run until Snakemake ends, end SLURM jobs of a killed one, and keep command line and settings.
 
     The system lifts the lock however Snakemake ends; Snakemake's own lock (off in profiles/default) would outlive
     a kill. The command line is no parameter of a rule, so that it makes nothing rerun.
@@ -165,6 +166,7 @@ def begin():
         else:
             end()
         write_text(state("command.txt"), shlex.join(["snakemake", *sys.argv[1:]]))
+        write_json(state("config.json"), config)
     except OSError as error:
         raise WorkflowError(str(disk_error(error, state("lock")))) from None
     except LibranasError as error:

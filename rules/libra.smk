@@ -10,9 +10,9 @@ rule libra:
     output:
         choice=out("choice"),
         combiner=out("combiner"),
-        methods=out("methods"),
-        proxies=out("proxies"),
-        parts=out("parts"),
+        methods=report(out("methods"), category="Ranking", caption="../report/methods.rst"),
+        proxies=report(out("proxies"), category="Ranking", caption="../report/proxies.rst"),
+        parts=report(out("parts"), category="Ranking", caption="../report/parts.rst"),
     log:
         log_of("libra"),
     benchmark:

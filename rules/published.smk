@@ -5,7 +5,7 @@ from libranas.runs.workflow import workflow_folder
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
     raise WorkflowError(
-        f"published.tables: {config['published']['tables']} has no table SPACE-TASK.csv of a published benchmark.\n"
+        f"published.tables: {config['published']['tables']} has no table SPACE-TASK.csv or zc_SPACE.json of a published benchmark.\n"
         "  -> docs/published-benchmarks.md says which ones, and where they are."
     )
 
@@ -26,7 +26,7 @@ SCORES = scores_folder()
 
 rule published_table:
     input:
-        table=local(f"{config['published']['tables']}/{{table}}.csv"),
+        table=lambda wildcards: given(file_and_task(TABLES[wildcards.table])[0]),
         scores=lambda wildcards: given(scores_file(SCORES, wildcards.table)),
     output:
         judged=out("judged_table"),
@@ -44,9 +44,7 @@ rule published_table:
     params:
         version=stage_version("libra"),
         config=part("seed", published="labels splits methods"),
-        files=lambda wildcards: states(
-            f"{config['published']['tables']}/{wildcards.table}.csv", scores_file(SCORES, wildcards.table)
-        ),
+        files=lambda wildcards, input: states(input.table, scores_file(SCORES, wildcards.table)),
     script:
         "../scripts/published_table.py"
 
@@ -70,6 +68,6 @@ rule published:
     localrule: True
     params:
         version=stage_version("libra"),
-        tables=TABLES,
+        tables=list(TABLES),
     script:
         "../scripts/published.py"

@@ -31,7 +31,7 @@ rule report:
         proxies=out("proxies"),
         parts=out("parts"),
     output:
-        html=out("report"),
+        html=report(out("report"), category="Report", caption="../report/page.rst"),
     log:
         log_of("report"),
     benchmark:

@@ -1,5 +1,6 @@
 # A space and a budget -> unique legal architectures, each assigned to a shard by its id.
-TABLE = [config["benchmark"]["table"]] if config["benchmark"]["method"] == "table" else []
+LISTED = [file_and_task(config["benchmark"]["table"])[0]] if config["benchmark"]["table"] else []
+TABLE = LISTED if config["benchmark"]["method"] == "table" else []
 
 
 rule sample:
@@ -16,7 +17,7 @@ rule sample:
     localrule: True
     params:
         version=stage_version("sample"),
-        config=part("space budget sample seed", benchmark="columns"),
+        config=part("space budget sample seed", benchmark="columns table" if TABLE else "columns"),
         files=lambda wildcards: states(*TABLE),
     script:
         "../scripts/sample.py"

@@ -31,7 +31,7 @@ rule merge:
     output:
         scores=out("scores"),
         failures=out("failures"),
-        costs=out("costs"),
+        costs=report(out("costs"), category="Scores", caption="../report/costs.rst"),
     log:
         log_of("merge"),
     benchmark:
@@ -52,7 +52,7 @@ rule layers:
         archs=out("archs"),
         scores=out("scores"),
     output:
-        curve=out("curve"),
+        curve=report(out("curve"), category="Scores", caption="../report/curve.rst"),
         window=out("window"),
         table=out("table"),
     log:

@@ -12,7 +12,9 @@ rule search:
         combiner=out("combiner"),
         latency=LATENCY,
     output:
-        history=out("history"),
+        history=report(
+            out("history"), category="Search", caption="../report/history.rst", labels={"search": "{strategy}"}
+        ),
     log:
         log_of("search/{strategy}"),
     benchmark:
@@ -146,7 +148,12 @@ rule guided:
         before=EVERY_ROUND,
         long=expand(out("long"), shard=LONG_SHARDS),
     output:
-        history=out("history", strategy="guided"),
+        history=report(
+            out("history", strategy="guided"),
+            category="Search",
+            caption="../report/guided.rst",
+            labels={"search": "guided"},
+        ),
         agreement=out("labels_agreement"),
     log:
         log_of("search/guided"),
@@ -170,7 +177,12 @@ rule prune:
         combiner=out("combiner"),
         choice=out("choice"),
     output:
-        history=out("history", strategy="pruning"),
+        history=report(
+            out("history", strategy="pruning"),
+            category="Search",
+            caption="../report/history.rst",
+            labels={"search": "pruning"},
+        ),
     log:
         log_of("search/pruning"),
     benchmark:
@@ -194,7 +206,7 @@ rule select:
         reference=given(REFERENCE),
         labelled=out("accuracy", method="train") if LABELLED else [],
     output:
-        selected=out("selected"),
+        selected=report(out("selected"), category="Search", caption="../report/selected.rst"),
     log:
         log_of("select"),
     benchmark:

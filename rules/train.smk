@@ -29,8 +29,8 @@ rule compare:
         selected=out("selected"),
         metrics=expand(out("metrics"), role=ROLES, seed=TRAIN_SEEDS),
     output:
-        summary=out("summary"),
-        curves=out("curves"),
+        summary=report(out("summary"), category="Training", caption="../report/summary.rst"),
+        curves=report(out("curves"), category="Training", caption="../report/curves.rst"),
     log:
         log_of("compare"),
     benchmark:

@@ -5,4 +5,4 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.labels import look_up
 
-    look_up(run, snakemake.input.table)
+    look_up(run)

@@ -5,4 +5,5 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.published import judge
 
-    judge(run, snakemake.input.table, snakemake.input.scores or None)
+    task = snakemake.wildcards.table.partition("-")[2]
+    judge(run, f"{snakemake.input.table}:{task}", snakemake.input.scores or None)

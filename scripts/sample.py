@@ -5,4 +5,4 @@ from _stage import stage
 with stage(snakemake) as run:
     from libranas.runs.stages.inputs import sample
 
-    sample(run, *snakemake.input.table)
+    sample(run)

@@ -13,9 +13,10 @@ def add(commands) -> None:
     command = commands.add_parser("simulate", description=_simulate.__doc__)
     command.set_defaults(run=_simulate)
     command.add_argument(
-        "table", type=Path, metavar="TABLE.csv", help="one line for each network: an accuracy, and scores or features"
+        "table", metavar="FILE[:TASK]", help="one row for each network: an accuracy, and scores or features"
     )
-    command.add_argument("--accuracy", metavar="COLUMN", help="default: accuracy or val_accuracy")
+    command.add_argument("--scores", metavar="FILE", help="further scores of the same architectures")
+    command.add_argument("--accuracy", metavar="COLUMN", help="default: accuracy, val_accuracy or val_accs")
     command.add_argument("--features", metavar="A,B,...", help="columns that describe the network; no scores")
     command.add_argument("--methods", metavar="A,B,...", help="default: all; see the documentation")
     command.add_argument("--labels", type=positive, default=100, help="accuracies a search may look at (default: 100)")
@@ -31,7 +32,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
     from libranas.search.simulate import simulate
 
     names = {key: getattr(arguments, key) and getattr(arguments, key).split(",") for key in ("features", "methods")}
-    pool = read_pool(arguments.table, arguments.accuracy, names["features"])
+    pool = read_pool(arguments.table, arguments.accuracy, names["features"], arguments.scores)
     settings = arguments.labels, arguments.runs, arguments.seed
     result = simulate(pool, names["methods"], *settings, progress)
     rows = [

@@ -1,4 +1,4 @@
-"""``libranas libra`` for any table of scores and accuracies, ``libranas networks`` for files of other projects."""
+"""``libranas tables`` and ``libra`` for tables of scores and accuracies, ``networks`` for files of other projects."""
 
 import argparse
 from pathlib import Path
@@ -10,14 +10,19 @@ from libranas.core.errors import LibranasError
 from libranas.core.files import write_text
 from libranas.core.text import key_value, text_table
 
+#: How a table is named.
+TABLE = "CSV, JSON of NAS-Bench-Suite-Zero, and others; FILE:TASK names one of several tasks"
+
 
 def add(commands) -> None:
+    tables = commands.add_parser("tables", description=_tables.__doc__)
+    tables.set_defaults(run=_tables)
+    tables.add_argument("table", metavar="FILE[:TASK]", help=TABLE)
     libra = commands.add_parser("libra", description=_libra.__doc__)
     libra.set_defaults(run=_libra)
-    libra.add_argument(
-        "table", type=Path, metavar="TABLE.csv", help="first column: architecture; proxies, higher = better"
-    )
-    libra.add_argument("--accuracy", default="accuracy", metavar="COLUMN", help="default: accuracy")
+    libra.add_argument("table", metavar="FILE[:TASK]", help=f"{TABLE}; proxies, higher = better")
+    libra.add_argument("--scores", metavar="FILE", help="further scores of the same architectures")
+    libra.add_argument("--accuracy", metavar="COLUMN", help="default: accuracy, val_accuracy or val_accs")
     libra.add_argument("--params", default="params", metavar="COLUMN", help="numbers of parameters (default: params)")
     libra.add_argument("--labels", type=positive, default=30, help="accuracies that are looked at (default: 30)")
     libra.add_argument("--splits", type=positive, default=20, help="random choices of them (default: 20)")
@@ -49,14 +54,54 @@ def add(commands) -> None:
     networks.add_argument("--output", type=Path, metavar="FILE", help="write to a file")
 
 
+def _tables(arguments: argparse.Namespace) -> None:
+    """List what a file of tables holds: its tasks, and the range of each column. Architectures that the space does not
+    have are counted."""
+    from libranas.core.text import file_and_task
+    from libranas.labels.table_files import read_table_file, read_tables
+
+    path, task = file_and_task(arguments.table)
+    tables = read_tables(path) if task is None else {task: read_table_file(arguments.table)}
+    print("\n\n".join(_contents(table, f"{path}:{task}" if task else path) for task, table in tables.items()))
+
+
+def _contents(table, location: str) -> str:
+    """Return the size of a table, and the range of each column of numbers."""
+    import numpy as np
+
+    from libranas.published.tables import SPACES, space_of
+
+    said = f"{location}: {len(table.frame)} networks"
+    if table.name.partition("-")[0] in SPACES:
+        space = space_of(table.name)
+        odd = [text for text in table.frame.iloc[:, 0] if not _is_member(space, str(text))]
+        said += f" of {space.title}" + (f"; the space does not have {len(odd)} of them, e.g. {odd[0]}" if odd else "")
+    rows = []
+    for name, column in table.numbers().items():
+        finite = column[np.isfinite(column)]
+        if len(finite):
+            rows.append((str(name), f"{finite.min():.6g}", f"{finite.max():.6g}", str(len(column) - len(finite))))
+    accuracy = table.accuracy()
+    if accuracy not in table.frame:
+        said += "; no column of accuracies"
+    return f"{said}\n\n" + text_table(("column", "least", "greatest", "missing"), rows, right={1, 2, 3})
+
+
+def _is_member(space, text: str) -> bool:
+    try:
+        return bool(space.parse(text))
+    except LibranasError:
+        return False
+
+
 def _libra(arguments: argparse.Namespace) -> None:
     """Choose three proxies from some accuracies of a table, and compare all ways of combining proxies on the others.
-    A table of a published benchmark (SPACE-TASK.csv) also shows learners its architectures."""
+    A table of a published benchmark (SPACE-TASK.csv, zc_SPACE.json) also shows learners its architectures."""
     from libranas.predictors.selection import choose_and_judge
     from libranas.published.tables import read_table
 
     names = None if arguments.methods is None else arguments.methods.split(",")
-    table = read_table(arguments.table, accuracy=arguments.accuracy, params=arguments.params)
+    table = read_table(arguments.table, arguments.scores, accuracy=arguments.accuracy, params=arguments.params)
     settings = {"mode": "corrected", "combiner": "libra_corrected", "window": 0.1, "duplicate": 0.98}
     settings |= {"calibration": arguments.labels, "splits": arguments.splits, "methods": names}
     known = table.sample

@@ -120,7 +120,7 @@ class Columns:
 @section
 class Benchmark:
     method: Literal["train", "supernet", "table"] = setting(
-        "Source of accuracies: short trainings, weights inherited from a supernet, or a CSV."
+        "Source of accuracies: short trainings, weights inherited from a supernet, or a table."
     )
     count: int = setting("Architectures of the sample that get an accuracy.", 60, least=20)
     seeds: int = setting("Trainings of each (method `train`).", 1, least=1)
@@ -128,8 +128,8 @@ class Benchmark:
     inherited: int | None = setting("Architectures that inherit from the supernet; null: `count`.", None, least=1)
     recipe: ShortRecipe | None = setting("The short trainings.", None, partial=True)
     supernet: ShortRecipe | None = setting("Training of the supernet.", None, partial=True)
-    table: str | None = setting("CSV of architectures and accuracies (method `table`).", None)
-    columns: Columns = setting("Names of the table's columns.")
+    table: str | None = setting("Table of architectures and accuracies, FILE or FILE:TASK (method `table`).", None)
+    columns: Columns = setting("Names of the table's columns; usual ones are found without.")
     paper: str | None = setting("Column of the paper's Table 3 to show in the report, such as NB201-C10.", None)
 
 
@@ -145,7 +145,9 @@ class Libra:
 
 @section
 class Published:
-    tables: str | None = setting("Folder of tables SPACE-TASK.csv of NAS-Bench-Suite-Zero; null: none.", None)
+    tables: str | None = setting(
+        "Folder of NAS-Bench-Suite-Zero's tables, SPACE-TASK.csv or zc_SPACE.json; null: none.", None
+    )
     scores: str | None = setting(
         "Folder of further scores, SPACE.csv with the column arch, in the working directory or the checkout.", None
     )

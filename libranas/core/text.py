@@ -1,5 +1,6 @@
 """Read values that a user writes on a command line; write tables for a terminal."""
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -47,6 +48,13 @@ def key_value(text: str, where: str) -> tuple[str, object]:
     if not equals or not key.strip():
         raise LibranasError(f"{where} '{text}' is not of the form key=value.")
     return key.strip(), literal(value)
+
+
+def file_and_task(location: str | os.PathLike) -> tuple[str, str | None]:
+    """Cut ``FILE:TASK``, the name of a table in a file of several; the task is None where none is named."""
+    text = os.fspath(location)
+    file, _, task = text.rpartition(":")
+    return (file, task) if file and task and "/" not in task and not os.path.exists(text) else (text, None)
 
 
 def split(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from libranas.core.errors import LibranasError
+from libranas.labels.table_files import ACCURACIES, ARCHITECTURES, read_table_file
 from libranas.spaces import Space
 
 
@@ -23,35 +24,36 @@ def mean_accuracies(path: str | Path) -> pd.Series:
 def read_accuracy_table(
     path: str | Path, space: Space, architecture: str = "architecture", accuracy: str = "accuracy"
 ) -> pd.DataFrame:
-    """Read architectures and accuracies from a CSV file, published or of the user.
+    """Read architectures and accuracies from a table, published or of the user.
 
     Parameters
     ----------
-    architecture, accuracy : names of the columns; an architecture is anything that ``space.parse`` reads
+    path : see :func:`libranas.labels.table_files.read_table_file`
+    architecture, accuracy : names of the columns; where the table lacks them, its usual ones are taken for the names
+        that are given by default. An architecture is anything that ``space.parse`` reads
 
     Returns
     -------
     DataFrame with columns ``id``, ``seed`` (0), ``accuracy`` and ``arch`` (:class:`libranas.core.arch.Arch`);
-    LibranasError names the line that has no architecture of the space, a repeated one, or no number as accuracy
+    LibranasError names the row that has no architecture of the space, a repeated one, or no number as accuracy
     """
     try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise LibranasError(f"benchmark.table: {path} does not exist.", "Give the path of a CSV file.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise LibranasError(
-            f"benchmark.table: {path} is not a CSV file ({error}).", "Expected comma-separated text."
-        ) from None
+        read = read_table_file(path)
+    except LibranasError as error:
+        raise LibranasError(f"benchmark.table: {error.what}", error.todo) from None
+    table = read.frame
+    if architecture == ARCHITECTURES[0]:
+        architecture = next((name for name in ARCHITECTURES if name in table), architecture)
+    if accuracy == ACCURACIES[0]:
+        accuracy = read.accuracy()
     if missing := {architecture, accuracy} - set(table.columns):
         raise LibranasError(
             f"benchmark.table: {path} has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.",
             "Name the columns of architectures and accuracies under benchmark.columns.",
         )
-    if table.empty:
-        raise LibranasError(f"benchmark.table: {path} has no rows.", "Expected one line for each architecture.")
     rows, seen = [], set()
-    for line, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True), start=2):
-        where = f"benchmark.table: {path}, line {line}"
+    for position, (text, value) in enumerate(zip(table[architecture], table[accuracy], strict=True)):
+        where = f"benchmark.table: {path}, {read.place(position)}"
         try:
             arch = space.parse(str(text))
         except LibranasError as error:

@@ -1,4 +1,4 @@
-"""Tables to search in: any CSV file with an accuracy and scores or features."""
+"""Tables to search in: any table with an accuracy and scores or features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from libranas.core.errors import LibranasError
+from libranas.labels.table_files import TableFile, as_numbers, read_table_file
 from libranas.predictors.base import Sample
-from libranas.published.tables import SPACES, space_of
+from libranas.published.tables import SPACES, renamed, space_of
 from libranas.search.simulate import Pool
 from libranas.spaces import Space
 
-#: Names of the column of accuracies, where none is given.
-ACCURACIES = ("accuracy", "val_accuracy")
 #: Names of a first column of numbers that are names of architectures.
 NAMES = ("arch", "architecture", "id", "index", "Unnamed: 0")
 
@@ -23,20 +22,19 @@ def read_pool(
     accuracy: str | None = None,
     features: Sequence[str] | None = None,
     scores: str | Path | None = None,
-    without: Sequence[str] = (),
 ) -> Pool:
     """Read the networks of a table.
 
     A first column of text names the architectures. Where the file is named after a known space (``SPACE.csv``,
-    ``SPACE-TASK.csv``), they are read: features and sizes come from the space, and rows that are the same network
-    become one, with the mean of their numbers.
+    ``SPACE-TASK.csv``, ``zc_SPACE.json``), they are read: features and sizes come from the space, and rows that are
+    the same network become one, with the mean of their numbers.
 
     Parameters
     ----------
-    accuracy : column, default: ``accuracy`` or ``val_accuracy``
+    path : see :func:`libranas.labels.table_files.read_table_file`
+    accuracy : column, default: ``accuracy``, ``val_accuracy`` or ``val_accs``
     features : columns that describe the architecture; all other columns of numbers are scores of unknown sign
-    scores : CSV file of further scores, architectures in its first column; one row for each network is enough
-    without : columns that are left out
+    scores : table of further scores, architectures in its first column; one row for each network is enough
 
     Raises
     ------
@@ -44,17 +42,20 @@ def read_pool(
         For a file that is no table, a missing column, an accuracy or feature that is not a finite number, an
         architecture that comes twice or that the space does not have.
     """
-    path = Path(path)
-    table = _read(path).drop(columns=list(without))
-    accuracy = accuracy or next((name for name in ACCURACIES if name in table), ACCURACIES[0])
+    read = read_table_file(path)
+    table = _rows(read, path)
+    accuracy = read.accuracy(accuracy)
     if missing := [name for name in (accuracy, *(features or ())) if name not in table]:
         raise LibranasError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.",
-            "Name the columns with --accuracy and --features.",
+            "Name the columns with --accuracy and --features, or a task: FILE:TASK.",
         )
-    numbers = table.apply(_numbers)
+    numbers = table.apply(as_numbers)
+    known = read.name.partition("-")[0] in SPACES and table.index.name is not None
+    space = space_of(read.name) if known else None
     if scores is not None:
-        further = _read(Path(scores)).apply(_numbers)
+        further = _rows(read_table_file(scores), scores).apply(as_numbers)
+        further = renamed(further, numbers.index, space, scores)
         numbers = numbers.drop(columns=further.columns.intersection(numbers.columns)).join(further)
     for name in (accuracy, *(features or ())):
         truths = name == accuracy and table[name].dtype == bool
@@ -66,7 +67,6 @@ def read_pool(
     names = [n for n in numbers if n not in {accuracy, *(features or ())} and numbers[n].notna().any()]
     score_AP, accuracy_A = numbers[names], numbers[accuracy]
     feature_AF = numbers[list(features)] if features else None
-    space = space_of(path.stem) if path.stem.partition("-")[0] in SPACES and table.index.name is not None else None
     if space is not None:
         return _networks(space, accuracy_A, score_AP, feature_AF)
     if not names and feature_AF is None:
@@ -77,32 +77,16 @@ def read_pool(
     return Pool(accuracy_A.to_numpy(), Sample(score_AP, params_A, feature_AF))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _rows(read: TableFile, path: str | Path) -> pd.DataFrame:
     """Return the rows by name of the architecture, or by number of the line where there is none."""
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise LibranasError(f"{path} does not exist.", "Give the path of a CSV file.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise LibranasError(f"{path} is not a CSV file ({error}).", "Expected comma-separated text.") from None
-    if table.empty:
-        raise LibranasError(f"{path} has no rows.", "Expected one line for each architecture.")
+    table = read.frame
     first = table.columns[0]
-    if first not in NAMES and _numbers(table[first]).notna().any():
-        return table.set_axis([f"line {i}" for i in range(2, len(table) + 2)])
+    if first not in NAMES and as_numbers(table[first]).notna().any():
+        return table.set_axis([read.place(i) for i in range(len(table))])
     table = table.set_index(first)
     if len(repeated := table.index[table.index.duplicated()]):
         raise LibranasError(f"{path}: {repeated[0]} comes twice.", "Keep one line for each architecture.")
     return table
-
-
-def _number(value) -> float:
-    return pd.to_numeric(value.removesuffix("%").strip() if isinstance(value, str) else value, errors="coerce")
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    """Return a column as numbers, with or without percent signs; NaN where a cell is none."""
-    return column.map(_number).astype(np.float64)
 
 
 def _networks(space: Space, accuracy_A: pd.Series, score_AP: pd.DataFrame, feature_AF: pd.DataFrame | None) -> Pool:

@@ -1,6 +1,6 @@
-"""Judge combiners on published tables of NAS-Bench-Suite-Zero: CSV files named ``SPACE-TASK.csv``.
+"""Judge combiners on published tables: NAS-Bench-Suite-Zero's JSON, CSV files named ``SPACE-TASK.csv``, and others.
 
-Columns: ``arch`` (the strings of NASLib), ``val_accuracy``, and the proxies, all taken as higher = better.
+Columns: the architectures first, an accuracy, and the proxies, all taken as higher = better.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import pandas as pd
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
+from libranas.labels.table_files import has_task, read_table_file
 from libranas.predictors.base import Sample
 from libranas.predictors.evaluation import MEASURES, evaluate
 from libranas.spaces import Space, make_space
@@ -85,58 +86,83 @@ def read_table(
     *,
     space: Space | None = None,
     features: bool = True,
-    accuracy: str = "val_accuracy",
+    accuracy: str | None = None,
     params: str = "params",
 ) -> PublishedTable:
     """Read one table.
 
     Parameters
     ----------
-    scores : CSV file of further scores, higher = better, with a column ``arch``; each architecture of the table needs
-        one. A column that the table has itself is replaced.
+    path : see :func:`libranas.labels.table_files.read_table_file`
+    scores : table of further scores, higher = better, architectures first; each architecture of the table needs one.
+        A column that the table has itself is replaced.
     space : that of the architectures; by the table's name, where not given
     features : whether to describe the architectures; learners use it
-    accuracy, params : columns
+    accuracy, params : columns; the latter may be one of the further scores. Default: a usual name of the former
 
     LibranasError for a missing file or column, a repeated architecture, or one without further scores.
     """
-    path = Path(path)
+    read = read_table_file(path)
+    accuracy = read.accuracy(accuracy)
+    if space is None and read.name.partition("-")[0] in SPACES:
+        space = space_of(read.name)
+    columns = f"expected architectures in the first column, the columns {accuracy} and {params}, and proxies"
     try:
-        table = pd.read_csv(path, index_col=0)
+        table = _by_architecture(read.frame)
         if table[accuracy].dtype == bool:
             raise ValueError(f"{accuracy} is true or false")
         accuracy_A = table.pop(accuracy).astype(np.float64)
         score_AP = table.astype(np.float64)
-        params_A = score_AP[params]
-    except FileNotFoundError:
-        raise LibranasError(f"{path} does not exist", "give the path of a table") from None
     except (ValueError, KeyError) as error:
-        raise LibranasError(
-            f"{path} is no table of scores and accuracies ({error})",
-            f"expected architectures in the first column, the columns {accuracy} and {params}, and proxies",
-        ) from None
+        raise LibranasError(f"{path} is no table of scores and accuracies ({error})", columns) from None
     if len(repeated := table.index[table.index.duplicated()]):
         raise LibranasError(f"{path}: {repeated[0]} comes twice", "keep one line an architecture")
+    params_A = score_AP.get(params)
+    if scores is not None:
+        score_AP = _with_scores(score_AP, scores, space, path)
+    if params_A is None and params not in score_AP:
+        raise LibranasError(f"{path} is no table of scores and accuracies (it has no column {params})", columns)
+    params_A = score_AP[params] if params_A is None else params_A
     for name, number_A in ((accuracy, accuracy_A), (params, params_A)):
         if len(bad := table.index[~np.isfinite(number_A)]):
             raise LibranasError(
                 f"{path}: the {name} of {bad[0]} is no finite number ({len(bad)} such rows)", "remove or mend the rows"
             )
-    if scores is not None:
-        extra = pd.read_csv(scores, index_col="arch")
-        if len(missing := table.index.difference(extra.index)):
-            raise LibranasError(
-                f"{path}: {len(missing)} architectures have no further scores, e.g. {missing[0]}", "score them"
-            )
-        score_AP = score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
-    if space is None and path.stem.partition("-")[0] in SPACES:
-        space = space_of(path.stem)
     if space is None:
-        return PublishedTable(path.stem, accuracy_A, Sample(score_AP, params_A))
+        return PublishedTable(read.name, accuracy_A, Sample(score_AP, params_A))
     archs = [space.parse(text) for text in table.index]
     network_A = pd.Series([space.representative(arch).id for arch in archs], table.index)
     feature_AF = pd.DataFrame([space.features(arch) for arch in archs], table.index) if features else None
-    return PublishedTable(path.stem, accuracy_A, Sample(score_AP, params_A, feature_AF), space, network_A)
+    return PublishedTable(read.name, accuracy_A, Sample(score_AP, params_A, feature_AF), space, network_A)
+
+
+def _by_architecture(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.set_index(frame.columns[0])
+
+
+def renamed(further: pd.DataFrame, names: pd.Index, space: Space | None, path: str | Path) -> pd.DataFrame:
+    """Return further scores by the names that a table has for the architectures; the files may differ in notation.
+
+    LibranasError if they are of other architectures.
+    """
+    if space is not None and not further.index.isin(names).any():
+        own = {space.parse(str(name)).id: name for name in names}
+        further = further.rename(index=lambda name: own.get(space.parse(str(name)).id, name))
+    if not further.index.isin(names).any():
+        raise LibranasError(
+            f"{path} has no architecture of the table: {further.index[0]}, not {names[0]}.", "Name its scores."
+        )
+    return further
+
+
+def _with_scores(score_AP: pd.DataFrame, scores: str | Path, space: Space | None, path: str | Path) -> pd.DataFrame:
+    """Add further scores; those of the table give way."""
+    extra = renamed(_by_architecture(read_table_file(scores).frame), score_AP.index, space, scores)
+    if len(missing := score_AP.index.difference(extra.index)):
+        raise LibranasError(
+            f"{path}: {len(missing)} architectures have no further scores, e.g. {missing[0]}", "score them"
+        )
+    return score_AP.drop(columns=score_AP.columns.intersection(extra.columns)).join(extra)
 
 
 def judge_table(
@@ -182,7 +208,18 @@ def scores_file(folder: str | Path | None, table: str) -> Path | None:
     return path if folder is not None and path.exists() else None
 
 
-def find_tables(folder: str | Path) -> list[str]:
-    """Names of the tables in a folder that are columns of the paper's Table 1, in its order."""
-    there = {path.stem.lower(): path.stem for path in Path(folder).glob("*.csv")}
-    return [there[name] for name in COLUMNS.values() if name in there]
+def find_tables(folder: str | Path) -> dict[str, str]:
+    """Tables in a folder that are columns of the paper's Table 1, in its order: name to ``FILE`` or ``FILE:TASK``.
+
+    They are files ``SPACE-TASK.csv``, and the tasks of files ``zc_SPACE.json`` that no such file has.
+    """
+    there = {path.stem.lower(): path for path in Path(folder).glob("*.csv")}
+    found = {}
+    for name in COLUMNS.values():
+        space, _, task = name.partition("-")
+        whole = Path(folder) / f"zc_{space}.json"
+        if name in there:
+            found[there[name].stem] = str(there[name])
+        elif whole.exists() and (spelled := has_task(whole, task)):
+            found[f"{space}-{spelled}"] = f"{whole}:{spelled}"
+    return found

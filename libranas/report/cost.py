@@ -19,6 +19,16 @@ WORK = {
 }
 
 
+def _seconds(times: Path, pattern: str) -> list[float]:
+    return [pd.read_csv(path, sep="\t")["s"].sum() for path in sorted(times.glob(pattern))]
+
+
+def minutes(times: Path, pattern: str) -> float | None:
+    """Return the minutes of the jobs whose files match, together; None without any."""
+    jobs = _seconds(times, pattern)
+    return sum(jobs) / 60 if jobs else None
+
+
 def costs(times: Path) -> Iterator[dict]:
     """Yield ``work``, whether that is of a ``search``, ``jobs`` and their ``minutes``, where a run has such jobs.
 
@@ -26,7 +36,5 @@ def costs(times: Path) -> Iterator[dict]:
     are not used: they are of its last look at a process, half a minute before the end at worst.
     """
     for work, pattern in WORK.items():
-        jobs = [pd.read_csv(path, sep="\t") for path in sorted(times.glob(pattern))]
-        if jobs:
-            minutes = pd.concat(jobs)["s"].sum() / 60
-            yield {"work": work, "search": pattern.startswith("search/"), "jobs": len(jobs), "minutes": minutes}
+        if jobs := _seconds(times, pattern):
+            yield {"work": work, "search": pattern.startswith("search/"), "jobs": len(jobs), "minutes": sum(jobs) / 60}

@@ -215,8 +215,8 @@ OPTIONS = {
         ),
     ],
     "export": ["--to"],
-    "libra": ["--accuracy", "--params", "--labels", "--splits", "--seed", "--methods"],
-    "simulate": ["--accuracy", "--features", "--methods", "--labels", "--runs", "--seed"],
+    "libra": ["--scores", "--accuracy", "--params", "--labels", "--splits", "--seed", "--methods"],
+    "simulate": ["--scores", "--accuracy", "--features", "--methods", "--labels", "--runs", "--seed"],
     "networks": ["--space", "--image-size", "--channels", "--classes", "--to"],
 }
 #: What a command needs; none of it is there, so no work begins.

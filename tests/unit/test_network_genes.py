@@ -19,7 +19,7 @@ from libranas.latency import measure as latency
 from libranas.latency.table import Latency, LatencyTable
 from libranas.networks import build
 from libranas.networks.autoformer import model_args
-from libranas.report.figures import drawings
+from libranas.report.search_figures import drawings
 from libranas.spaces import AutoFormerSpace, make_space
 from libranas.spaces.autoformer import NETWORK_GENES, conv_stem, mlp_width
 from libranas.spaces.file_formats import network_space, networks_table, one_network, yaml_text

@@ -73,7 +73,7 @@ def test_judge_table(folder):
     rho = judged.query("k == 20").groupby("method")["spearman"].mean()
     assert rho["ridge_ranks"] > rho["z1"]
     assert judge_table(bare, [20], splits=2, methods=["ridge_ranks"])["spearman"].mean() < rho["ridge_ranks"]
-    assert published.find_tables(folder / "empty") == []
+    assert published.find_tables(folder / "empty") == {}
 
 
 def test_table1(folder):

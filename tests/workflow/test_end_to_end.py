@@ -1,10 +1,14 @@
 """The whole workflow, from images to the report, and each way of getting accuracies."""
 
+import json
 import re
 import sys
+import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
+import pytest
 import timm
 import torch
 from conftest import ROOT, TINY
@@ -15,6 +19,7 @@ from libranas import scores as store
 from libranas.core.files import read_json, write_json
 from libranas.data.source import passed_over
 from libranas.labels.table import mean_accuracies
+from libranas.report.comparison import ROLES
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from mock_snakemake import run_script
@@ -98,6 +103,49 @@ def test_the_report_tells_what_was_run_and_found(finished):
         assert f"{100 * role['test_accuracy']['mean']:.2f} %" in page
 
 
+def test_every_link_of_the_report_leads_to_its_page(finished):
+    page = (finished.results / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'<[^>]* id="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
+    links = {link.removeprefix("#") for link in re.findall(r'<a [^>]*href="([^"]+)"', page)}
+    assert links <= set(ids) and len(page.encode()) < 2_000_000
+    # Each network that was scored or searched has a row, and points that lead to it and say the same of it.
+    tables = [finished.results / name for name in ("sample/archs.csv", "search/evolution.csv", "search/random.csv")]
+    named = pd.concat(map(pd.read_csv, tables)).drop_duplicates("id").set_index("id")
+    assert {f"network-{id}" for id in named.index} <= links
+    for id, params in named["params"].items():
+        row = page.split(f'<tr id="network-{id}"')[1].split("</tr>")[0]
+        said = re.search(rf'href="#network-{id}"><title>({id}.*?)</title>', page, re.DOTALL)[1]
+        assert f"<td>{params:,}</td>" in row and f"\n{params:,} parameters, " in said
+        assert said.splitlines()[1] == re.search(r'genes">(.*?)</td>', row)[1]
+
+
+def test_the_report_has_its_numbers_as_markdown_and_its_papers_as_bibtex(finished):
+    page = (finished.results / "report.html").read_text(encoding="utf-8")
+    markdown = page.split('<pre id="markdown">')[1].split("</pre>")[0]
+    for name, role in read_json(finished.results / "train/summary.json")["roles"].items():
+        row = next(line for line in markdown.splitlines() if line.startswith(f"| {ROLES[name].short} |"))
+        assert f"| {role['params']:,} |" in row and f"| {100 * role['test_accuracy']['mean']:.2f} % |" in row
+    papers = page.split('<pre id="bibtex">')[1].split("</pre>")[0]
+    for key in ("casarin2025lswag", "chen2021autoformer", "alpaydin1998digits"):
+        assert f"{{{key},\n" in papers
+    assert "heo2021pit" not in papers
+
+
+@pytest.mark.cluster
+def test_the_report_of_snakemake_itself(finished, tmp_path):
+    finished.succeed("--report", str(tmp_path / "report.zip"))
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        page = archive.read("report/report.html").decode()
+        files = {Path(name).name for name in archive.namelist()}
+    assert {"report.html", "methods.csv", "proxies.csv", "evolution.csv", "summary.json"} <= files
+    categories = json.loads(re.search(r"var categories = (\{.*?\});", page)[1])
+    assert categories.keys() == {"Report", "Ranking", "Scores", "Search", "Training"}
+    captions = re.findall(r'"caption": "((?:[^"\\]|\\.)*)"', page)
+    assert len(captions) >= 11 and all(caption.startswith("<p>") for caption in captions)
+    assert any("All that run" in caption and "tiny" in caption for caption in captions)
+
+
 def test_the_report_tells_which_files_were_passed_over(copied):
     manifest = read_json(copied.results / "data/manifest.json")
     said = passed_over(["cat/notes.txt", "Thumbs.db", ".DS_Store"])
@@ -156,11 +204,10 @@ def test_accuracies_from_a_supernet_and_their_agreement(copied):
 def test_accuracies_from_a_table(copied):
     archs = pd.read_csv(copied.results / "sample/archs.csv").set_index("id")
     accuracy = mean_accuracies(copied.results / "benchmark/train.csv")
-    table = copied.folder / "table.csv"
-    pd.DataFrame({"architecture": archs["architecture"][accuracy.index], "accuracy": accuracy}).to_csv(
-        table, index=False
-    )
-    changes = {"benchmark": {"method": "table", "table": str(table)}}
+    table = copied.folder / "table.json"  # as NAS-Bench-Suite-Zero has several tasks in a file
+    found = {archs["architecture"][id]: {"val_accuracy": value} for id, value in accuracy.items()}
+    write_json(table, {"other": {next(iter(found)): {"val_accuracy": 0}}, "tiny": found})
+    changes = {"benchmark": {"method": "table", "table": f"{table}:tiny"}}
     planned = copied.planned("libra", changes=changes)
     assert planned == {"sample": 1, "score": 2, "merge": 1, "layers": 1, "benchmark_table": 1, "libra": 1}
     before = [p.read_bytes() for p in sorted(copied.results.glob("state/score/*.jsonl"))]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -103,6 +104,15 @@ def test_the_report_shows_the_rounds(searched, tmp_path):
     best = f"{100 * history['accuracy'].max():.2f} %"
     assert f"trained 13 networks for a short time in 2 rounds; the best has a validation accuracy of {best}" in page
     assert "best random" in page and "best of the random networks" in page
+    rows = re.findall(r"<tr><td>(.*?)</td></tr>", page.split('id="rounds"')[1].split("</table>")[0])
+    first, second, random = [row.split("</td><td>") for row in rows]
+    by_round, so_far = history.groupby("round")["accuracy"], history["accuracy"].max() - history["accuracy"][:10].max()
+    assert [row[:2] for row in (first, second)] == [["round 1", "10"], ["round 2", "3"]]
+    assert [row[3] for row in (first, second)] == [f"{100 * value:.2f} %" for value in by_round.max()]
+    assert (first[5], second[5], random[5]) == ("n/a", f"{100 * max(0, so_far):+.2f}", "n/a")
+    assert all(float(minutes) >= 0 for minutes in [*first[6:], *second[6:]]) and random[1] == "22"
+    trained = re.findall(r"<title>(\w+) \([^)]*round \d[^)]*\)", page.split('id="rounds"')[1].split("</svg>")[0])
+    assert set(trained) >= set(history.index)
 
 
 def test_a_guided_search_needs_a_recipe(fresh):

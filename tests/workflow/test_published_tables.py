@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from libranas.core.files import write_json
 from libranas.spaces import make_space
 
 
@@ -16,7 +17,14 @@ def test_published_tables_are_judged_and_joined(fresh):
     for task in ("cifar10", "cifar100"):
         table = {"arch": map(space.format, archs), "val_accuracy": size + rng.normal(0, size.std(), len(size))}
         table |= {"params": size / 1e6, "flops": size, "nwot": rng.normal(size=len(size))}
-        pd.DataFrame(table).to_csv(folder / f"nasbench201-{task}.csv", index=False)
+        table = pd.DataFrame(table)
+        if task == "cifar10":
+            table.to_csv(folder / f"nasbench201-{task}.csv", index=False)
+            continue
+        scores = [{p: {"score": row[p]} for p in ("params", "flops", "nwot")} for _, row in table.iterrows()]
+        said = zip(table["arch"], table["val_accuracy"], scores, strict=True)
+        content = {task: {arch: {"val_accuracy": accuracy} | found for arch, accuracy, found in said}}
+        write_json(folder / "zc_nasbench201.json", content)
     scores = fresh.folder / "scores"
     scores.mkdir()
     own = pd.DataFrame({"arch": map(space.format, archs), "zico": size, "lswag_window": rng.normal(size=len(size))})

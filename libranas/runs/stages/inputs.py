@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,12 +50,13 @@ def latency(run: RunFolder) -> None:
         )
 
 
-def sample(run: RunFolder, listed: str | Path | None = None) -> None:
-    """Draw the sample of architectures from the space, or from a table of accuracies (CSV); assign each to a shard."""
-    space, settings = run.space, run.config["sample"]
+def sample(run: RunFolder) -> None:
+    """Draw the sample of architectures from the space, or from a table of accuracies where the part of the
+    configuration names one; assign each to a shard."""
+    space, settings, labels = run.space, run.config["sample"], run.config.get("benchmark", {})
     rng = np.random.default_rng(stream_seed(run.config["seed"], "sample"))
-    if listed:
-        known = list(read_accuracy_table(listed, space, **run.config["benchmark"]["columns"])["arch"])
+    if labels.get("table") and labels.get("method", "table") == "table":
+        known = list(read_accuracy_table(labels["table"], space, **labels["columns"])["arch"])
         archs = [known[i] for i in rng.permutation(len(known))[: settings["count"]]]
     else:
         archs = Sampler(space, run.budget, rng).take(settings["count"])

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -70,9 +69,10 @@ def supernet(run: RunFolder, count: int) -> None:
     write_text(run.path("accuracy", method="supernet"), table.to_csv(index=False))
 
 
-def look_up(run: RunFolder, listed: str | Path) -> None:
-    """Take the accuracies of the sampled architectures from a table (CSV)."""
-    table = read_accuracy_table(listed, run.space, **run.config["benchmark"]["columns"])
+def look_up(run: RunFolder) -> None:
+    """Take the accuracies of the sampled architectures from a table."""
+    settings = run.config["benchmark"]
+    table = read_accuracy_table(settings["table"], run.space, **settings["columns"])
     sampled = set(run.ids)
     table = table[table["id"].isin(sampled)]
     write_text(run.path("accuracy", method="table"), table[["id", "seed", "accuracy"]].to_csv(index=False))
