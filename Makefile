@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 SNAKEMAKE := $(VENV)/bin/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: run test test-cluster lint docs help clean
+.PHONY: run test test-cluster lint docs dist release-check help clean
 
 run: $(READY)
 	$(SNAKEMAKE)
@@ -28,6 +28,13 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/snakemake --lint
 
+dist: $(READY)
+	rm -rf dist build/lib
+	$(VENV)/bin/python -m build --no-isolation --outdir dist
+
+release-check: dist docs
+	PYTHON=$(PYTHON) .ci/release-check
+
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "The documentation: build/site/index.html"
@@ -37,6 +44,8 @@ help:
 	@echo "make run CONFIG=config/cifar10.yaml CORES=4   another experiment, or fewer cores"
 	@echo "make test-cluster                             tests with SLURM, containers, torchrun, a browser; many kills"
 	@echo "make docs                                     the documentation as a site, in build/site"
+	@echo "make dist                                     wheel and sdist, in dist/"
+	@echo "make release-check                            both, installed and run elsewhere; licences; minutes"
 	@echo "make clean                                    remove .venv (results stay)"
 
 clean:

@@ -10,9 +10,6 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
-
-
 # Used only with `--software-deployment-method apptainer`; docs/containers.md says how it is built.
 container: "containers/libranas.sif"
 
@@ -42,7 +39,9 @@ rule all:
         shards=rules.merge.input.shards,
 
 
-check_targets()
+# The rules of a workflow that uses this one are not known yet.
+if workflow.modifier.is_main_snakefile():
+    check_targets()
 check_space()
 
 
@@ -52,8 +51,8 @@ onstart:
 
 onsuccess:
     end()
-    if os.path.exists(out("report")):
-        print(f"Report: {out('report')}")
+    if os.path.exists(place("report")):
+        print(f"Report: {place('report')}")
 
 
 onerror:

@@ -13,6 +13,7 @@ _HOMES = {
     "make_space": "libranas.spaces",
     "build": "libranas.networks",
     "score": "libranas.zero_cost.score",
+    "workflow_folder": "libranas.runs.workflow",
     "list_proxies": "libranas.zero_cost.registry",
 }
 

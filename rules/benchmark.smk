@@ -1,9 +1,9 @@
 # Accuracies for a part of the sample: trained from scratch, inherited from a supernet, or from a table.
 rule benchmark_train_shard:
     input:
-        images=rules.prepare.output.images,
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
+        images=out("images"),
+        manifest=out("manifest"),
+        archs=out("archs"),
     output:
         accuracy=out("accuracy_shard"),
     log:
@@ -23,7 +23,7 @@ rule benchmark_train_shard:
 
 rule benchmark_train:
     input:
-        shards=expand(rules.benchmark_train_shard.output.accuracy, shard=LABEL_SHARDS),
+        shards=expand(out("accuracy_shard"), shard=LABEL_SHARDS),
     output:
         accuracy=out("accuracy", method="train"),
     log:
@@ -39,9 +39,9 @@ rule benchmark_train:
 
 rule benchmark_supernet:
     input:
-        images=rules.prepare.output.images,
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
+        images=out("images"),
+        manifest=out("manifest"),
+        archs=out("archs"),
     output:
         accuracy=out("accuracy", method="supernet"),
         history=out("supernet_history"),
@@ -63,9 +63,9 @@ rule benchmark_supernet:
 
 rule benchmark_table:
     input:
-        manifest=rules.prepare.output.manifest,
-        table=LISTED,
-        archs=rules.sample.output.archs,
+        manifest=out("manifest"),
+        table=given(LISTED),
+        archs=out("archs"),
     output:
         accuracy=out("accuracy", method="table"),
     log:
@@ -84,9 +84,9 @@ rule benchmark_table:
 # Not part of the report: how well two ways of getting accuracies agree on the same architectures.
 rule agreement:
     input:
-        train=rules.benchmark_train.output.accuracy,
-        supernet=rules.benchmark_supernet.output.accuracy,
-        archs=rules.sample.output.archs,
+        train=out("accuracy", method="train"),
+        supernet=out("accuracy", method="supernet"),
+        archs=out("archs"),
     output:
         agreement=out("agreement"),
     log:

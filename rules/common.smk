@@ -6,9 +6,10 @@ import sys
 from contextlib import suppress
 from itertools import filterfalse
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, workflow.basedir)
+from snakemake.sourcecache import LocalSourceFile
+from snakemake.utils import update_config
 
 from libranas.config.checks import checked, latency_needed
 from libranas.core.errors import LibranasError
@@ -21,12 +22,24 @@ from libranas.runs.inputs import state_of
 from libranas.search.registry import STRATEGIES
 from libranas.search.strategies.guided import sizes
 
+if not isinstance(workflow.current_basedir, LocalSourceFile):
+    # Of a repository elsewhere Snakemake fetches the scripts of rules; they import this one, which must lie beside them.
+    workflow.source_path("../scripts/_stage.py")
+
+# What --configfile, --config or the `config:` of a module do not name is as in config.yaml.
+complete = {}
+if not workflow.config_settings.replace_workflow_config:  # --replace-workflow-config
+    complete = load_configfile(workflow.source_path("../config.yaml"))
+update_config(complete, config)
 try:
-    config = checked(config)
+    config = checked(complete)
 except LibranasError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = run_path(config)
+# Snakemake puts the `prefix:` of a module before the paths of rules, and no others.
+FOLDER = workflow.modifier.path_modifier.replace_prefix(RUN)
+config["results"] = os.path.dirname(FOLDER)
 SHARDS = [str(k) for k in range(config["sample"]["shards"])]
 # Of the architectures that are trained: a training takes longer than all scores of a network, but four fill a job.
 LABEL_SHARDS = SHARDS[: max(1, config["benchmark"]["count"] // 4)]
@@ -59,6 +72,11 @@ def out(name, **which):
     return expand(f"{RUN}/{FILES[name]}", allow_missing=True, **which)[0]
 
 
+def place(name):
+    """Where a file of this run lies, for what reads it outside of a rule."""
+    return f"{FOLDER}/{FILES[name]}"
+
+
 def of_rounds(number):
     """What the first rounds of a guided search have scored, proposed and trained."""
     tables = expand([out("candidates"), out("proposals")], round=range(number))
@@ -83,6 +101,11 @@ def part(sections="", **keys):
     return {section: config[section] for section in sections.split()} | some
 
 
+def given(paths):
+    """Files of the user as input: `local` keeps the `prefix:` of a module away."""
+    return local(paths) if paths else []
+
+
 def states(*paths):
     """What changes with files of the user, for a parameter; of files that are gone it is null."""
     try:
@@ -94,12 +117,12 @@ def states(*paths):
 def prepared_from():
     """The state of the images that were prepared. What was made of them outlives them: it is no reason to delete it."""
     with suppress(LibranasError):  # there is no manifest
-        return read_json(out("manifest")).get("files")
+        return read_json(place("manifest")).get("files")
 
 
 def state(path):
     """Progress of work: never a declared output, because Snakemake deletes those before it reruns a job."""
-    return f"{RUN}/state/{path}"
+    return f"{FOLDER}/state/{path}"
 
 
 def grows(amount):
@@ -131,7 +154,7 @@ def begin():
         os.makedirs(state(""), exist_ok=True)
         lock(
             os.open(state("lock"), os.O_RDWR | os.O_CREAT, 0o666),  # open until the process ends
-            f"Another Snakemake is at work on {RUN}.",
+            f"Another Snakemake is at work on {FOLDER}.",
             "Wait until it has ended, or give this run another name (`run` in the config).",
         )
         # The SLURM plugin gives all jobs of one Snakemake one name; they outlive a `kill -9` of it.
@@ -175,14 +198,14 @@ def check_targets():
     """Explain a target that no rule makes; Snakemake would only say that none does."""
     lacking = {}  # rule to what it needs
     for name in filterfalse(asked_for, OPTIONAL):
-        with open(f"{workflow.basedir}/rules/{name}.smk") as file:
+        with open(workflow.source_path(f"{name}.smk")) as file:
             lacking |= dict.fromkeys(re.findall(r"^rule\s+(\w+)", file.read(), re.M), OPTIONAL[name])
     for target in sys.argv[1:]:  # Snakemake knows its targets only after it has read the rules
-        if target in lacking:
+        if target in lacking and not workflow.is_rule(target):
             raise WorkflowError(
                 f"There is no {target} in this run.\n  -> Set `{lacking[target]}` in the config; config/schema.yaml says to what."
             )
-        if target.startswith(f"{RUN}/") and not any(r.is_producer(target) for r in workflow.rules):
+        if target.startswith(f"{FOLDER}/") and not any(r.is_producer(target) for r in workflow.rules):
             choices = "; ".join(f"{name}: {', '.join(values)}" for name, values in WILDCARDS.items())
             raise WorkflowError(
                 f"No stage of this run makes {target}.\n"

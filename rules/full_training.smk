@@ -9,7 +9,7 @@ GPUS = 0 if config["device"] == "cpu" else FULL["processes"]  # on each node
 
 rule full_training:
     input:
-        network=rules.export.output.folder,
+        network=out("exported"),
     output:
         result=out("full_result"),
         weights=out("full_weights"),

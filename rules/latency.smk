@@ -2,7 +2,7 @@
 # would disturb it: on this machine it has all cores to itself.
 rule latency:
     input:
-        manifest=rules.prepare.output.manifest,
+        manifest=out("manifest"),
     output:
         table=out("latency"),
     log:

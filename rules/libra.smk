@@ -1,11 +1,11 @@
 # Scores and a few accuracies -> which proxies to combine, judged on architectures that did not choose them.
 rule libra:
     input:
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
-        scores=rules.merge.output.scores,
-        window=rules.layers.output.window,
+        manifest=out("manifest"),
+        archs=out("archs"),
+        table=out("table"),
+        scores=out("scores"),
+        window=out("window"),
         accuracy=out("accuracy", method=config["benchmark"]["method"]),
     output:
         choice=out("choice"),

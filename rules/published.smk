@@ -1,5 +1,6 @@
 # Published tables of trained networks -> how every combiner fares on them, beside the paper's numbers.
 from libranas.published.tables import find_tables, scores_file
+from libranas.runs.workflow import workflow_folder
 
 TABLES = find_tables(config["published"]["tables"])
 if not TABLES:
@@ -10,9 +11,9 @@ if not TABLES:
 
 
 def scores_folder():
-    """published.scores, in the working directory or, as the scores that are shipped, beside the Snakefile."""
+    """published.scores, in the working directory or, as the scores that are shipped, with the workflow."""
     folder = config["published"]["scores"]
-    found = [place for place in (folder, f"{workflow.basedir}/{folder}") if folder and os.path.isdir(place)]
+    found = [place for place in (folder, workflow_folder() / (folder or "")) if folder and os.path.isdir(place)]
     if folder and not found:
         raise WorkflowError(
             f"published.scores: there is no folder {folder}.\n  -> Name one with files SPACE.csv, or set it to null."
@@ -25,8 +26,8 @@ SCORES = scores_folder()
 
 rule published_table:
     input:
-        table=lambda wildcards: file_and_task(TABLES[wildcards.table])[0],
-        scores=lambda wildcards: scores_file(SCORES, wildcards.table) or [],
+        table=lambda wildcards: given(file_and_task(TABLES[wildcards.table])[0]),
+        scores=lambda wildcards: given(scores_file(SCORES, wildcards.table)),
     output:
         judged=out("judged_table"),
         table3=out("table3_table"),
@@ -50,9 +51,9 @@ rule published_table:
 
 rule published:
     input:
-        judged=expand(rules.published_table.output.judged, table=TABLES),
-        table3=expand(rules.published_table.output.table3, table=TABLES),
-        table4=expand(rules.published_table.output.table4, table=TABLES),
+        judged=expand(out("judged_table"), table=TABLES),
+        table3=expand(out("table3_table"), table=TABLES),
+        table4=expand(out("table4_table"), table=TABLES),
     output:
         judged=out("judged"),
         means=out("means"),

@@ -3,34 +3,33 @@ FOUND = {}
 if config["search"]:
     FOUND |= {
         "histories": rules.select.input.histories,
-        "selected": rules.select.output.selected,
+        "selected": out("selected"),
     }
 if ROUNDS:
-    FOUND["agreement"] = rules.guided.output.agreement
+    FOUND["agreement"] = out("labels_agreement")
 if LATENCY:
     FOUND["latency"] = LATENCY[0]
 if config["train"]:
-    FOUND |= {"summary": rules.compare.output.summary, "curves": rules.compare.output.curves}
-    FOUND |= {"exported": rules.export.output.folder}
+    FOUND |= {name: out(name) for name in ("summary", "curves", "exported")}
 if config["published"]["tables"]:
-    FOUND |= {name: rules.published.output[name] for name in ("table1", "table3", "table4", "labels")}
+    FOUND |= {name: out(name) for name in ("table1", "table3", "table4", "labels")}
 
 
 rule report:
     input:
         **FOUND,
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
-        failures=rules.merge.output.failures,
-        costs=rules.merge.output.costs,
-        curve=rules.layers.output.curve,
-        window=rules.layers.output.window,
-        table=rules.layers.output.table,
+        manifest=out("manifest"),
+        archs=out("archs"),
+        failures=out("failures"),
+        costs=out("costs"),
+        curve=out("curve"),
+        window=out("window"),
+        table=out("table"),
         accuracy=rules.libra.input.accuracy,
-        choice=rules.libra.output.choice,
-        methods=rules.libra.output.methods,
-        proxies=rules.libra.output.proxies,
-        parts=rules.libra.output.parts,
+        choice=out("choice"),
+        methods=out("methods"),
+        proxies=out("proxies"),
+        parts=out("parts"),
     output:
         html=report(out("report"), category="Report", caption="../report/page.rst"),
     log:
@@ -43,6 +42,6 @@ rule report:
         config=config,
         strategies=SEARCHES,
         command=state("command.txt"),
-        times=f"{RUN}/times",
+        times=f"{FOLDER}/times",
     script:
         "../scripts/report.py"

@@ -5,8 +5,8 @@ TABLE = LISTED if config["benchmark"]["method"] == "table" else []
 
 rule sample:
     input:
-        manifest=rules.prepare.output.manifest,
-        table=TABLE,
+        manifest=out("manifest"),
+        table=given(TABLE),
         latency=LATENCY if config["budget"]["latency"] else [],
     output:
         archs=out("archs"),

@@ -4,9 +4,9 @@ from libranas.zero_cost.registry import versions
 
 rule score:
     input:
-        manifest=rules.prepare.output.manifest,
-        calibration=rules.prepare.output.calibration,
-        archs=rules.sample.output.archs,
+        manifest=out("manifest"),
+        calibration=out("calibration"),
+        archs=out("archs"),
     output:
         scores=out("shard"),
     log:
@@ -26,8 +26,8 @@ rule score:
 
 rule merge:
     input:
-        archs=rules.sample.output.archs,
-        shards=expand(rules.score.output.scores, shard=SHARDS),
+        archs=out("archs"),
+        shards=expand(out("shard"), shard=SHARDS),
     output:
         scores=out("scores"),
         failures=out("failures"),
@@ -49,8 +49,8 @@ rule merge:
 
 rule layers:
     input:
-        archs=rules.sample.output.archs,
-        scores=rules.merge.output.scores,
+        archs=out("archs"),
+        scores=out("scores"),
     output:
         curve=report(out("curve"), category="Scores", caption="../report/curve.rst"),
         window=out("window"),

@@ -6,10 +6,10 @@ SCORED = {"score": "options", "layers": "psi"}
 
 rule search:
     input:
-        manifest=rules.prepare.output.manifest,
-        calibration=rules.prepare.output.calibration,
-        window=rules.layers.output.window,
-        combiner=rules.libra.output.combiner,
+        manifest=out("manifest"),
+        calibration=out("calibration"),
+        window=out("window"),
+        combiner=out("combiner"),
         latency=LATENCY,
     output:
         history=report(
@@ -38,11 +38,11 @@ EVERY_ROUND = of_rounds(len(ROUNDS))
 
 rule guided_propose:
     input:
-        manifest=rules.prepare.output.manifest,
-        calibration=rules.prepare.output.calibration,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
-        window=rules.layers.output.window,
+        manifest=out("manifest"),
+        calibration=out("calibration"),
+        archs=out("archs"),
+        table=out("table"),
+        window=out("window"),
         latency=LATENCY,
         before=lambda wildcards: of_rounds(int(wildcards.round)),
     output:
@@ -73,9 +73,9 @@ rule guided_propose:
 
 rule guided_train:
     input:
-        images=rules.prepare.output.images,
-        manifest=rules.prepare.output.manifest,
-        proposals=rules.guided_propose.output.proposals,
+        images=out("images"),
+        manifest=out("manifest"),
+        proposals=out("proposals"),
     output:
         labels=out("round_labels"),
     log:
@@ -95,9 +95,9 @@ rule guided_train:
 
 rule guided_finalists:
     input:
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
+        manifest=out("manifest"),
+        archs=out("archs"),
+        table=out("table"),
         latency=LATENCY,
         before=EVERY_ROUND,
     output:
@@ -118,9 +118,9 @@ rule guided_finalists:
 
 rule guided_long:
     input:
-        images=rules.prepare.output.images,
-        manifest=rules.prepare.output.manifest,
-        finalists=rules.guided_finalists.output.finalists,
+        images=out("images"),
+        manifest=out("manifest"),
+        finalists=out("finalists"),
     output:
         accuracy=out("long"),
     log:
@@ -141,9 +141,9 @@ rule guided_long:
 
 rule guided:
     input:
-        manifest=rules.prepare.output.manifest,
-        archs=rules.sample.output.archs,
-        table=rules.layers.output.table,
+        manifest=out("manifest"),
+        archs=out("archs"),
+        table=out("table"),
         latency=LATENCY,
         before=EVERY_ROUND,
         long=expand(out("long"), shard=LONG_SHARDS),
@@ -171,11 +171,11 @@ rule guided:
 
 rule prune:
     input:
-        manifest=rules.prepare.output.manifest,
-        calibration=rules.prepare.output.calibration,
-        window=rules.layers.output.window,
-        combiner=rules.libra.output.combiner,
-        choice=rules.libra.output.choice,
+        manifest=out("manifest"),
+        calibration=out("calibration"),
+        window=out("window"),
+        combiner=out("combiner"),
+        choice=out("choice"),
     output:
         history=report(
             out("history", strategy="pruning"),
@@ -200,10 +200,10 @@ rule prune:
 
 rule select:
     input:
-        manifest=rules.prepare.output.manifest,
-        histories=expand(rules.search.output.history, strategy=SEARCHES),
+        manifest=out("manifest"),
+        histories=expand(out("history"), strategy=SEARCHES),
         latency=LATENCY,
-        reference=REFERENCE or [],
+        reference=given(REFERENCE),
         labelled=out("accuracy", method="train") if LABELLED else [],
     output:
         selected=report(out("selected"), category="Search", caption="../report/selected.rst"),

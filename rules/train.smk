@@ -1,9 +1,9 @@
 # The winner, a random network of equal size, the largest one and perhaps a published one, through the same recipe with several seeds.
 rule train:
     input:
-        images=rules.prepare.output.images,
-        manifest=rules.prepare.output.manifest,
-        selected=rules.select.output.selected,
+        images=out("images"),
+        manifest=out("manifest"),
+        selected=out("selected"),
     output:
         metrics=out("metrics"),
         weights=out("weights"),
@@ -26,8 +26,8 @@ rule train:
 
 rule compare:
     input:
-        selected=rules.select.output.selected,
-        metrics=expand(rules.train.output.metrics, role=ROLES, seed=TRAIN_SEEDS),
+        selected=out("selected"),
+        metrics=expand(out("metrics"), role=ROLES, seed=TRAIN_SEEDS),
     output:
         summary=report(out("summary"), category="Training", caption="../report/summary.rst"),
         curves=report(out("curves"), category="Training", caption="../report/curves.rst"),
@@ -46,11 +46,11 @@ rule compare:
 
 rule export:
     input:
-        manifest=rules.prepare.output.manifest,
-        selected=rules.select.output.selected,
-        summary=rules.compare.output.summary,
+        manifest=out("manifest"),
+        selected=out("selected"),
+        summary=out("summary"),
         histories=rules.select.input.histories,
-        weights=expand(rules.train.output.weights, role="winner", seed=TRAIN_SEEDS),
+        weights=expand(out("weights"), role="winner", seed=TRAIN_SEEDS),
     output:
         folder=directory(out("exported")),
     log:

@@ -15,6 +15,8 @@ from libranas.core.errors import LibranasError
 
 #: Command to the module of this package that has it, and its line in ``libranas --help``.
 COMMANDS = {
+    "init": ("init", "write a folder in which Snakemake runs the workflow"),
+    "doctor": ("doctor", "say what is here, what is missing, and how to install it"),
     "plan": ("plan", "what a run will take, before it begins"),
     "score": ("score", "score one network on your images"),
     "proxies": ("score", "list the proxies"),
@@ -63,7 +65,7 @@ count, positive = value(int, least=0), value(int, least=1)
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """Make a parser of the command that `argv` names; where it names none, one that knows the commands by name."""
-    parser = argparse.ArgumentParser(prog="libranas", description="Zero-cost proxies of untrained networks.")
+    parser = argparse.ArgumentParser(prog="libranas", description="Zero-shot neural architecture search.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     name = next((argument for argument in argv if not argument.startswith("-")), None)
     if name in COMMANDS:

@@ -18,7 +18,7 @@ ON_TOP = "A file that is to lie on top of another preset needs that one named be
 def checked(config: dict) -> dict:
     """Return `config` with all defaults; LibranasError lists all problems, each with its key."""
     try:
-        config = read(keys_of(Config), config | _own_keys(config.get("space")))
+        config = read(keys_of(Config), config | own_keys(config.get("space")))
         problems = _misfits(config)
     except BadSetting as error:
         problems = error.what.splitlines()
@@ -45,7 +45,7 @@ def _objectives(search: dict | None) -> list[str]:
     return search["objectives"] if search and STRATEGIES[search["method"]].needs_objectives else []
 
 
-def _own_keys(space) -> dict:
+def own_keys(space) -> dict:
     """The section `space` without keys of other families: a preset inherits the choices of config.yaml."""
     if not isinstance(space, dict) or space.get("family") not in FAMILIES:
         return {"space": space} if space is not None else {}

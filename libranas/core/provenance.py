@@ -49,15 +49,17 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def _git(*args: str) -> str | None:
+    where = Path(__file__).resolve().parents[2]
+    if not (where / ".git").exists():  # installed: a repository around it is the user's
+        return None
     try:
-        where = Path(__file__).parent
         out = subprocess.run(["git", *args], cwd=where, capture_output=True, text=True, timeout=10, check=True)
         return out.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -74,6 +76,11 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def _gpu_names() -> list[str]:
     torch = sys.modules.get("torch")  # stages that need no torch must not import it for this
     if torch is None or not torch.cuda.is_available():
@@ -88,14 +95,14 @@ PACKAGES = ["torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "
 def facts() -> dict:
     """Return the conditions of a run: versions, commit, machine, time. JSON-ready, without user names or paths."""
     return {
-        "libranas": _version("libranas") or "not installed",
+        "libranas": installed("libranas") or "not installed",
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := installed(name))},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "gpu": _gpu_names(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
