@@ -1,6 +1,7 @@
 """The page of several runs side by side, in the look of the report."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,16 +67,11 @@ def write_side_by_side(folder: Path, tables: Mapping[str, pd.DataFrame], names: 
         sections.append({"title": part.title, "tables": shown, "note": part.note if shown else part.absent})
         trained = tables["networks"].dropna(subset="accuracy")
         if "networks" in part.tables and len(trained):
-            height = 0.8 + 0.25 * len(trained)
-            sections[-1]["figure"] = figure(lambda axes, drawn=trained: networks_figure(axes, drawn), 7, height)
+            height, draw = 0.8 + 0.25 * len(trained), partial(networks_figure, networks=trained)
+            sections[-1]["figure"] = figure("accuracy of all trained networks", draw, 7, height)
     template = _environment().get_template("side_by_side.html.j2")
-    page = folder / "comparison.html"
-    write_text(
-        page,
-        template.render(
-            names=names, sections=sections, style=Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-        ),
-    )
+    page, style = folder / "comparison.html", Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    write_text(page, template.render(names=names, sections=sections, style=style))
     return page
 
 
