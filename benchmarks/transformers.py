@@ -2,8 +2,7 @@
 
     python benchmarks/transformers.py [--only noise proxies ...]
 
-From the benchmark that the package ships (:func:`libranas.published.vit_six`, made by ``vit_six.py``), to
-``benchmarks/vit-six``:
+From the tables that ``vit_six.py`` made in ``benchmarks/vit-six``, to files beside them:
 
 * ``noise.csv``: what the seed of a training does, and the noise ceiling of each task;
 * ``proxies.csv``: every proxy on every task, and given #params, or #params and MACs; ``counts.csv``: on how many tasks
@@ -25,6 +24,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from vit_bench_101 import counted, own_ranks, proxies_of
+from vit_six import vit_six, vit_six_trainings
 
 from libranas import scores as store
 from libranas.core.files import write_text
@@ -34,7 +34,6 @@ from libranas.labels.agreement import between_seeds, noise_ceiling
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate
 from libranas.predictors.registry import COMBINERS
-from libranas.published import vit_six, vit_six_trainings
 from libranas.published.ablations import table3
 from libranas.published.tables import PublishedTable
 from libranas.scores import layer_window as layers

@@ -7,7 +7,7 @@ IMAGES holds ``cifar10_jpeg.npz``, ``clothing_small_224.tar`` and ``grocery_64.t
 Fashion-MNIST in ``fashion-mnist`` (or /usr/share/datasets, where Debian puts them). `run` trains and scores the
 networks with the workflow, task by task, each in ``results/vit-six-TASK`` with the settings of ``vit-six/all.yaml`` and
 ``vit-six/TASK.yaml``, and keeps every training in ``vit-six/trainings.jsonl`` with a key of all that it depends on.
-`record` writes what docs/vision-transformers.md describes.
+`record` writes the tables of networks, trainings and scores.
 """
 
 import argparse
@@ -22,9 +22,12 @@ from trained_search import configuration
 from vit import keep_scores, keep_trainings, restore_trainings, score_table
 
 from libranas import scores as store
-from libranas.core.files import read_log, write_json, write_text
-from libranas.published.transformers import FOLDER
+from libranas.core.arch import Arch
+from libranas.core.files import read_json, read_log, write_json, write_text
+from libranas.predictors.base import Sample
+from libranas.published.tables import PublishedTable
 from libranas.runs.folder import RunFolder
+from libranas.spaces import make_space
 from libranas.training.recipe import ShortRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,8 +101,33 @@ def trainings_of(run: RunFolder) -> pd.DataFrame:
     return own.sort_values(["id", "seed"], key=lambda c: c.map(place) if c.name == "id" else c)
 
 
+def vit_six_trainings() -> pd.DataFrame:
+    """Return every training of the benchmark: columns ``task, id, seed, accuracy`` (validation, in [0, 1])."""
+    return pd.read_csv(HERE / "trainings.csv")
+
+
+def vit_six() -> dict[str, PublishedTable]:
+    """Return the benchmark: task to its networks, with scores, sizes, features and mean accuracies (in [0, 1]).
+
+    A table has the networks that were trained on its task, with their ids as index.
+    """
+    about = read_json(HERE / "about.json")
+    archs = {arch.id: arch for arch in map(Arch.from_json, pd.read_csv(HERE / "networks.csv")["architecture"])}
+    scores = pd.read_csv(HERE / "scores.csv", index_col=["task", "id"])
+    tables = {}
+    for task, trainings in vit_six_trainings().groupby("task", sort=False):
+        space = make_space(about["space"], about["image_size"], about["channels"], about["tasks"][task]["classes"])
+        accuracy_A = trainings.groupby("id", sort=False)["accuracy"].mean()
+        sample = Sample.of(scores.loc[task].loc[accuracy_A.index], space, [archs[id] for id in accuracy_A.index])
+        network_A = pd.Series(accuracy_A.index, accuracy_A.index)
+        tables[task] = PublishedTable(task, accuracy_A, sample, space, network_A)
+    return tables
+
+
 def record(tasks: list[str]) -> None:
-    """Write what the package ships, and the raw scores."""
+    """Write ``networks.csv`` (architectures), ``trainings.csv`` (accuracy of every training), ``scores.csv`` (every
+    proxy on the images of every task, higher = better; those ending in ``_window`` are of the label-free layer window),
+    ``about.json`` (space, recipes, conditions) and the raw scores."""
     about: dict = {"tasks": {}}
     networks, trainings, scored = {}, [], []
     for task in tasks:
@@ -124,13 +152,12 @@ def record(tasks: list[str]) -> None:
         "calibration_images": run.config["data"]["calibration"],
         "facts": scores.provenance["parts"][0],
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame({"id": networks.keys(), "architecture": networks.values()})
-    write_text(FOLDER / "networks.csv", table.to_csv(index=False))
+    write_text(HERE / "networks.csv", table.to_csv(index=False))
     columns = ["task", "id", "seed", "accuracy"]
-    write_text(FOLDER / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
-    write_text(FOLDER / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
-    write_json(FOLDER / "about.json", about)
+    write_text(HERE / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
+    write_text(HERE / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
+    write_json(HERE / "about.json", about)
 
 
 def main() -> None:

@@ -1,5 +1,1 @@
 """Published tables: those of benchmarks, and those that the paper prints."""
-
-from libranas.published.transformers import vit_six, vit_six_trainings
-
-__all__ = ["vit_six", "vit_six_trainings"]

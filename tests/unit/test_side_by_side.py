@@ -112,7 +112,13 @@ def test_what_is_lacking_is_named(runs, tmp_path, capsys):
         assert lacking in line
     assert line.count("cannot be read") == 2 and "libra/choice.json (" in line and "layers/table.csv (" in line
     page = (tmp_path / "out/comparison.html").read_text()
-    assert page.count("<svg") == 1 and "<style>" in page and "prefers-color-scheme" in page and "92.00 %" in page and "–" in page
+    assert (
+        page.count("<svg") == 1
+        and "<style>" in page
+        and "prefers-color-scheme" in page
+        and "92.00 %" in page
+        and "–" in page
+    )
     assert "+2.00 points" in page and "winner4" in page and "cannot be read" in page
     assert pd.read_csv(tmp_path / "out/networks.csv")["run"].tolist() == ["a", "a", "b", "b"]
     assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == set(tables(read_runs(runs)))
