@@ -86,7 +86,7 @@ def draw_regrets(rows: pd.DataFrame) -> str:
         axes.grid()
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
-    return figure(draw, 7.5, 3.8)
+    return figure("regret", draw, 7.5, 3.8)
 
 
 def draw_fronts(rows: pd.DataFrame) -> str:
@@ -114,7 +114,7 @@ def draw_fronts(rows: pd.DataFrame) -> str:
                 page.legend(*panel.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8)
         page.supxlabel("accuracy lost against the true front, mean over limits of latency", fontsize=9)
 
-    return figure(draw, 1.5 + 1.6 * len(devices), 0.9 + 0.27 * len(names))
+    return figure("fronts", draw, 1.5 + 1.6 * len(devices), 0.9 + 0.27 * len(names))
 
 
 def main() -> None:

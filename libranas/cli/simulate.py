@@ -46,7 +46,9 @@ def _simulate(arguments: argparse.Namespace) -> None:
         from libranas.report.drawing import figure
 
         write_text(arguments.output, result.to_csv(index=False))
-        write_text(arguments.output.with_suffix(".svg"), figure(lambda axes: draw(axes, result), 6, 3.6))
+        write_text(
+            arguments.output.with_suffix(".svg"), figure("regret by labels", lambda axes: draw(axes, result), 6, 3.6)
+        )
 
 
 def draw(axes, result) -> None:

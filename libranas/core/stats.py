@@ -79,7 +79,7 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], *given: Sequence[fl
     rank_A2 = np.column_stack([ranks(x), ranks(y)])
     left_A2 = rank_A2 - known_AG @ np.linalg.lstsq(known_AG, rank_A2)[0]
     spread_2 = np.linalg.norm(left_A2, axis=0)
-    if (spread_2 <= 1e-6 * np.linalg.norm(rank_A2 - rank_A2.mean(0), axis=0)).any():
+    if (spread_2 <= 1e-9 * np.linalg.norm(rank_A2, axis=0)).any():  # rounding
         return float("nan")
     return float(np.clip(left_A2[:, 0] @ left_A2[:, 1] / spread_2.prod(), -1, 1))
 

@@ -97,7 +97,8 @@ def _of_the_page(svg: str, label: str) -> str:
 
 
 def _variable(colour: str) -> str:
-    return f"var(--{VARIABLES[colour]})" if colour in VARIABLES else colour
+    # A picture outside of the page has no variables, but these colours.
+    return f"var(--{VARIABLES[colour]}, {colour})" if colour in VARIABLES else colour
 
 
 def _point(found: re.Match) -> str:

@@ -24,8 +24,8 @@ def test_a_point_says_its_values_leads_to_its_row_and_follows_the_colours_of_the
     picture = figure("<what>", lambda axes: points(axes, [1, 2, 3], [1, 2, 3], texts, rows, color=BLUE), 4, 3)
     found = re.findall(r'<a class="point"([^>]*)><title>(.*?)</title>.*?<use [^>]*fill: ([^;"]*)', picture, re.DOTALL)
     assert found == [
-        (' href="#network-1"', "a &amp; b\naccuracy &lt; 97 %", "var(--blue)"),
-        ("", "c", "var(--blue)"),
+        (' href="#network-1"', "a &amp; b\naccuracy &lt; 97 %", "var(--blue, #0072b2)"),
+        ("", "c", "var(--blue, #0072b2)"),
     ]
     assert 'role="group" aria-label="&lt;what&gt;"' in picture
     assert BLUE not in picture and "target=" not in picture
