@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.stats
-from vit_bench_101 import counted, own_ranks, proxies_of
+from vit_bench_101 import counted, less, own_ranks, proxies_of
 from vit_six import vit_six, vit_six_trainings
 
 from libranas import scores as store
@@ -232,10 +232,6 @@ def label_free(tables: Tables) -> pd.DataFrame:
                 row[f"less_{size}_low"], row[f"less_{size}_high"] = bootstrap_interval(less, *arrays, seed=seed)
             rows.append(row | {"tau_at_equal_macs": at_equal_macs(values[method], accuracy_A, macs_A)})
     return pd.DataFrame(rows)
-
-
-def less(one: np.ndarray, other: np.ndarray, accuracy_A: np.ndarray) -> float:
-    return spearman(one, accuracy_A) - spearman(other, accuracy_A)
 
 
 #: Tables by name of the file.

@@ -68,12 +68,13 @@ def scored(path: Path, images: str, state: Path) -> None:
     write_json(HERE / "scores" / f"{path.stem}.json", scores.provenance)
 
 
+def less(one_A, other_A, accuracy_A) -> float:
+    """How much better one ranking is than another."""
+    return spearman(one_A, accuracy_A) - spearman(other_A, accuracy_A)
+
+
 def against_params(score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFrame:
     """Spearman of each proxy less that of #params on one task, with a paired bootstrap interval over networks."""
-
-    def less(score_A, params_A, accuracy_A) -> float:
-        return spearman(score_A, accuracy_A) - spearman(params_A, accuracy_A)
-
     rows = []
     for name in score_AP:
         arrays = score_AP[name], score_AP["params"], accuracy_A

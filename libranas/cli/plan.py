@@ -1,10 +1,10 @@
 """``libranas plan``: what a run will take, before it begins."""
 
 import argparse
-import os
 from pathlib import Path
 
 from libranas.cli import positive
+from libranas.core.provenance import cores
 from libranas.core.text import text_table
 
 
@@ -12,7 +12,7 @@ def add(commands) -> None:
     command = commands.add_parser("plan", description=_plan.__doc__)
     command.set_defaults(run=_plan)
     command.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as for snakemake (default: all)")
-    command.add_argument("--cores", type=positive, default=os.cpu_count(), help="default: all of this machine")
+    command.add_argument("--cores", type=positive, default=cores(), help="default: all of this machine")
     command.add_argument("--configfile", nargs="+", type=Path, default=[], metavar="FILE", help="as for snakemake")
     command.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="as for snakemake")
 

@@ -23,6 +23,9 @@ SMALL = 0.3
 FINAL, SUPERNET, EVALUATED = 1.4, 1.4, 0.35
 #: Seconds to decode an image, for each pixel of its side.
 DECODE = 3e-5
+#: Sizes on disk: what a training keeps, in its weights (a checkpoint has the moments of the optimizer, too); bytes of
+#: the scores of a network.
+TRAINING, SCORES = 4, 30_000
 
 
 @dataclass
@@ -165,8 +168,8 @@ def plan(config: Mapping, jobs: dict[str, Job], images: Images, costs: Costs, co
     rules = [(rule, counts[rule], seconds[rule]) for rule in in_order if rule != "all"]
     data, weights = config["data"], counts["train"] + 2 * counts["guided_long"]
     pixels = sum(images.splits.values()) * data["channels"] * data["image_size"] ** 2
-    scores = config["sample"]["count"] * config["score"]["seeds"] * 30_000
-    disk = pixels + scores + weights * 4 * costs.params
+    scores = config["sample"]["count"] * config["score"]["seeds"] * SCORES
+    disk = pixels + scores + weights * TRAINING * costs.params
     return Plan(rules, whole, disk, costs.memory * min(cores, len(jobs)))
 
 

@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
+from libranas.core.files import user_path
 from libranas.data.registry import DATA_SETS
 from libranas.data.source import SPLITS
 from libranas.data.splits import pinned_splits
@@ -31,7 +30,7 @@ class Images:
     @classmethod
     def of(cls, settings: Mapping, seed: int) -> "Images":
         """Count the images that the section ``data`` of a configuration names, without decoding any."""
-        path = Path(settings["path"]) if settings["path"] else None
+        path = user_path(settings["path"]) if settings["path"] else None
         with DATA_SETS[settings["adapter"]].open(path) as source:
             splits, _ = pinned_splits(source, dict(settings), seed)
             return cls({split: len(splits[split]) for split in SPLITS}, len(source.classes))
@@ -92,7 +91,7 @@ def _measured(config: Mapping, classes: int, device: str, seed: int) -> Costs:
     size, channels, rng = data["image_size"], data["channels"], np.random.default_rng(seed)
     space = make_space(config["space"], size, channels, classes)
     budget = Budget.from_settings({**config["budget"], "latency": None}, None)
-    archs = list(islice(Sampler(space, budget, rng).take(NETWORKS), NETWORKS))
+    archs = Sampler(space, budget, rng).take(NETWORKS)
     recipe = ShortRecipe(**{**settings, "epochs": 1})
     count = recipe.batch_size * UPDATES
     shape = (max(count, data["calibration"]), channels, size, size)
