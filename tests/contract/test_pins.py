@@ -104,6 +104,11 @@ def test_roles_differ_in_cuda_alone():
     assert cuda == {line for line in lock if line and not line.startswith("#")}
 
 
+def test_no_pin_depends_on_a_patch_release_of_python():
+    """Wheels are downloaded by one Python and installed by another of the same minor version."""
+    assert not re.findall(r"python_full_version .. '\d+\.\d+\.\d+'", "\n".join(pins.requirements("cuda")))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_conda_environments_are_those_of_the_pins(role):
     text = (ROOT / "envs" / f"{role}.yaml").read_text()
