@@ -13,6 +13,7 @@ rule score:
         log_of("score/{shard}"),
     benchmark:
         times_of("score/{shard}")
+    priority: 1  # before trainings: more jobs wait for the scores
     resources:
         mem_mb=grows(3000),
         runtime=grows(240),

@@ -3,8 +3,8 @@
 Snakemake is started as a user would start it, from the checkout, with ``--directory`` pointing to a temporary
 folder; results and Snakemake's own records (``.snakemake``) then lie there. One finished run of ``tiny.yaml`` is
 shared by all tests. Its processes, and most others, are forks (`fork_server`), which need not import anything; new
-processes run all stages up to the report in test_extending.py, and a training in test_kill_and_resume.py. A test that
-changes anything works on a copy of the finished run, with the times of files preserved, because Snakemake decides by
+processes run a training in test_kill_and_resume.py, and everything in the tests marked ``cluster``. A test that changes
+anything works on a copy of the finished run, with the times of files preserved, because Snakemake decides by
 them what to rerun.
 """
 
@@ -32,11 +32,11 @@ PATIENCE = 1800  # seconds; a guard against hanging, not a measure: machines are
 
 
 @functools.cache
-def server() -> bytes:
-    """The address of this test process's server of forks."""
+def server(path: str) -> bytes:
+    """The address of this test process's server of forks that finds packages in `path`, a value of PYTHONPATH."""
     listener = fork_server.listen()
     command = [sys.executable, fork_server.__file__, str(listener.fileno())]
-    subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, pass_fds=[listener.fileno()])
+    subprocess.Popen(command, cwd=ROOT, env={**ENVIRONMENT, "PYTHONPATH": path}, pass_fds=[listener.fileno()])
     return listener.getsockname()
 
 
@@ -74,8 +74,9 @@ class Run:
         path.unlink(missing_ok=True)  # one that is still at work keeps its own
         with open(path, "wb") as out, open(os.devnull) as null:
             if forked:
+                address = server(ENVIRONMENT.get("PYTHONPATH", ""))
                 streams = [null.fileno(), out.fileno(), out.fileno()]
-                return fork_server.Fork(server(), ["snakemake", *arguments], str(self.product), ENVIRONMENT, streams)
+                return fork_server.Fork(address, ["snakemake", *arguments], str(self.product), ENVIRONMENT, streams)
             command, streams = [sys.executable, "-m", "snakemake"], {"stdin": null, "stdout": out, "stderr": out}
             return subprocess.Popen(
                 [*command, *arguments], cwd=self.product, env=ENVIRONMENT, start_new_session=True, **streams

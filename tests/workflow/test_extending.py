@@ -24,7 +24,7 @@ POINTS = {
 
 @pytest.fixture
 def extended(site, fresh, monkeypatch):
-    """A folder for a run of Snakemake in a new process, which finds the package."""
+    """A folder for a run of Snakemake that finds the package."""
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", environment(site)["PYTHONPATH"])
     return fresh
 
@@ -78,7 +78,7 @@ def test_the_workflow_runs_with_all_five(site, extended):
         "data": {"adapter": "arrays", "path": str(site / "images")},
         "space": {"family": "plain_cnn", "widths": [4, 6, 8, 12]},
         "budget": {"params": None},
-        "sample": {"shards": 1},
+        "sample": {"count": 30, "shards": 1},
         "score": {"proxies": ["params", "mean_gradient", "nwot", "lswag_lambda", "lswag_psi"]},
         "layers": {"exclude": []},
         "benchmark": {"repeated": {"count": 0}, "recipe": {"epochs": 4, "lr": 0.03}},
@@ -86,7 +86,7 @@ def test_the_workflow_runs_with_all_five(site, extended):
         "search": {"method": "climbing", "evaluations": 45},
         "train": None,
     }
-    extended.succeed(changes=changes, forked=False)
+    extended.succeed(changes=changes)
     page = (extended.results / "report.html").read_text()
     for shown in ("plain_cnn", "arrays", "mean_gradient", "Hill climbing", "mean rank of all proxies"):
         assert shown in page, shown
@@ -95,10 +95,10 @@ def test_the_workflow_runs_with_all_five(site, extended):
 
 def test_a_new_proxy_leaves_stored_scores_valid(site, copied, monkeypatch):
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", environment(site)["PYTHONPATH"])
-    assert copied.planned(forked=False) == {}
+    assert copied.planned() == {}
 
 
 def test_a_wrong_key_of_a_space_of_another_package_is_refused(extended):
     changes = {"space": {"family": "plain_cnn", "widhts": [4]}}
-    assert extended.snakemake("-n", changes=changes, forked=False) == 1
+    assert extended.snakemake("-n", changes=changes) == 1
     assert "did you mean space.widths" in extended.output

@@ -100,7 +100,7 @@ def test_the_report_shows_the_rounds(searched, tmp_path):
     metrics = read_json(run.results / "train/winner/0/metrics.json")
     assert metrics["val_accuracy"] == history["long_accuracy"][selected["winner"]["id"]]
     logs = [(run.results / f"logs/train/winner-{seed}.log").read_text() for seed in (0, 1)]
-    assert ["Going on after update 120 of 120." in log for log in logs] == [True, False]
+    assert ["Going on after update 72 of 72." in log for log in logs] == [True, False]
     best = f"{100 * history['accuracy'].max():.2f} %"
     assert f"trained 13 networks for a short time in 2 rounds; the best has a validation accuracy of {best}" in page
     assert "best random" in page and "best of the random networks" in page

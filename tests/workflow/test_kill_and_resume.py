@@ -78,7 +78,7 @@ STAGES = {
         "search/evolution.csv", ("search/evolution.csv",), "state/search/evolution.jsonl", lines, 40, same_bytes
     ),
     "train": Stage(
-        "train/winner/0/metrics.json", ("train/winner/0",), "state/train/winner-0", epochs, 10, same_training
+        "train/winner/0/metrics.json", ("train/winner/0",), "state/train/winner-0", epochs, 6, same_training
     ),
 }
 

@@ -309,9 +309,9 @@ def test_a_job_out_of_memory_gets_more(outcome, finished):
 def test_before_the_time_limit_a_training_writes_a_checkpoint_and_ends(outcome, finished):
     driver, epochs = outcome(out_of_time).driver, outcome(out_of_time).more["epochs"]
     assert states(outcome(out_of_time)) == ["FAILED", "COMPLETED"]
-    (updates,) = re.findall(r"Stopped by SIGTERM, after update (\d+) of 120\.\n  -> Progress is kept", driver.logs)
+    (updates,) = re.findall(r"Stopped by SIGTERM, after update (\d+) of 72\.\n  -> Progress is kept", driver.logs)
     assert int(updates) >= 12 * epochs
-    assert f"Going on after update {updates} of 120." in (driver.run.results / "logs/train/winner-0.log").read_text()
+    assert f"Going on after update {updates} of 72." in (driver.run.results / "logs/train/winner-0.log").read_text()
     assert TRAIN.same(driver.run.results / TRAIN.target, finished.results / TRAIN.target)
     assert half_written(driver.run.folder) == []
 
