@@ -195,6 +195,7 @@ def one_candidate(bench: Bench) -> dict:
     found["build"] = bench.milliseconds(lambda: build(space, arch, 0), 3, 1)
     model = build(space, arch, 0)
     found["to device"] = bench.milliseconds(lambda: [p.to(bench.device) for p in model.parameters()], 3, 1)
+    found["build there"] = bench.milliseconds(lambda: build(space, arch, 0, device=bench.device), 3, 1)
     model.to(bench.device)
 
     def plain() -> None:

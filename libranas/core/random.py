@@ -20,8 +20,12 @@ def random_words(count: int, master: int, *names: str | int) -> np.ndarray:
     They come from a counter-based generator (Philox 4x64-10; Salmon et al., 2011): word i is a function of the
     stream and of i alone, so that any device can make any part of them.
     """
-    key = int.from_bytes(_digest(master, names)[:16], "little")
-    return np.random.Philox(key=key).random_raw(count)
+    return np.random.Philox(key=stream_key(master, *names)).random_raw(count)
+
+
+def stream_key(master: int, *names: str | int) -> int:
+    """Return the key (128 bits) of the generator of :func:`random_words`."""
+    return int.from_bytes(_digest(master, names)[:16], "little")
 
 
 def _digest(master: int, names: tuple[str | int, ...]) -> bytes:

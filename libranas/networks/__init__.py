@@ -5,6 +5,7 @@ timm, for training and export.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from libranas.core.arch import Arch
 from libranas.spaces import FAMILIES, Space
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["build", "builder"]
@@ -31,9 +33,15 @@ def builder(family: str) -> ModuleType | Callable:
 
 
 def build(
-    space: Space, arch: Arch, seed: int, drop_path_rate: float = 0.0, fused: bool = False, timm: bool = False
+    space: Space,
+    arch: Arch,
+    seed: int,
+    drop_path_rate: float = 0.0,
+    fused: bool = False,
+    timm: bool = False,
+    device: "str | torch.device" = "cpu",
 ) -> "nn.Module":
-    """Build a stand-alone network with its own initial weights, on the CPU, in float32.
+    """Build a stand-alone network with its own initial weights, in float32.
 
     Parameters
     ----------
@@ -45,6 +53,8 @@ def build(
         Use PyTorch's fused attention: for training. Scoring switches it off by itself where it has to.
     timm : bool
         Let timm make it, with timm's description of a model: for exports. Not for a function of another package.
+    device : str or torch.device
+        Where its weights are made and stay. A function of another package makes them on the CPU.
 
     Raises
     ------
@@ -69,7 +79,8 @@ def build(
             from libranas.networks.initial_weights import drawing
 
             arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
-            with drawing(seed):
+            place = torch.device(device)
+            with nullcontext() if place.type == "cpu" else place, drawing(seed):  # the context costs time
                 if timm:
                     from libranas.networks.timm_models import create
 
@@ -79,4 +90,4 @@ def build(
     for part in model.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = fused
-    return model
+    return model.to(device)

@@ -61,7 +61,7 @@ class Scorer:
 
     def card(self, arch: Arch, seed_index: int, names: Iterable[str]) -> ScoreCard:
         """Score one architecture and one of its initialisations with all of `names`."""
-        model = build(self.space, arch, stream_seed(self.seed, "init", arch.id, seed_index)).to(self.device)
+        model = build(self.space, arch, stream_seed(self.seed, "init", arch.id, seed_index), device=self.device)
         try:
             # Noise and signs are the same for all architectures: common random numbers, less noise in ranks.
             return engine.score(

@@ -53,6 +53,16 @@ def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", SPACES)
+def test_initial_weights_are_those_of_the_cpu(family):
+    """Uniform ones to the bit; normal ones up to the inverse error function, rounded to float32."""
+    space = SPACES[family]
+    arch = space.sample(np.random.default_rng(1))
+    expected, found = build(space, arch, 0).state_dict(), build(space, arch, 0, device="cuda").state_dict()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name].cpu(), tensor, rtol=2**-22, atol=0)
+
+
+@pytest.mark.parametrize("family", SPACES)
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_every_proxy_has_the_value_of_the_cpu(family, mode):
     """In float64, where only the order of sums differs. ReLU patterns of units that are nearly zero may flip."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from libranas.core.random import random_words
 from libranas.networks import build, initial_weights
-from libranas.networks.initial_weights import Draw, initialise, uniform, usual
+from libranas.networks.initial_weights import Draw, initialise, uniform, usual, words_on
 from libranas.spaces import make_space
 
 MASK = 2**64 - 1
@@ -32,6 +32,13 @@ def test_words_are_those_of_the_definition():
     key = int.from_bytes(hashlib.sha256(b"7/a/1").digest()[:16], "little")
     expected = [word for block in range(1, 6) for word in philox_block(block, key)]
     assert random_words(18, 7, "a", 1).tolist() == expected[:18]
+
+
+@pytest.mark.parametrize("count", [1, 4, 1003])
+def test_words_are_the_same_on_every_device(count):
+    """By the generator that other devices use, run here; it carries in products of all sizes."""
+    made = words_on(torch.device("cpu"), count, 7, "a").numpy()
+    np.testing.assert_array_equal(made.view(np.uint64), random_words(count, 7, "a"))
 
 
 def test_uniform_numbers_take_both_halves_of_a_word():
@@ -94,6 +101,8 @@ def test_every_random_weight_is_drawn(settings, side, monkeypatch):
     found = build(space, arch, 3).state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert torch.equal(torch.get_rng_state(), before)
+    elsewhere = build(space, arch, 3, device="meta")  # a device on which no value can be looked at
+    assert {tensor.device.type for tensor in (*elsewhere.parameters(), *elsewhere.buffers())} == {"meta"}
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(96, 500), nn.Conv2d(32, 64, 3), nn.Conv2d(32, 64, 3, groups=4)], ids=repr)
