@@ -68,6 +68,7 @@ def build(
     if not space.contains(arch):
         raise ValueError(f"{arch.json} is not a member of {space}")
     made_by = builder(space.family)
+    place = None if torch.device(device).type == "cpu" else torch.device(device)  # as a context, it costs time
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if callable(made_by):
@@ -79,8 +80,7 @@ def build(
             from libranas.networks.initial_weights import drawing
 
             arguments = {**made_by.model_args(space, arch), "drop_path_rate": drop_path_rate}
-            place = torch.device(device)
-            with nullcontext() if place.type == "cpu" else place, drawing(seed):  # the context costs time
+            with place or nullcontext(), drawing(seed):
                 if timm:
                     from libranas.networks.timm_models import create
 
@@ -90,4 +90,4 @@ def build(
     for part in model.modules():
         if hasattr(part, "fused_attn"):
             part.fused_attn = fused
-    return model.to(device)
+    return model.to(place) if place else model
