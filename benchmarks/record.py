@@ -106,35 +106,32 @@ def search_text(folder: Path) -> str:
     )
 
 
-def seeds_text(path: Path) -> str:
-    """What searches with many seeds found, against guided search."""
-    result = json.loads(path.read_text())
+def seeds_text(files: dict[str, Path]) -> str:
+    """What several searches found, against guided search, on every set of images."""
+    results = {images: json.loads(path.read_text()) for images, path in files.items()}
     titles = {
         "guided": "guided search",
         "evolution": "evolution on accuracies",
         "random": "best of random networks",
-        "equal size": "random, of the size that guided search found",
+        "equal size": "random, same size",
         "largest": "largest of the budget",
     }
-    lines = ["| network | mean test accuracy | guided search has more (95 % interval) |", "|---|---|---|"]
+    columns = ["network", *(column for images in results for column in (images, "guided gains"))]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, title in titles.items():
-        gain = (
-            ""
-            if name == "guided"
-            else "{mean:+.2f} points ({low:+.2f} to {high:+.2f})".format(
-                **{key: 100 * value for key, value in result["guided_minus"][name].items()}
-            )
-        )
-        lines.append(f"| {title} | {100 * result['test_accuracy'][name]['mean']:.2f} % | {gain} |")
-    facts = result["facts"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{result['seeds']} searches, differences paired by seed; {result['finals']} final trainings of each "
-            f"network; {facts['cpu']}, torch {facts['packages']['torch']}.",
-        ]
+        cells = [title]
+        for result in results.values():
+            cells.append(f"{100 * result['test_accuracy'][name]['mean']:.2f}")
+            gain = {key: 100 * value for key, value in result["guided_minus"].get(name, {}).items()}
+            cells.append("{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**gain) if gain else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    counts = " and ".join(str(result["seeds"]) for result in results.values())
+    facts = next(iter(results.values()))["facts"]
+    said = (
+        f"Mean test accuracy (%) and differences with 95 % intervals, paired by seed; {counts} searches; 3 final "
+        f"trainings of each network; {facts['cpu']}, torch {facts['packages']['torch']}."
     )
+    return "\n".join([*lines, "", said])
 
 
 def agreement_text(folder: Path) -> str:
@@ -182,7 +179,9 @@ def published_text(folder: Path) -> str:
 
 def places() -> dict[Path, dict[str, str]]:
     """Page to the texts of its marked places, from the recorded files."""
-    digits, seeds = BENCHMARKS / "digits", f"\n{seeds_text(BENCHMARKS / 'search/trained-digits.json')}\n"
+    digits, searches = BENCHMARKS / "digits", BENCHMARKS / "search"
+    files = {"digits": "trained-digits.json", "CIFAR-10, 4,000 images": "trained-cifar10-small.json"}
+    seeds = f"\n{seeds_text({images: searches / name for images, name in files.items()})}\n"
     return {
         ROOT / "README.md": {"seeds": seeds},
         ROOT / "docs" / "results.md": {

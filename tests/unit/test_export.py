@@ -229,13 +229,17 @@ def test_the_card_tells_how_to_load_and_what_it_is():
 # -- other formats -------------------------------------------------------------------------------------------
 
 
+#: An export takes seconds; of the plain network the others have all parts.
+EXPORTED = pytest.mark.parametrize("make", [network, wide, pit], ids=["relative", "wide", "pit"])
+
+
 def same_for_other_batches(net, run):
     for size in (1, 5):
         x = torch.randn(size, net.in_chans, 12, 12)
         torch.testing.assert_close(run(x), net.eval()(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-@NETWORKS
+@EXPORTED
 def test_onnx_gives_the_same_logits_for_any_batch(tmp_path, make):
     import onnxruntime
 
@@ -248,7 +252,7 @@ def test_onnx_gives_the_same_logits_for_any_batch(tmp_path, make):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "winner"]
 
 
-@NETWORKS
+@EXPORTED
 def test_a_program_gives_the_same_logits_for_any_batch(tmp_path, make):
     net = make()
     export(net, tmp_path / "winner")
