@@ -27,7 +27,7 @@ from libranas.core.files import read_json, write_json
 from libranas.core.provenance import facts
 from libranas.latency.measure import in_rounds
 from libranas.networks import build
-from libranas.networks.autoformer import AutoFormerAttention, RelativePosition
+from libranas.networks.autoformer import Attention, RelativePosition
 from libranas.spaces import make_space
 
 #: Preset to image size and channels.
@@ -108,7 +108,7 @@ def networks(preset: str, device: str) -> dict[str, nn.Module]:
     for name, form in FORMS.items():
         found[name] = build(space, arch, 0, fused=True).to(device)
         for module in found[name].modules():
-            if isinstance(module, AutoFormerAttention):
+            if isinstance(module, Attention):
                 module.rel_pos_keys.__class__ = module.rel_pos_values.__class__ = form
     return found
 
@@ -139,7 +139,7 @@ def measure(preset: str, device: str, batch: int, rounds: int, compiled: bool) -
         name: statistics.quantiles([t / none for t, none in zip(times[name], times["none"], strict=True)], n=4)
         for name in FORMS
     }
-    tokens = nets["none"].patch_embed.num_patches + 1
+    tokens = nets["factorised"].blocks[0].attn.index_2NN.shape[1]
     for name, (low, middle, high) in ratios.items():
         print(f"{preset}, {tokens} tokens: {name} {middle:.3f} ({low:.3f} to {high:.3f}) of no positions", flush=True)
     seconds = {name: statistics.median(t) for name, t in times.items()}
