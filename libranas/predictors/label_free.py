@@ -59,21 +59,41 @@ def _te_nas(reference: Sample) -> Predictor:
 #: Proxies of the published combinations; ntk_cond, minus the condition number, is stored as higher = better.
 AZ_NAS_PROXIES = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 TE_NAS_PROXIES = ("ntk_cond", "linear_regions")
-#: Proxies that rank where nothing is labelled, and what takes their place in tables without them. Fixed, not learned:
-#: weights learned on four spaces were worse on the fifth (0.37 to 0.53 mean Spearman on 13 published tables; the second
-#: pair has 0.62). The first four were chosen on three tables (NAS-Bench-201 with CIFAR-100, TransNAS-Bench-101 micro
-#: with object classification and jigsaw).
+#: Proxies that rank convolutional networks where nothing is labelled, and what takes their place in tables without
+#: them. Fixed, not learned: weights learned on four spaces were worse on the fifth (0.37 to 0.53 mean Spearman on 13
+#: published tables; the second pair has 0.62). The first four were chosen on three tables (NAS-Bench-201 with
+#: CIFAR-100, TransNAS-Bench-101 micro with object classification and jigsaw).
 CONSENSUS_PROXIES = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
 CONSENSUS_WITHOUT = ("flops", "nwot")
 
 
+#: What only transformers have: a proxy that varies, and the beginning of a feature's name.
+TRANSFORMER_PROXY, TRANSFORMER_FEATURE = "dss", "num_heads"
+
+
 def consensus(reference: Sample) -> Predictor:
+    """Of transformers #params, of other networks :func:`vote`.
+
+    On transformers no proxy is better than #params on most data sets, and the proxies of :func:`vote` are worse
+    on nearly all (docs/results.md).
+    """
+    features = () if reference.feature_AF is None else reference.feature_AF.columns
+    if TRANSFORMER_PROXY in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
+        return _by_size(reference)
+    return vote(reference)
+
+
+def vote(reference: Sample) -> Predictor:
     """Log rank of :data:`CONSENSUS_PROXIES`, if all are there and vary; else of those in :data:`CONSENSUS_WITHOUT` that
-    do; #params if none does."""
+    do; #params if none does. It gives guided search its first networks, of all kinds."""
     varying = reference.varying
     whole = set(CONSENSUS_PROXIES) <= set(varying)
     if there := [p for p in varying if p in (CONSENSUS_PROXIES if whole else CONSENSUS_WITHOUT)]:
         return log_rank_within(reference, there)
+    return _by_size(reference)
+
+
+def _by_size(reference: Sample) -> Predictor:
     return Predictor((), NormalSize(Fractions(reference.params_A)))
 
 

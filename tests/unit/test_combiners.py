@@ -93,6 +93,20 @@ def test_consensus_takes_what_there_is():
         assert spearman(values, like) == pytest.approx(1)
 
 
+def test_consensus_of_transformers_is_their_size():
+    """Known by a proxy of attention, or by the features of their space."""
+    known, rest, _ = known_and_rest()
+    scores, params = known.usual.score_AP, known.usual.params_A
+    attention = pd.Series(np.arange(len(params)) % 7.0, params.index)
+    for usual, size in (
+        (Sample(scores.assign(dss=attention), params), True),
+        (Sample(scores, params, pd.DataFrame({"num_heads_mean": attention})), True),
+        (Sample(scores.assign(dss=np.nan), params), False),
+    ):
+        ranking = COMBINERS["consensus"].fit(dataclasses.replace(known, reference=usual), 0)
+        assert (spearman(ranking(rest), rest.params_A) > 0.999) == size
+
+
 def test_rank_sums_are_those_within_the_reference():
     known, _, _ = known_and_rest()
     table = known.usual
