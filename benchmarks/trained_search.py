@@ -85,15 +85,19 @@ def final(run: RunFolder, arch: Arch, index: int, test: str) -> dict:
     return read_json(path)
 
 
+def short_trainings(config: dict) -> int:
+    """How many short trainings cost as much as a guided search: a long one counts by its epochs."""
+    settings, short = config["search"], config["benchmark"]["recipe"]["epochs"] * config["benchmark"]["seeds"]
+    return settings["labels"] + round(settings["long"] * config["train"]["recipe"]["epochs"] / short)
+
+
 def one_seed(seed: int, folder: Path, config: dict, finals: int) -> list[dict]:
     """The networks of every strategy and their controls, trained."""
     torch.set_num_threads(1)
     run = RunFolder(folder, {**config, "seed": seed})
     space, budget, settings = run.space, run.budget, config["search"]
     archs = Sampler(space, budget, np.random.default_rng(stream_seed(seed, "sample"))).take(config["sample"]["count"])
-    # Long trainings cost as many short ones as they have epochs.
-    short = config["benchmark"]["recipe"]["epochs"] * config["benchmark"]["seeds"]
-    trainings = settings["labels"] + round(settings["long"] * config["train"]["recipe"]["epochs"] / short)
+    trainings = short_trainings(config)
 
     def label(arch: Arch) -> float:
         table = train_labels(run, [arch], [config["benchmark"]["seeds"]], f"trained_search/{seed}/labels.jsonl")
