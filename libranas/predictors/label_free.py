@@ -114,4 +114,4 @@ LOG_RANK_ALL = _label_free(
 )
 AZ_NAS = _label_free("az_nas", "AZ-NAS", lambda reference: log_rank_within(reference, AZ_NAS_PROXIES), AZ_NAS_PROXIES)
 TE_NAS = _label_free("te_nas", "TE-NAS", _te_nas, TE_NAS_PROXIES)
-CONSENSUS = _label_free("consensus", "consensus of proxies", consensus, shown=True)
+CONSENSUS = _label_free("consensus", "consensus, of transformers #params", consensus, shown=True)
