@@ -1,6 +1,6 @@
 """Makes the benchmark of vision transformers on six kinds of images, ``benchmarks/vit-six``.
 
-    python benchmarks/vit_six.py run IMAGES [--tasks cifar10 ...] [--cores 2]     # hours; killed, it goes on
+    python benchmarks/vit_six.py run IMAGES [--tasks cifar10 ...] [--cores 2] [--first 28]   # hours; it goes on
     python benchmarks/vit_six.py record
 
 IMAGES holds ``cifar10_jpeg.npz``, ``clothing_small_224.tar`` and ``grocery_64.tar``, and the four files of
@@ -77,12 +77,14 @@ def data_path(task: str, images: Path) -> Path | None:
     return None
 
 
-def run_task(task: str, images: Path, cores: int) -> None:
-    """Train and score all networks on one task, going on from the kept trainings."""
+def run_task(task: str, images: Path, cores: int, first: int | None) -> None:
+    """Train the networks on one task, all or the `first` ones once, and score all; goes on from the kept trainings."""
     run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
     restore_trainings(run, KEPT)
     path = data_path(task, images)
     setting = [f"data={json.dumps({'path': str(path.resolve())})}"] if path else []
+    if first:
+        setting += [f"benchmark={json.dumps({'count': first, 'repeated': {'count': 0}})}", "libra={calibration: 5}"]
     files = list(map(str, presets(task)))
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *TARGETS, "--configfile", *files]
     try:
@@ -166,10 +168,11 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--first", type=int, metavar="N", help="train so many networks, once: something on every task")
     arguments = parser.parse_args()
     if arguments.part == "run":
         for task in arguments.tasks:
-            run_task(task, arguments.images, arguments.cores)
+            run_task(task, arguments.images, arguments.cores, arguments.first)
     else:
         record(arguments.tasks)
 
