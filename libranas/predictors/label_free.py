@@ -67,19 +67,20 @@ CONSENSUS_PROXIES = ("flops", "lswag_sample", "az_expressivity", "az_trainabilit
 CONSENSUS_WITHOUT = ("flops", "nwot")
 
 
+#: The same for transformers. Their size decides, but its sign depends on the images: these three, which are large for
+#: many weights, many operations and many patterns, are as good as #params where that is good, and not as bad elsewhere
+#: (docs/vision-transformers.md).
+TRANSFORMER_PROXIES = ("params", "flops", "nwot")
 #: What only transformers have: a proxy that varies, and the beginning of a feature's name.
-TRANSFORMER_PROXY, TRANSFORMER_FEATURE = "dss", "num_heads"
+TRANSFORMER_MARK, TRANSFORMER_FEATURE = "dss", "num_heads"
 
 
 def consensus(reference: Sample) -> Predictor:
-    """Of transformers #params, of other networks :func:`vote`.
-
-    On transformers no proxy is better than #params on most data sets, and the proxies of :func:`vote` are worse
-    on nearly all (docs/results.md).
-    """
+    """Log rank of those of :data:`TRANSFORMER_PROXIES` that are there, for transformers; else :func:`vote`."""
     features = () if reference.feature_AF is None else reference.feature_AF.columns
-    if TRANSFORMER_PROXY in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
-        return _by_size(reference)
+    if TRANSFORMER_MARK in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
+        there = [p for p in reference.varying if p in TRANSFORMER_PROXIES]
+        return log_rank_within(reference, there) if there else _by_size(reference)
     return vote(reference)
 
 
@@ -114,4 +115,4 @@ LOG_RANK_ALL = _label_free(
 )
 AZ_NAS = _label_free("az_nas", "AZ-NAS", lambda reference: log_rank_within(reference, AZ_NAS_PROXIES), AZ_NAS_PROXIES)
 TE_NAS = _label_free("te_nas", "TE-NAS", _te_nas, TE_NAS_PROXIES)
-CONSENSUS = _label_free("consensus", "consensus, of transformers #params", consensus, shown=True)
+CONSENSUS = _label_free("consensus", "consensus of proxies", consensus, shown=True)

@@ -96,15 +96,21 @@ def test_consensus_takes_what_there_is():
 def test_consensus_of_transformers_is_their_size():
     """Known by a proxy of attention, or by the features of their space."""
     known, rest, _ = known_and_rest()
-    scores, params = known.usual.score_AP, known.usual.params_A
+    scores, params = known.usual.score_AP.drop(columns="dss", errors="ignore"), known.usual.params_A
     attention = pd.Series(np.arange(len(params)) % 7.0, params.index)
+    sizes = log_rank(rest.score_AP.assign(params=rest.params_A)[["params", "flops", "nwot"]])
+    with_size = scores.assign(params=params)
     for usual, size in (
-        (Sample(scores.assign(dss=attention), params), True),
-        (Sample(scores, params, pd.DataFrame({"num_heads_mean": attention})), True),
-        (Sample(scores.assign(dss=np.nan), params), False),
+        (Sample(with_size.assign(dss=attention), params), True),
+        (Sample(with_size, params, pd.DataFrame({"num_heads_mean": attention})), True),
+        (Sample(with_size.assign(dss=np.nan), params), False),
     ):
         ranking = COMBINERS["consensus"].fit(dataclasses.replace(known, reference=usual), 0)
-        assert (spearman(ranking(rest), rest.params_A) > 0.999) == size
+        judged = Sample(rest.score_AP.assign(params=rest.params_A), rest.params_A)
+        assert (spearman(ranking(judged), sizes) > 0.98) == size
+    bare = Sample(scores[["snip"]].assign(dss=attention), params)
+    ranking = COMBINERS["consensus"].fit(dataclasses.replace(known, reference=bare), 0)
+    assert spearman(ranking(rest), rest.params_A) == pytest.approx(1)
 
 
 def test_rank_sums_are_those_within_the_reference():
