@@ -5,6 +5,7 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -38,17 +39,33 @@ def _explained(path: str | os.PathLike) -> Iterator[None]:
         raise disk_error(error, Path(path)) from error
 
 
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`.
 
-    On any exception the temporary file is removed and `path` stays as it was.
+    On any exception the temporary file is removed and `path` stays as it was. Temporary files of `path` that killed
+    processes left behind are removed first.
     """
     path = Path(path)
     # The suffix is kept at the end, because writers (matplotlib, h5py, torch) look at it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    begin, end = f".{path.stem}.", f".tmp{path.suffix}"
+    temporary = path.with_name(f"{begin}{os.getpid()}{end}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{glob.escape(begin)}*{glob.escape(end)}"):
+            number = other.name.removeprefix(begin).removesuffix(end)
+            if number.isdigit() and not _lives(int(number)):
+                other.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())

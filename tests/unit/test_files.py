@@ -74,6 +74,16 @@ def test_a_full_disk_as_hdf5_reports_it(tmp_path):
     assert not isinstance(caught.value, LibranasError)
 
 
+def test_what_killed_processes_left_behind_is_removed_by_the_next_write(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    path, others = tmp_path / "t.txt", [f".t.{os.getppid()}.tmp.txt", f".t.2.{dead.pid}.tmp.txt", ".t.x.tmp.txt"]
+    for name in [f".t.{dead.pid}.tmp.txt", *others]:
+        (tmp_path / name).write_text("half")
+    write_text(path, "new")
+    assert path.read_text() == "new" and names(tmp_path) == sorted(["t.txt", *others])
+
+
 def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LibranasError, match=r"Cannot write .*file.t.txt"):
