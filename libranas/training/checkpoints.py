@@ -72,6 +72,7 @@ class Checkpoints:
                 continue
             if belongs(state):
                 return path, state
+            log.info("Checkpoints in %s are of other settings, data or versions; it begins anew.", self.folder)
             for other in self.folder.glob("step-*"):
                 other.unlink(missing_ok=True)
             return None
