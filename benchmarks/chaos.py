@@ -52,7 +52,7 @@ class ARun(Run):
 
     def begin(self):
         workers = 1 + (self.folder.name in "13579")
-        return self.start(changes={"search": {**GUIDED, "workers": workers}, "train": {"seeds": 2}})
+        return self.start(changes={"search": {**GUIDED, "workers": workers}})
 
 
 # -- what is at work -----------------------------------------------------------------------------------------
@@ -150,14 +150,17 @@ class Record:
         self.started += len(started)
 
 
-def wait_for(process, rules: set[str], seconds: float) -> bool:
-    """Wait until one of the rules is at work, and so many seconds; whether Snakemake is still at work then."""
-    while PLANNING not in rules and rules.isdisjoint(rules_at_work(processes(process.pid))):
-        if process.poll() is not None:
-            return False
+def wait_for(process, rules: set[str], later: set[str], seconds: float) -> bool:
+    """Wait for one of `rules` to be at work, then so many seconds or for one of `later`; False if Snakemake ends."""
+    until = time.monotonic() + seconds if PLANNING in rules else None
+    while process.poll() is None:
+        at_work = set(rules_at_work(processes(process.pid)))
+        if until is None and at_work & rules:
+            until = time.monotonic() + seconds
+        if until is not None and (time.monotonic() > until or at_work & later):
+            return True
         time.sleep(0.02)
-    time.sleep(seconds)
-    return process.poll() is None
+    return False
 
 
 def being_written(run: Run) -> list[Path]:
@@ -247,12 +250,13 @@ class Trouble:
         self.records, self.jobs = sum(map(len, logs(run).values())), len(jobs_of(run.output)[0])
         print(f"undisturbed: {time.monotonic() - begin:.0f} s, {len(self.values)} arrays", flush=True)
 
-    def attempt(self, run: Run, record: Record, rule: str) -> bool:
-        """Run the command and disturb it once `rule` (or a later one) is at work; False if it comes to its end."""
+    def attempt(self, run: Run, record: Record, rule: str, following: str | None) -> bool:
+        """Run the command and disturb it at `rule` or after it, at the latest at `following`; False if it ends."""
         first, last = self.spans[rule]
         rules = {name for name, span in self.spans.items() if span[0] >= first}
+        later = {name for name in rules if following and self.spans[name][0] >= self.spans[following][0]}
         process, begin = run.begin(), time.monotonic()
-        if not wait_for(process, rules, self.rng.uniform(0, last - first + 0.1)):
+        if not wait_for(process, rules, later, self.rng.uniform(0, last - first + 0.1)):
             return not self.is_done(run, record, process)
         writing = not self.full_disk and len(self.rows) % 4 == 3
         if (written := freeze(process, run, writing)) is None:
@@ -306,7 +310,7 @@ class Trouble:
         with a_folder(run.folder, "32m" if self.full_disk else None):
             chosen = self.rng.sample(sorted(self.spans), min(EACH, wanted, len(self.spans)))
             ordered = sorted(chosen, key=lambda rule: self.spans[rule])
-            if all(self.attempt(run, record, rule) for rule in ordered):
+            if all(self.attempt(run, record, *pair) for pair in zip(ordered, [*ordered[1:], None], strict=True)):
                 while not self.is_done(run, record, run.begin()):
                     pass
             found = self.compared(run, record, self.rows[before:])

@@ -17,7 +17,7 @@ KINDS = {
     "layers": ("layers/*",),
     "labels": ("benchmark/train.csv",),
     "predictors": ("libra/*.csv", "libra/choice.json"),
-    "search history": ("search/*.csv", "search/guided/*.csv", "search/selected.json"),
+    "search history": ("search/*.csv", "search/guided/[cpf]*.csv", "search/selected.json"),
     "trained accuracy": ("train/*/*/metrics.json", "train/curves.csv", "train/summary.json"),
     "weights": ("train/*/*/model.safetensors",),
     "export": ("export/winner/*.safetensors", "export/winner/*.json", "export/winner/*.yaml"),
@@ -36,14 +36,15 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file of results by name."""
     if path.suffix == ".h5":
         scores = store.read(path)
-        found = {"archs": np.array([arch.json for arch in scores.archs])}
+        rows = np.argsort([arch.json for arch in scores.archs])  # in the file they are in the order of the shards
+        found = {"archs": np.array([scores.archs[row].json for row in rows])}
         for proxy, table in scores.proxies.items():
-            found[f"{proxy}/value"] = table.value_AS
-            found |= {f"{proxy}/{name}": component.values for name, component in table.components.items()}
+            found[f"{proxy}/value"] = table.value_AS[rows]
+            found |= {f"{proxy}/{name}": component.values[rows] for name, component in table.components.items()}
         return found
     if path.suffix == ".csv":
         table = pd.read_csv(path, float_precision="round_trip")
-        return {name: table[name].to_numpy() for name in table}
+        return {name: table[name].to_numpy() for name in table if name != "shard"}
     if path.suffix == ".json":
         return leaves(json.loads(path.read_text()))
     return load_file(path) if path.suffix == ".safetensors" else {"text": np.array(path.read_text())}

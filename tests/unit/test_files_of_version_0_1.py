@@ -48,7 +48,7 @@ def test_short_trainings_are_read_but_not_taken_over(tmp_path, caplog):
     before = read_log(path)
     assert len(before) == 13 and before[0]["arch"] == "c7ac99b417bb" and before[0]["accuracy"] == 25 / 60
     pixels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = ImageSet(pixels, torch.arange(20) % 10, torch.tensor([0.3]), torch.tensor([0.4]), 10)
+    images = ImageSet(pixels, torch.arange(20) % 10, (0.3,), (0.4,), 10)
     recipe = ShortRecipe(epochs=1, batch_size=20, lr=0.01, warmup_epochs=0)
     with caplog.at_level("INFO", "libranas"):
         train_each(SPACE, [SPACE.canonical(ARCH)], images, images, recipe, [1], 3, Path(path), "key of today")
