@@ -290,7 +290,7 @@ class Trouble:
         signal_all(process.pid, signal.SIGCONT)
         process.wait(PATIENCE)
         ballast.unlink()
-        said = "No space left on the disk" in run.output
+        said = "No space left on" in run.output
         return {"bytes_left": leave, "named_the_disk": said}
 
     def is_done(self, run: Run, record: Record, process) -> bool:
