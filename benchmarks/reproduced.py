@@ -33,7 +33,7 @@ CONDITIONS = {
     "2 jobs, 2 workers": (["--cores", "2"], {"search": {"workers": 2}}, {}),
     "1 shard": ([], {"sample": {"shards": 1}}, {}),
     "5 shards": ([], {"sample": {"shards": 5}}, {}),
-    "2 threads": (["--cores", "2", *TWO_THREADS], {}, {"OMP_NUM_THREADS": "2"}),
+    "2 threads": (["--cores", "2", *TWO_THREADS], {}, {}),
     "AVX2": ([], {}, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}),
     "SSE": (
         [],
@@ -83,13 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the runs")
     parser.add_argument("--with", dest="others", nargs="+", default=[], metavar="NAME=DIR", help="results/tiny, copied")
+    parser.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS), metavar="NAME")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
         make(options.only, options.folder / options.only.replace(" ", "-"))
         return
     found = {}
-    for name, (_, _, environment) in {BASE: ([], {}, {}), **CONDITIONS}.items():
+    for name in [BASE, *options.conditions]:
+        environment = CONDITIONS[name][2] if name in CONDITIONS else {}
         results = options.folder / name.replace(" ", "-") / "results/tiny"
         if not (results / "report.html").exists():
             command = [sys.executable, __file__, "--folder", options.folder, "--only", name]

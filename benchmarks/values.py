@@ -44,10 +44,14 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return found
     if path.suffix == ".csv":
         table = pd.read_csv(path, float_precision="round_trip")
-        return {name: table[name].to_numpy() for name in table if name != "shard"}
+        if by := [name for name in ("id", "seed") if name in table]:  # jobs that trained are joined in their order
+            table = table.sort_values(by, kind="stable").drop(columns=["shard", "evaluation", "best"], errors="ignore")
+        return {name: table[name].to_numpy() for name in table}
     if path.suffix == ".json":
         return leaves(json.loads(path.read_text()))
-    return load_file(path) if path.suffix == ".safetensors" else {"text": np.array(path.read_text())}
+    if path.suffix == ".safetensors":  # two axes or more: differences are those to the largest of a tensor
+        return {name: np.atleast_2d(tensor) for name, tensor in load_file(path).items()}
+    return {"text": np.array(path.read_text())}
 
 
 def values(results: Path) -> dict[tuple[str, str, str], np.ndarray]:
