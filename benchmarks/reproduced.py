@@ -106,7 +106,8 @@ def main() -> None:
     table = pd.DataFrame(rows)
     write_text(HERE / "reproduced.csv", table.to_csv(index=False))
     machines = {name: read_json(results / "train/summary.json")["facts"] for name, results in found.items()}
-    conditions = {name: {"arguments": a, "changes": c, "environment": e} for name, (a, c, e) in CONDITIONS.items()}
+    keys = ("arguments", "changes", "environment")
+    conditions = {name: dict(zip(keys, CONDITIONS[name], strict=True)) for name in options.conditions}
     command = " ".join(sys.argv)
     write_json(
         HERE / "reproduced.json",

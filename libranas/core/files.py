@@ -39,6 +39,20 @@ def _explained(path: str | os.PathLike) -> Iterator[None]:
         raise disk_error(error, Path(path)) from error
 
 
+def _of_the_system(error: BaseException) -> OSError | None:
+    """Return the system's error behind one that a library raised while it wrote; None if there is none.
+
+    h5py and safetensors put it into their text, PyTorch raises another error while it handles it.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__context__
+    return None
+
+
 def _lives(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -70,13 +84,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        # h5py wraps the cause in its own text but keeps errno; errors of other kinds pass unchanged.
-        if error.errno is None and "No space left" not in str(error):
+    except Exception as error:
+        if (cause := _of_the_system(error)) is None:
             raise
-        if error.errno is None:
-            error.errno = errno.ENOSPC
-        raise disk_error(error, path) from error
+        raise disk_error(cause, path) from error
     finally:
         with suppress(NotADirectoryError):  # a file where the folder should be: already told above
             temporary.unlink(missing_ok=True)
