@@ -1,6 +1,6 @@
-"""What large samples cost: planning, merging, reading a column, the layer window, and starting a scoring job.
+"""What large samples cost: planning, merging, reading a column, starting a scoring job, and the stages after scoring.
 
-    python benchmarks/scale.py [--architectures 1000000] [--proxies 30] [--part plan merge start]
+    python benchmarks/scale.py [--architectures 1000000] [--proxies 30] [--part plan merge start rank]
 
 Scores are synthetic (N(0, 1), no components); everything else is the real thing: Snakemake's dry run, the functions of
 the stages, the imports of a scoring job. Writes benchmarks/scale/PART.json with the conditions; the load of the machine
@@ -194,9 +194,23 @@ def start(rounds: int) -> dict:
     return found
 
 
+def rank(architectures: int, shards: int, folder: Path) -> dict:
+    """The stages from merging to the report, on architectures of which 100 have an accuracy (large_sample.py)."""
+    found, keys = {}, ("seconds", "processor_seconds", "megabytes")
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        for stage in ("scored", "merge", "layers", "libra", "report"):
+            command = [sys.executable, str(ROOT / "benchmarks/large_sample.py"), stage, place]
+            measured = child(*command, str(architectures), str(shards))
+            found[stage] = {key: [value] for key, value in zip(keys, measured, strict=True)}
+        size = (Path(place) / "report.html").stat().st_size
+    return {"architectures": architectures, "shards": shards, "bytes_of_report": size, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", default=["plan", "merge", "start"], choices=["plan", "merge", "start"])
+    parser.add_argument(
+        "--part", nargs="+", default=["plan", "merge", "start"], choices=["plan", "merge", "start", "rank"]
+    )
     parser.add_argument("--architectures", type=int, default=1_000_000)
     parser.add_argument("--proxies", type=int, default=30)
     parser.add_argument("--shards", type=int, default=100)
@@ -208,6 +222,7 @@ def main() -> None:
         "plan": lambda: plan(options.rounds),
         "merge": lambda: merge(options.architectures, options.proxies, options.shards, options.rounds, options.folder),
         "start": lambda: start(options.rounds),
+        "rank": lambda: rank(options.architectures, options.shards, options.folder),
     }
     for part in options.part:
         before = os.getloadavg()

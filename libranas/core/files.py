@@ -5,6 +5,7 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -38,28 +39,55 @@ def _explained(path: str | os.PathLike) -> Iterator[None]:
         raise disk_error(error, Path(path)) from error
 
 
+def _of_the_system(error: BaseException) -> OSError | None:
+    """Return the system's error behind one that a library raised while it wrote; None if there is none.
+
+    h5py and safetensors put it into their text, PyTorch raises another error while it handles it.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__context__
+    return None
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`.
 
-    On any exception the temporary file is removed and `path` stays as it was.
+    On any exception the temporary file is removed and `path` stays as it was. Temporary files of `path` that killed
+    processes left behind are removed first.
     """
     path = Path(path)
     # The suffix is kept at the end, because writers (matplotlib, h5py, torch) look at it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    begin, end = f".{path.stem}.", f".tmp{path.suffix}"
+    temporary = path.with_name(f"{begin}{os.getpid()}{end}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{glob.escape(begin)}*{glob.escape(end)}"):
+            number = other.name.removeprefix(begin).removesuffix(end)
+            if number.isdigit() and not _lives(int(number)):
+                other.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        # h5py wraps the cause in its own text but keeps errno; errors of other kinds pass unchanged.
-        if error.errno is None and "No space left" not in str(error):
+    except Exception as error:
+        if (cause := _of_the_system(error)) is None:
             raise
-        if error.errno is None:
-            error.errno = errno.ENOSPC
-        raise disk_error(error, path) from error
+        raise disk_error(cause, path) from error
     finally:
         with suppress(NotADirectoryError):  # a file where the folder should be: already told above
             temporary.unlink(missing_ok=True)

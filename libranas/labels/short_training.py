@@ -1,5 +1,6 @@
 """Accuracies of many networks, each trained from scratch for a short time."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,8 @@ from libranas.training.evaluation import accuracy
 from libranas.training.images import ImageSet
 from libranas.training.in_memory import ShortTraining
 from libranas.training.recipe import ShortRecipe
+
+log = logging.getLogger("libranas")
 
 
 def train_each(
@@ -38,9 +41,13 @@ def train_each(
     that were scored. Trainings in the logs of `others` are not done again. Returns a DataFrame with columns ``id``,
     ``seed``, ``accuracy`` (in [0, 1]).
     """
-    with AppendLog(log_path) as log:
-        records = [*chain.from_iterable(map(read_log, others)), *log.records]
+    with AppendLog(log_path) as kept:
+        records = [*chain.from_iterable(map(read_log, others)), *kept.records]
         done = {(r["arch"], r["seed"]): r["accuracy"] for r in records if r["key"] == key}
+        if other := sum(r["key"] != key for r in records):
+            log.info(
+                "%d trainings in the logs were made with other settings, data or versions; they are not used.", other
+            )
         work = [(arch, s) for arch, count in zip(archs, seeds, strict=True) for s in range(count)]
         for arch, s in progress(work, len(work), "short trainings"):
             if (arch.id, s) in done:
@@ -49,5 +56,5 @@ def train_each(
             model = build(space, arch, stream, recipe.drop_path, fused=True)
             ShortTraining(model, recipe, train, stream, device).fit()
             done[arch.id, s] = accuracy(model.eval(), val, device)
-            log.append({"key": key, "arch": arch.id, "seed": s, "accuracy": done[arch.id, s]})
+            kept.append({"key": key, "arch": arch.id, "seed": s, "accuracy": done[arch.id, s]})
     return pd.DataFrame([(a.id, s, done[a.id, s]) for a, s in work], columns=["id", "seed", "accuracy"])

@@ -5,6 +5,7 @@ Suffixes: A architectures, C labelled, R reference, P proxies, F features.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ class Sample:
         features = None if self.feature_AF is None else self.feature_AF.iloc[positions]
         return Sample(self.score_AP.iloc[positions], self.params_A.iloc[positions], features)
 
-    @property
+    @cached_property
     def varying(self) -> list[str]:
         """Proxies that tell at least two of the architectures apart."""
         return [p for p in self.score_AP.columns if np.ptp(rank_last(self.score_AP[p])) > 0]

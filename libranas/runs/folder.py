@@ -1,6 +1,6 @@
 """The folder of a run: its files, and what the stages read from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -81,15 +81,17 @@ class RunFolder:
 
         return pick_device(self.config["device"])
 
-    def archs(self, shard: int | None = None, count: int | None = None) -> list[Arch]:
-        """Return the sample's architectures: those among the first `count` that belong to `shard`."""
-        columns = ["shard", "architecture"]
-        with pd.read_csv(self.path("archs"), usecols=columns, nrows=count, chunksize=100_000) as tables:
-            return [
-                Arch.from_json(text)
-                for table in tables  # the sample may be too large to be held by every job
-                for text in (table if shard is None else table[table["shard"] == shard])["architecture"]
-            ]
+    def archs(self, shard: int | None = None, count: int | None = None, ids: pd.Index | None = None) -> list[Arch]:
+        """Return the sample's architectures: those among the first `count` that belong to `shard` and are in `ids`."""
+        columns, found = ["id", "shard", "architecture"], []
+        with pd.read_csv(
+            self.path("archs"), usecols=columns, dtype={"id": str}, nrows=count, chunksize=100_000
+        ) as tables:
+            for table in tables:  # the sample may be too large to be held by every job
+                table = table if shard is None else table[table["shard"] == shard]
+                table = table if ids is None else table[table["id"].isin(ids)]
+                found += map(Arch.from_json, table["architecture"])
+        return found
 
     @property
     def ids(self) -> pd.Series:
@@ -122,9 +124,13 @@ class RunFolder:
     @cached_property
     def sample(self) -> Sample:
         """Scores, sizes and features of the sample."""
-        table = pd.read_csv(self.path("table"), index_col="id")
-        archs = {arch.id: arch for arch in self.archs()}
-        return Sample.of(table[sorted(self.config["score"]["proxies"])], self.space, [archs[i] for i in table.index])
+        return self.sample_of(self.archs())
+
+    def sample_of(self, archs: Sequence[Arch]) -> Sample:
+        """Return scores, sizes and features of architectures of the sample, in the order of the draw."""
+        table, by_id = pd.read_csv(self.path("table"), index_col="id"), {arch.id: arch for arch in archs}
+        table = table.loc[table.index.isin(by_id), sorted(self.config["score"]["proxies"])]
+        return Sample.of(table, self.space, [by_id[i] for i in table.index])
 
     @cached_property
     def accuracies(self) -> pd.Series:

@@ -34,8 +34,9 @@ class Checkpoints:
 
     def save(self, step: int, state: dict) -> Path:
         """Write the state after `step` updates, and remove the oldest ones and what a kill left half-written."""
-        with atomic_path(self.folder / "new.pt") as temporary:
-            torch.save(state, temporary)
+        # Through a file of Python's: to a path PyTorch does not say that the disk is full.
+        with atomic_path(self.folder / "new.pt") as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
         new = self.folder / "new.pt"
         path = new.rename(self.folder / f"step-{step:09d}-{file_sha256(new)[:_DIGITS]}.pt")
         by_step = itertools.groupby([path, *(other for other in self.paths() if other != path)], _step)
@@ -72,6 +73,7 @@ class Checkpoints:
                 continue
             if belongs(state):
                 return path, state
+            log.info("Checkpoints in %s are of other settings, data or versions; it begins anew.", self.folder)
             for other in self.folder.glob("step-*"):
                 other.unlink(missing_ok=True)
             return None

@@ -1,6 +1,7 @@
 """Files that a kill, a full disk or an exception cannot half-write."""
 
 import errno
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,36 @@ def test_a_full_disk_as_hdf5_reports_it(tmp_path):
     with pytest.raises(OSError, match="bad object header") as caught, atomic_path(tmp_path / "t.h5"):
         raise OSError("bad object header")
     assert not isinstance(caught.value, LibranasError)
+
+
+def test_what_killed_processes_left_behind_is_removed_by_the_next_write(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    path, others = tmp_path / "t.txt", [f".t.{os.getppid()}.tmp.txt", f".t.2.{dead.pid}.tmp.txt", ".t.x.tmp.txt"]
+    for name in [f".t.{dead.pid}.tmp.txt", *others]:
+        (tmp_path / name).write_text("half")
+    write_text(path, "new")
+    assert path.read_text() == "new" and names(tmp_path) == sorted(["t.txt", *others])
+
+
+def test_a_full_disk_as_pytorch_and_safetensors_report_it(tmp_path):
+    with pytest.raises(LibranasError, match="No space left on the disk while writing"), atomic_path(tmp_path / "w"):
+        raise ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(LibranasError, match="No space left"), atomic_path(tmp_path / "new.pt") as new:
+        torch.save({"x": torch.zeros(100_000)}, Full(new))
+    with pytest.raises(RuntimeError, match="another"), atomic_path(tmp_path / "new.pt"):
+        raise RuntimeError("another")
+    assert names(tmp_path) == []
+
+
+class Full(io.FileIO):
+    """A file on a full disk."""
+
+    def __init__(self, path):
+        super().__init__(path, "w")
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):

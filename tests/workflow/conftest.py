@@ -58,9 +58,14 @@ class Run:
         return self.folder / "results" / "tiny"
 
     @property
+    def terminal(self) -> Path:
+        """Where both streams of Snakemake go."""
+        return self.folder / "output.txt"
+
+    @property
     def output(self) -> str:
         """Both streams of the Snakemake that was started last, as a terminal shows them."""
-        return (self.folder / "output.txt").read_text()
+        return self.terminal.read_text()
 
     def start(self, *targets: str, changes: dict | None = None, configfiles: tuple = (TINY,), forked: bool = True):
         """Start Snakemake; `changes` to the configuration are merged over ``tiny.yaml``, section by section."""
@@ -70,9 +75,8 @@ class Run:
             overlay.write_text(yaml.safe_dump(changes))
             files.append(str(overlay))
         arguments = ["--cores", "2", *targets, "--directory", str(self.folder), "--configfile", *files]
-        path = self.folder / "output.txt"
-        path.unlink(missing_ok=True)  # one that is still at work keeps its own
-        with open(path, "wb") as out, open(os.devnull) as null:
+        self.terminal.unlink(missing_ok=True)  # one that is still at work keeps its own
+        with open(self.terminal, "wb") as out, open(os.devnull) as null:
             if forked:
                 address = server(ENVIRONMENT.get("PYTHONPATH", ""))
                 streams = [null.fileno(), out.fileno(), out.fileno()]

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 
 ADDRESS = "LIBRANAS_FORK_SERVER"
 CLIENT = f"{sys.executable} -SE {os.path.abspath(__file__)}"
@@ -76,7 +77,8 @@ def serve(listener: socket.socket) -> dict:
                 os.close(stream)
             connection.send(b"%d" % pid)
             _, status = os.waitpid(pid, 0)
-            connection.send(b"%d" % os.waitstatus_to_exitcode(status))
+            with suppress(BrokenPipeError):  # its client was killed
+                connection.send(b"%d" % os.waitstatus_to_exitcode(status))
             os._exit(0)
         connection.close()
         for number, stream in enumerate(streams):

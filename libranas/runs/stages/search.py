@@ -20,6 +20,9 @@ from libranas.search.registry import STRATEGIES
 
 log = logging.getLogger("libranas")
 
+#: Architectures of the sample, the first of the draw, that say what is usual; beside them those with an accuracy.
+REFERENCE = 20_000
+
 
 def libra(run: RunFolder) -> None:
     """Choose the proxies to combine on the calibration architectures; judge every method on the others."""
@@ -27,8 +30,9 @@ def libra(run: RunFolder) -> None:
     from libranas.predictors.selection import choose_and_judge
     from libranas.published.ablations import table3
 
-    sample, accuracy, config = run.sample, run.accuracies, run.config
-    network_A = pd.Series({arch.id: run.space.representative(arch).id for arch in run.archs()})
+    accuracy, config = run.accuracies, run.config
+    archs = run.archs(ids=accuracy.index.union(run.ids[:REFERENCE]))
+    sample, network_A = run.sample_of(archs), pd.Series({arch.id: run.space.representative(arch).id for arch in archs})
     verdict = choose_and_judge(
         sample.score_AP, accuracy, sample.params_A, config["libra"], config["seed"], sample.feature_AF, network_A
     )
@@ -112,7 +116,8 @@ def select(
     winner, objectives = config["search"]["winner"], config["search"]["objectives"]
     random = []
     if labelled:
-        by_id, accuracy = {arch.id: arch for arch in run.archs()}, mean_accuracies(labelled)
+        accuracy = mean_accuracies(labelled)
+        by_id = {arch.id: arch for arch in run.archs(ids=accuracy.index)}
         random = [by_id[id] for id in accuracy.sort_values(ascending=False, kind="stable").index]
     selected = select(histories, space, budget, config["seed"], winner, objectives, measured, network, random)
     write_json(run.path("selected"), selected)
