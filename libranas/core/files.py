@@ -84,6 +84,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except LibranasError:  # already explained
+        raise
     except Exception as error:
         if (cause := _of_the_system(error)) is None:
             raise
