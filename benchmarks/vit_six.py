@@ -54,7 +54,7 @@ def linked(archive: Path, folder: Path, splits: dict[str, str]) -> Path:
         tar.extractall(unpacked, filter="data")
     building = folder.with_name(f"{folder.name}-building")
     for old, new in splits.items():
-        for path in sorted(unpacked.glob(f"{old}/*/*")):
+        for path in sorted(unpacked.glob(f"**/{old}/*/*")):  # the tar may have a folder around
             link = building / new / path.parent.name / f"{old}-{path.name}"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
