@@ -12,6 +12,7 @@ Killed, it goes on where it was.
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -58,10 +59,13 @@ def scorer_of(space: Space, images: str, size: int, batch: int = BATCH) -> Score
         "calibration": batch,
     }
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(folder, {"data": data, "seed": 1, "device": "cpu", "score": {"options": OPTIONS}})
+        settings = {"options": OPTIONS, "readout": 256}
+        run = RunFolder(folder, {"data": data, "seed": 1, "device": "cpu", "score": settings})
         run.space = space
         prepare(run)
-        return run.scorer()
+        scorer = run.scorer()
+        more = scorer.readout.load()  # the folder goes
+    return replace(scorer, readout=replace(scorer.readout, load=lambda: more))
 
 
 def main() -> None:

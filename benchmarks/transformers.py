@@ -2,7 +2,7 @@
 
     python benchmarks/transformers.py [--only noise proxies ...]
 
-From the tables that ``vit_six.py`` made in ``benchmarks/vit-six``, to files beside them:
+From the tables that ``vit_six.py`` made, to files in ``benchmarks/vit-six``:
 
 * ``noise.csv``: what the seed of a training does, and the noise ceiling of each task;
 * ``proxies.csv``: every proxy on every task, and given #params, or #params and MACs; ``counts.csv``: on how many tasks
@@ -11,8 +11,8 @@ From the tables that ``vit_six.py`` made in ``benchmarks/vit-six``, to files bes
   depth, beside the one that was chosen without labels;
 * ``within.csv``: combiners with labels of the same task; ``across.csv``: combiners with labels of the five other
   tasks, of other networks than those that judge;
-* ``label_free.csv``: rankings without any label, less #params and less MACs, among all networks and among those of
-  equal MACs.
+* ``label_free.csv``: rankings without any label of the task, less #params and less MACs, among all networks and among
+  those of equal MACs.
 """
 
 import argparse
@@ -24,9 +24,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from vit_bench_101 import counted, less, own_ranks, proxies_of
-from vit_six import vit_six, vit_six_trainings
 
-from libranas import scores as store
 from libranas.core.files import write_text
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, partial_spearman, ranks, spearman, spearman_interval
@@ -34,6 +32,7 @@ from libranas.labels.agreement import between_seeds, noise_ceiling
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate
 from libranas.predictors.registry import COMBINERS
+from libranas.published import vit_six, vit_six_layers, vit_six_trainings
 from libranas.published.ablations import table3
 from libranas.published.tables import PublishedTable
 from libranas.scores import layer_window as layers
@@ -41,6 +40,8 @@ from libranas.zero_cost.lswag import LayerWindow
 
 HERE = Path(__file__).with_name("vit-six")
 SPLITS, LABELS, THIRDS = 20, (0, 10, 25, 50), 3
+#: On so many networks, the first ones, the consensus was chosen.
+CHOSEN_ON = 28
 Tables = dict[str, PublishedTable]
 
 
@@ -80,7 +81,7 @@ def windows(tables: Tables) -> pd.DataFrame:
     """L-SWAG of every window of layers; a row a task, proxy and window."""
     rows = []
     for task, table in tables.items():
-        scores = store.read(HERE / "scores" / f"{task}.h5")
+        scores = vit_six_layers(task)
         chosen = layers.choose_window(layers.curve(scores, THIRDS)).window
         for first, last in combinations_with_replacement(range(THIRDS), 2):
             window = LayerWindow(first, last, THIRDS)
@@ -186,7 +187,7 @@ def weighted(known: list[tuple[pd.DataFrame, pd.Series]]) -> dict[str, float]:
 
 #: Rankings that learn from other tasks, and those that learn nothing: a proxy, or a combiner without labels.
 LEARNED = {"chosen proxies": chosen, "weighted proxies": weighted}
-FIXED = ("params", "flops", "consensus", "log_rank_all", "az_nas")
+FIXED = ("params", "flops", "consensus", "nngp", "jacov", "nwot", "lswag", "log_rank_all", "az_nas")
 
 
 def predictions(tables: Tables, task: str) -> pd.DataFrame:
@@ -194,7 +195,8 @@ def predictions(tables: Tables, task: str) -> pd.DataFrame:
     sample, accuracy_A = tables[task].sample, tables[task].accuracy_A
     own_AP = normal_scores(sample)
     known = Calibration(Sample(sample.score_AP.iloc[:0], sample.params_A.iloc[:0]), accuracy_A.iloc[:0], sample)
-    fixed = {name: COMBINERS[name].fit(known, 0)(sample) for name in FIXED}
+    combined = {name: COMBINERS[name].fit(known, 0)(sample) for name in FIXED if name in COMBINERS}
+    fixed = {name: combined.get(name, sample.score_AP.get(name)) for name in FIXED}
     values = pd.DataFrame(fixed, accuracy_A.index)
     others = [(normal_scores(table.sample), table.accuracy_A) for name, table in tables.items() if name != task]
     for name, learn in LEARNED.items():
@@ -218,19 +220,32 @@ def at_equal_macs(value_A: pd.Series, accuracy_A: pd.Series, macs_A: pd.Series) 
     return float(np.mean(np.prod(list(signs), axis=0)))
 
 
+def mean_less(*columns: np.ndarray) -> float:
+    """Mean over tasks of :func:`less`; each task has three columns."""
+    return float(np.mean([less(*columns[i : i + 3]) for i in range(0, len(columns), 3)]))
+
+
 def label_free(tables: Tables) -> pd.DataFrame:
-    """Rankings without labels of the task, against #params and MACs; intervals over the networks, paired."""
-    rows = []
+    """Rankings without labels of the task, against #params and MACs, by task and in the mean.
+
+    Judged on the networks that chose nothing. Intervals are over networks, the same ones in every task.
+    """
+    of_task = {}
     for task, table in tables.items():
-        values, accuracy_A, macs_A = predictions(tables, task), table.accuracy_A, table.sample.score_AP["flops"]
-        for method in values:
-            row = {"task": task, "method": method, "spearman": spearman(values[method], accuracy_A)}
+        columns = predictions(tables, task).assign(accuracy=table.accuracy_A, macs=table.sample.score_AP["flops"])
+        of_task[task] = columns.iloc[CHOSEN_ON:]
+    rows = []
+    for name, group in {**{task: [columns] for task, columns in of_task.items()}, "mean": [*of_task.values()]}.items():
+        for method in [*FIXED, *LEARNED]:
+            row = {"task": name, "method": method, "networks": len(group[0])}
+            row["spearman"] = np.mean([spearman(c[method], c["accuracy"]) for c in group])
             for size in ("params", "flops"):
-                arrays = values[method], values[size], accuracy_A
-                row[f"less_{size}"] = less(*arrays)
+                arrays = [c[key] for c in group for key in (method, size, "accuracy")]
+                row[f"less_{size}"] = mean_less(*arrays)
                 seed = stream_seed(0, "label free", method, size)
-                row[f"less_{size}_low"], row[f"less_{size}_high"] = bootstrap_interval(less, *arrays, seed=seed)
-            rows.append(row | {"tau_at_equal_macs": at_equal_macs(values[method], accuracy_A, macs_A)})
+                row[f"less_{size}_low"], row[f"less_{size}_high"] = bootstrap_interval(mean_less, *arrays, seed=seed)
+            row["tau_at_equal_macs"] = np.mean([at_equal_macs(c[method], c["accuracy"], c["macs"]) for c in group])
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -17,7 +17,6 @@ the work, and a run in a new place, with more networks or seeds perhaps, takes t
 
 import argparse
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,10 +70,10 @@ def restore_trainings(run: RunFolder, kept: Path) -> None:
                     log.append(record)
 
 
-def keep_scores(scores: store.Scores, path: Path, whole: Sequence[str] = ()) -> None:
-    """Write raw scores without their components, which are large, but for the proxies in `whole`."""
-    proxies = {name: s if name in whole else replace(s, components={}) for name, s in scores.proxies.items()}
-    store.write(path, replace(scores, proxies=proxies, axes=scores.axes if whole else {}))
+def keep_scores(scores: store.Scores, path: Path) -> None:
+    """Write raw scores without their components, which are large."""
+    proxies = {name: replace(s, components={}) for name, s in scores.proxies.items()}
+    store.write(path, replace(scores, proxies=proxies, axes={}))
 
 
 def score_table(scores: store.Scores, run: RunFolder) -> pd.DataFrame:

@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from score_tables import scorer_of
 
+from libranas import scores as store
 from libranas.core.arch import Arch
-from libranas.core.files import write_json, write_text
+from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.random import stream_seed
 from libranas.core.stats import bootstrap_interval, kendall, spearman, spearman_interval
@@ -60,12 +61,21 @@ def read(path: Path) -> tuple[Space, list, pd.DataFrame]:
 
 
 def scored(path: Path, images: str, state: Path) -> None:
-    """Score the networks of a file, going on from what is there."""
+    """Score the networks of a file with the proxies that its table lacks, going on from what is there."""
     space, archs, _ = read(path)
-    scores = score_shard(scorer_of(space, images, IMAGE_SIZE), archs, 1, NAMES, state / f"{path.stem}.jsonl", progress)
-    table = layers.whole_and_windowed(scores, layers.choose_window(layers.curve(scores)).window)
-    write_text(HERE / "scores" / f"{path.stem}.csv", table.to_csv(float_format="%.7g"))
-    write_json(HERE / "scores" / f"{path.stem}.json", scores.provenance)
+    out, about = (HERE / "scores" / f"{path.stem}.{kind}" for kind in ("csv", "json"))
+    kept = pd.read_csv(out, index_col=0) if out.exists() else pd.DataFrame()
+    names = [name for name in NAMES if name not in kept]
+    scorer = scorer_of(space, images, IMAGE_SIZE)
+    scores = score_shard(scorer, archs, 1, names, state / f"{path.stem}.jsonl", progress)
+    if "lswag" in names:
+        table = layers.whole_and_windowed(scores, layers.choose_window(layers.curve(scores)).window)
+        facts = scores.provenance
+    else:
+        table = kept.join(store.frame(scores)[names])
+        facts = read_json(about) | {f"added: {', '.join(names)}": scores.provenance}
+    write_text(out, table.to_csv(float_format="%.7g"))
+    write_json(about, facts)
 
 
 def less(one_A, other_A, accuracy_A) -> float:

@@ -7,7 +7,7 @@ IMAGES holds ``cifar10_jpeg.npz``, ``clothing_small_224.tar`` and ``grocery_64.t
 Fashion-MNIST in ``fashion-mnist`` (or /usr/share/datasets, where Debian puts them). `run` trains and scores the
 networks with the workflow, task by task, each in ``results/vit-six-TASK`` with the settings of ``vit-six/all.yaml`` and
 ``vit-six/TASK.yaml``, and keeps every training in ``vit-six/trainings.jsonl`` with a key of all that it depends on.
-`record` writes the tables of networks, trainings and scores.
+`record` writes the tables that `libranas.published.vit_six` reads.
 """
 
 import argparse
@@ -15,19 +15,17 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from trained_search import configuration
-from vit import keep_scores, keep_trainings, restore_trainings, score_table
+from vit import keep_trainings, restore_trainings, score_table
 
 from libranas import scores as store
-from libranas.core.arch import Arch
-from libranas.core.files import read_json, read_log, write_json, write_text
-from libranas.predictors.base import Sample
-from libranas.published.tables import PublishedTable
+from libranas.core.files import read_log, write_json, write_text
+from libranas.published.transformers import FOLDER
 from libranas.runs.folder import RunFolder
-from libranas.spaces import make_space
 from libranas.training.recipe import ShortRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +70,7 @@ def data_path(task: str, images: Path) -> Path | None:
     if task == "grocery":  # its few validation images say little: the test images judge
         return linked(images / "grocery_64.tar", RESULTS / "images" / task, {"train": "train", "test": "val"})
     if task == "clothing":
-        every = dict.fromkeys(("train", "val", "test"), "train")
+        every = dict.fromkeys(("train", "test"), "train")
         return linked(images / "clothing_small_224.tar", RESULTS / "images" / task, every)
     return None
 
@@ -84,7 +82,7 @@ def run_task(task: str, images: Path, cores: int, first: int | None) -> None:
     path = data_path(task, images)
     setting = [f"data={json.dumps({'path': str(path.resolve())})}"] if path else []
     if first:
-        setting += [f"benchmark={json.dumps({'count': first, 'repeated': {'count': 0}})}", "libra={calibration: 5}"]
+        setting += [f"benchmark={json.dumps({'count': first, 'repeated': {'count': 0}})}", "libra={calibration: 10}"]
     files = list(map(str, presets(task)))
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *TARGETS, "--configfile", *files]
     try:
@@ -103,40 +101,16 @@ def trainings_of(run: RunFolder) -> pd.DataFrame:
     return own.sort_values(["id", "seed"], key=lambda c: c.map(place) if c.name == "id" else c)
 
 
-def vit_six_trainings() -> pd.DataFrame:
-    """Return every training of the benchmark: columns ``task, id, seed, accuracy`` (validation, in [0, 1])."""
-    return pd.read_csv(HERE / "trainings.csv")
-
-
-def vit_six() -> dict[str, PublishedTable]:
-    """Return the benchmark: task to its networks, with scores, sizes, features and mean accuracies (in [0, 1]).
-
-    A table has the networks that were trained on its task, with their ids as index.
-    """
-    about = read_json(HERE / "about.json")
-    archs = {arch.id: arch for arch in map(Arch.from_json, pd.read_csv(HERE / "networks.csv")["architecture"])}
-    scores = pd.read_csv(HERE / "scores.csv", index_col=["task", "id"])
-    tables = {}
-    for task, trainings in vit_six_trainings().groupby("task", sort=False):
-        space = make_space(about["space"], about["image_size"], about["channels"], about["tasks"][task]["classes"])
-        accuracy_A = trainings.groupby("id", sort=False)["accuracy"].mean()
-        sample = Sample.of(scores.loc[task].loc[accuracy_A.index], space, [archs[id] for id in accuracy_A.index])
-        network_A = pd.Series(accuracy_A.index, accuracy_A.index)
-        tables[task] = PublishedTable(task, accuracy_A, sample, space, network_A)
-    return tables
-
-
 def record(tasks: list[str]) -> None:
-    """Write ``networks.csv`` (architectures), ``trainings.csv`` (accuracy of every training), ``scores.csv`` (every
-    proxy on the images of every task, higher = better; those ending in ``_window`` are of the label-free layer window),
-    ``about.json`` (space, recipes, conditions) and the raw scores."""
+    """Write the files of the package: ``networks.csv`` (architectures), ``trainings.csv`` (accuracy of every training),
+    ``scores.csv`` (every proxy on the images of every task, higher = better; those ending in ``_window`` are of the
+    label-free layer window), ``about.json`` (space, recipes, conditions) and ``TASK.h5`` (L-SWAG, layer by layer)."""
     about: dict = {"tasks": {}}
     networks, trainings, scored = {}, [], []
     for task in tasks:
         run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
         scores, manifest = store.read(run.path("scores")), run.manifest
-        (HERE / "scores").mkdir(exist_ok=True)
-        keep_scores(scores, HERE / "scores" / f"{task}.h5", LAYERS)
+        store.write(FOLDER / f"{task}.h5", replace(scores, proxies={name: scores.proxies[name] for name in LAYERS}))
         networks |= {arch.id: arch.json for arch in run.archs()}
         trainings.append(trainings_of(run).assign(task=task))
         scored.append(score_table(scores, run).assign(task=task).set_index("task", append=True).swaplevel())
@@ -155,11 +129,11 @@ def record(tasks: list[str]) -> None:
         "facts": scores.provenance["parts"][0],
     }
     table = pd.DataFrame({"id": networks.keys(), "architecture": networks.values()})
-    write_text(HERE / "networks.csv", table.to_csv(index=False))
+    write_text(FOLDER / "networks.csv", table.to_csv(index=False))
     columns = ["task", "id", "seed", "accuracy"]
-    write_text(HERE / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
-    write_text(HERE / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
-    write_json(HERE / "about.json", about)
+    write_text(FOLDER / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
+    write_text(FOLDER / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
+    write_json(FOLDER / "about.json", about)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.datasets import load_digits
+from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -85,6 +86,7 @@ def worked() -> dict[str, float]:
     model, x, y = example()
     found = {"params": sum(p.numel() for p in model.parameters()), "flops": SPACE.macs(ARCH)}
     found |= of_gradients(model, x, y) | of_signs(model, x) | of_pixels(model, x, y) | of_ones()
+    found["nngp"] = of_features(model, x, y)
     for name in ("lswag", "lswag_sample"):
         found[name] = found[f"{name}_lambda"] * found[f"{name}_psi"]
     found["reg_swap"] = found["swap"] * math.exp(-((found["params"] / 1000 - MU) ** 2) / SIGMA)
@@ -165,6 +167,22 @@ def of_pixels(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, f
         "epe_nas": sum(abs(np.log(np.abs(r) + k).sum()) for r in within),
         "ntk_cond": tangent[-1] / tangent[0],
     }
+
+
+def of_features(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return how well ridge regressions on the input of the head predict the class of the image that each left out."""
+    before, _, _ = outputs_of(model, [model.head], x)
+    F, Y = before[0].detach().numpy(), np.eye(4)[y]
+    mean = ((F - F.mean(0)) ** 2).sum() / len(F)
+    errors = []
+    for ridge in 10.0 ** (np.arange(-10, 3) / 2):
+        missed = 0.0
+        for i in range(len(F)):
+            others = np.arange(len(F)) != i
+            fit = Ridge(ridge * mean, solver="svd").fit(F[others], Y[others])
+            missed += ((Y[i] - fit.predict(F[[i]])[0]) ** 2).sum()
+        errors.append(missed)
+    return 1 - min(errors) / ((Y - Y.mean(0)) ** 2).sum()
 
 
 def of_ones() -> dict[str, float]:

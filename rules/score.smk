@@ -5,6 +5,7 @@ from libranas.zero_cost.registry import versions
 rule score:
     input:
         manifest=out("manifest"),
+        images=out("images"),
         calibration=out("calibration"),
         archs=out("archs"),
     output:
@@ -20,7 +21,7 @@ rule score:
     params:
         version=stage_version("score"),
         proxy_versions=versions(config["score"]["proxies"]),
-        config=part("space seed device", score="seeds proxies options"),
+        config=part("space seed device", score="seeds proxies options readout"),
     script:
         "../scripts/score.py"
 

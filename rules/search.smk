@@ -1,12 +1,13 @@
 # The budget and the fitness -> the winner's search, random search with as many evaluations, and the largest network.
 OF_OTHERS = "method pruning workers winner labels round long".split()  # what no strategy of the rule search takes
 SETTINGS = {k: v for k, v in config["search"].items() if k not in OF_OTHERS}
-SCORED = {"score": "options", "layers": "psi"}
+SCORED = {"score": "options readout", "layers": "psi"}
 
 
 rule search:
     input:
         manifest=out("manifest"),
+        images=out("images"),
         calibration=out("calibration"),
         window=out("window"),
         combiner=out("combiner"),
@@ -39,6 +40,7 @@ EVERY_ROUND = of_rounds(len(ROUNDS))
 rule guided_propose:
     input:
         manifest=out("manifest"),
+        images=out("images"),
         calibration=out("calibration"),
         archs=out("archs"),
         table=out("table"),
@@ -63,7 +65,7 @@ rule guided_propose:
         shards=lambda wildcards: ROUND_SHARDS[: int(wildcards.round)],
         config=part(
             "space budget seed device",
-            score="options proxies",
+            score="options readout proxies",
             layers="psi",
             search="population parents seeds objectives winner",
         ),
@@ -172,6 +174,7 @@ rule guided:
 rule prune:
     input:
         manifest=out("manifest"),
+        images=out("images"),
         calibration=out("calibration"),
         window=out("window"),
         combiner=out("combiner"),

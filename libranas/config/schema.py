@@ -88,6 +88,9 @@ def option_keys(given: Mapping) -> dict[str, Key]:
 class Score:
     proxies: list[str] = setting("Proxies (`libranas proxies`).", choices=PROXIES, length=(3, inf), unique=True)
     seeds: int = setting("Initialisations of each architecture.", 3, least=1)
+    readout: int = setting(
+        "Training images for `nngp`, at least two of each class; as many as there are if fewer.", 256, least=8
+    )
     max_failed: float = setting("Share of networks on which a proxy may be non-finite.", 0.1, least=0, most=1)
     options: Options = setting("Options of scoring.", partial=True, keys=option_keys)
 

@@ -1,10 +1,14 @@
 """Choose the calibration batch: the class-balanced images that zero-cost proxies see."""
 
+import os
+from collections.abc import Mapping
+
 import h5py
 import numpy as np
 
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
+from libranas.data.reading import open_images
 
 
 def calibration_indices(labels_N: np.ndarray, batch: int, seed: int) -> np.ndarray:
@@ -66,3 +70,14 @@ def calibration_batch(train: h5py.Group, mean_C, std_C, batch: int, seed: int) -
     increasing_B, back_B = np.unique(chosen_B, return_inverse=True)  # h5py reads no other order
     pixels_BSSC = train["images"][increasing_B][back_B]
     return normalised(pixels_BSSC, mean_C, std_C, "training", "data.path"), labels_N[chosen_B]
+
+
+def readout_images(path: str | os.PathLike, manifest: Mapping, least: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Load the images of the readout from ``images.h5``, as :func:`calibration_batch` chooses and returns them.
+
+    They are `least`, or two of each class if that is more, or all training images if those are fewer.
+    """
+    count = min(max(least, 2 * len(manifest["classes"])), manifest["splits"]["train"]["count"])
+    mean_C, std_C = np.array(manifest["mean"]), np.array(manifest["std"])
+    with open_images(path) as file:
+        return calibration_batch(file["train"], mean_C, std_C, count, seed)

@@ -66,35 +66,37 @@ TE_NAS_PROXIES = ("ntk_cond", "linear_regions")
 CONSENSUS_PROXIES = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
 CONSENSUS_WITHOUT = ("flops", "nwot")
 
-
-#: The same for transformers. Their size decides, but its sign depends on the images: these three, which are large for
-#: many weights, many operations and many patterns, are as good as #params where that is good, and not as bad elsewhere
-#: (docs/vision-transformers.md).
-TRANSFORMER_PROXIES = ("params", "flops", "nwot")
+#: The same for transformers. Their size decides, but its sign depends on the images. nngp sees how well the untrained
+#: network tells these classes apart, jacov how well it can tell any images apart: the best pair with nngp on the first
+#: 28 networks of five tasks of vit-six, which no longer judge it (docs/vision-transformers.md).
+TRANSFORMER_PROXIES = ("nngp", "jacov")
+#: What takes their place in tables without nngp: large for many weights, operations and patterns.
+TRANSFORMER_WITHOUT = ("params", "flops", "nwot")
 #: What only transformers have: a proxy that varies, and the beginning of a feature's name.
 TRANSFORMER_MARK, TRANSFORMER_FEATURE = "dss", "num_heads"
 
 
 def consensus(reference: Sample) -> Predictor:
-    """Log rank of those of :data:`TRANSFORMER_PROXIES` that are there, for transformers; else :func:`vote`."""
+    """For transformers, log rank of :data:`TRANSFORMER_PROXIES`, or of those of :data:`TRANSFORMER_WITHOUT` that vary;
+    for other networks :func:`vote`."""
     features = () if reference.feature_AF is None else reference.feature_AF.columns
     if TRANSFORMER_MARK in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
-        there = [p for p in reference.varying if p in TRANSFORMER_PROXIES]
-        return log_rank_within(reference, there) if there else _by_size(reference)
+        return _ranked_by(reference, TRANSFORMER_PROXIES, TRANSFORMER_WITHOUT)
     return vote(reference)
 
 
 def vote(reference: Sample) -> Predictor:
-    """Log rank of :data:`CONSENSUS_PROXIES`, if all are there and vary; else of those in :data:`CONSENSUS_WITHOUT` that
-    do; #params if none does. It gives guided search its first networks, of all kinds."""
+    """Log rank of :data:`CONSENSUS_PROXIES`, or of those of :data:`CONSENSUS_WITHOUT` that vary. It gives guided search
+    its first networks, of all kinds."""
+    return _ranked_by(reference, CONSENSUS_PROXIES, CONSENSUS_WITHOUT)
+
+
+def _ranked_by(reference: Sample, proxies: tuple[str, ...], without: tuple[str, ...]) -> Predictor:
+    """Log rank of `proxies`, if all are there and vary; else of those in `without` that do; #params if none does."""
     varying = reference.varying
-    whole = set(CONSENSUS_PROXIES) <= set(varying)
-    if there := [p for p in varying if p in (CONSENSUS_PROXIES if whole else CONSENSUS_WITHOUT)]:
+    whole = set(proxies) <= set(varying)
+    if there := [p for p in varying if p in (proxies if whole else without)]:
         return log_rank_within(reference, there)
-    return _by_size(reference)
-
-
-def _by_size(reference: Sample) -> Predictor:
     return Predictor((), NormalSize(Fractions(reference.params_A)))
 
 

@@ -1,7 +1,7 @@
 """The folder of a run: its files, and what the stages read from them."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -109,12 +109,15 @@ class RunFolder:
         """Return the :class:`libranas.zero_cost.scorer.Scorer` of the run's calibration batch, on its device."""
         import torch
 
+        from libranas.data.calibration import readout_images
         from libranas.data.reading import load_calibration
-        from libranas.zero_cost.scorer import Scorer
+        from libranas.zero_cost.scorer import Readout, Scorer
 
         batch = (torch.from_numpy(a).to(self.device) for a in load_calibration(self.path("calibration")))
-        sha256, options = self.manifest["calibration"]["sha256"], self.config["score"]["options"]
-        return Scorer(self.space, *batch, sha256, self.config["seed"], options, self.device)
+        sha256, settings, seed = self.manifest["calibration"]["sha256"], self.config["score"], self.config["seed"]
+        load = partial(readout_images, self.path("images"), self.manifest, settings["readout"], seed)
+        readout = Readout(f"{settings['readout']} of {self.manifest['content_sha256']}", load)
+        return Scorer(self.space, *batch, sha256, seed, settings["options"], self.device, readout)
 
     @cached_property
     def window(self) -> LayerWindow:

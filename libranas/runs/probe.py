@@ -84,7 +84,7 @@ def _measured(config: Mapping, classes: int, device: str, seed: int) -> Costs:
     from libranas.training.images import ImageSet
     from libranas.training.in_memory import ShortTraining
     from libranas.training.recipe import ShortRecipe
-    from libranas.zero_cost.scorer import Scorer
+    from libranas.zero_cost.scorer import Readout, Scorer
 
     torch.set_num_threads(1)
     data, settings = config["data"], config["benchmark"]["recipe"] or {"epochs": 1}
@@ -94,11 +94,13 @@ def _measured(config: Mapping, classes: int, device: str, seed: int) -> Costs:
     archs = Sampler(space, budget, rng).take(NETWORKS)
     recipe = ShortRecipe(**{**settings, "epochs": 1})
     count = recipe.batch_size * UPDATES
-    shape = (max(count, data["calibration"]), channels, size, size)
+    shape = (max(count, data["calibration"], config["score"]["readout"]), channels, size, size)
     pixels, labels = rng.integers(0, 256, shape, dtype=np.uint8), np.arange(shape[0]) % classes
     train = ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), (0.5,) * channels, (0.25,) * channels, classes)
     batch = train.normalised(train.images_NCHW[: data["calibration"]], device), train.labels_N[: data["calibration"]]
-    scorer = Scorer(space, *(x.to(device) for x in batch), "", 0, config["score"]["options"], device)
+    more = pixels[: config["score"]["readout"]].astype(np.float32), labels[: config["score"]["readout"]]
+    readout = Readout("", lambda: more)
+    scorer = Scorer(space, *(x.to(device) for x in batch), "", 0, config["score"]["options"], device, readout)
     seconds = {"score": [], "image": []}
     for arch in archs:
         begin = time.perf_counter()

@@ -129,6 +129,14 @@ class InputGradient:
 
 
 @dataclass(frozen=True)
+class Representation:
+    """The input of the last layer for each image of the readout (mean over positions), and their classes."""
+
+    feature_BD: torch.Tensor
+    targets_B: torch.Tensor
+
+
+@dataclass(frozen=True)
 class TangentKernel:
     """Inner products between images of the gradient of the sum of their logits at all weights, float64."""
 

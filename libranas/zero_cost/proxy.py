@@ -15,12 +15,13 @@ from libranas.zero_cost.options import Options
 class Pass:
     """One way of running the network. Proxies with equal passes share a single run.
 
-    ``batch``: the calibration images, N(0, 1) noise, or one image of ones. ``weights``: the initial ones, their
-    absolute values, or drawn anew from N(0, 1). ``precision``: what the pass is computed in; None takes the caller's.
+    ``batch``: the calibration images, N(0, 1) noise, one image of ones, or the images of the readout. ``weights``: the
+    initial ones, their absolute values, or drawn anew from N(0, 1). ``precision``: what the pass is computed in; None
+    takes the caller's.
     """
 
     name: str
-    batch: Literal["none", "data", "noise", "ones"]
+    batch: Literal["none", "data", "noise", "ones", "readout"]
     weights: Literal["initial", "absolute", "gaussian"] = "initial"
     precision: Literal["float32", "float64"] | None = None
 
@@ -34,6 +35,8 @@ EVALUATION = Pass("evaluation", "data")
 JACOBIAN = Pass("jacobian", "data")
 HESSIAN = Pass("hessian", "data")
 NOISE = Pass("noise", "noise")
+#: More images than the others see, forwards only.
+READOUT = Pass("readout", "readout")
 GAUSSIAN = Pass("gaussian", "noise", weights="gaussian")
 SYNAPTIC = Pass("synaptic", "ones", weights="absolute", precision="float64")
 #: The synaptic pass with every LayerNorm replaced by the identity.
@@ -59,6 +62,7 @@ NEEDS: dict[str, tuple[Pass, str | None]] = {
     "vjp": (NOISE, "feature"),  # Vjp; none at the first feature
     "maps": (NOISE, None),  # Maps
     "perturbation": (GAUSSIAN, None),  # Perturbation
+    "representation": (READOUT, None),  # Representation
     "saliency": (SYNAPTIC, "layer"),  # Saliency
     "bare_saliency": (SYNAPTIC_BARE, "layer"),  # Saliency
 }

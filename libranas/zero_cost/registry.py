@@ -5,9 +5,9 @@ To add one: write a :class:`libranas.zero_cost.proxy.Proxy` record in a new file
 
 from libranas.core.registry import Registry
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxy import Proxy
+from libranas.zero_cost.proxy import READOUT, Proxy
 
-__all__ = ["PROXIES", "Options", "Proxy", "get", "list_proxies", "with_parts"]
+__all__ = ["PROXIES", "Options", "Proxy", "get", "list_proxies", "reads_out", "with_parts"]
 
 PROXIES = Registry(Proxy, "libranas.zero_cost.proxies", "proxy", "libranas.proxies")
 
@@ -30,6 +30,11 @@ def with_parts(names) -> list[str]:
             get(part)
             ordered[part] = None
     return list(ordered)
+
+
+def reads_out(names) -> bool:
+    """Whether one of the proxies needs the images of the readout."""
+    return any(get(name).run == READOUT for name in names)
 
 
 def versions(names) -> list[str]:

@@ -36,6 +36,7 @@ def score(
     proxies: Iterable[str] | None = None,
     seed: int = 0,
     macs: int | None = None,
+    readout: tuple[torch.Tensor, torch.Tensor] | None = None,
     **options,
 ) -> ScoreCard:
     """Score any network by zero-cost proxies, on the device that it is on.
@@ -54,6 +55,8 @@ def score(
         Of everything random: noise images, random signs, redrawn weights, chosen units.
     macs : int, optional
         Multiply-accumulates of one image, where they are known; else they are counted.
+    readout : (inputs, targets), optional
+        More images for ``nngp``, which needs some hundred; it runs them forwards only. Default: the batch.
     **options
         See :class:`libranas.zero_cost.options.Options`.
 
@@ -76,6 +79,8 @@ def score(
         # Copies on other devices and compiled code would miss the hooks.
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     _check(model, inputs, targets)
+    if readout is not None:
+        _check(model, *readout)
     settings = Options(**options)
     names = registry.with_parts(registry.list_proxies() if proxies is None else proxies)
     records = [registry.get(name) for name in names]
@@ -85,10 +90,8 @@ def score(
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
     with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
-        # Tensors made in inference mode cannot be watched for changes: copies of them can.
-        inputs, targets = inputs.detach().to(device), targets.to(device, torch.int64)
-        inputs, targets = (t.clone() if t.is_inference() else t for t in (inputs, targets))
-        context = Context(model, inputs, targets, seed, settings, collected, macs)
+        batch, more = ((_usable(*pair, device) if pair else None) for pair in ((inputs, targets), readout))
+        context = Context(model, *batch, seed, settings, collected, macs, more)
         if collected.wants(*TRIED) and not context.known:
             run_pass(context, TRIAL)
         elif not context.axes and not context.known:
@@ -106,6 +109,13 @@ def score(
     left_out = excluded(context.model, context.layers())
     chosen = {name: scores[name] for name in names}
     return ScoreCard(chosen, context.axes, costs, left_out, tuple(_warnings(context)))
+
+
+def _usable(inputs: torch.Tensor, targets: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a batch on the device."""
+    # Tensors made in inference mode cannot be watched for changes: copies of them can.
+    on_device = inputs.detach().to(device), targets.to(device, torch.int64)
+    return tuple(t.clone() if t.is_inference() else t for t in on_device)
 
 
 def _check(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> None:

@@ -1,6 +1,6 @@
 """Score architectures of a search space on the calibration batch; no score depends on the other architectures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -19,6 +19,16 @@ from libranas.spaces import Space
 from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.proxy import READOUT
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The images of the readout: a name for the conditions, and a function that loads them as arrays (inputs, targets)
+    when they are needed. Without one the batch serves."""
+
+    name: str = ""
+    load: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Scorer:
     batch_sha256 : names the batch in the conditions of every score
     seed : master seed
     options : see :class:`libranas.zero_cost.options.Options`
+    readout : more images for the proxies that need them
     """
 
     space: Space
@@ -40,6 +51,11 @@ class Scorer:
     seed: int
     options: dict = field(default_factory=dict)
     device: str = "cpu"
+    readout: Readout = Readout()
+
+    @cached_property
+    def _more_images(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return tuple(torch.from_numpy(a).to(self.device) for a in self.readout.load()) if self.readout.load else None
 
     @cached_property
     def conditions(self) -> dict:
@@ -52,12 +68,19 @@ class Scorer:
             "seed": self.seed,
             "options": plain(dict(sorted(asdict(proxies.Options(**self.options)).items()))),
             "device": self.device,
+            "readout": self.readout.name,
         }
 
     def keys(self, names: Iterable[str]) -> dict[str, str]:
         """Proxy to a name for everything that its value depends on besides the network, versions included."""
         libraries = version("torch"), version("timm")  # the provenance names one version for the whole shard
-        return {name: digest(self.conditions, libraries, name, proxies.versions([name])) for name in names}
+        of_all = {key: value for key, value in self.conditions.items() if key != "readout"}
+
+        def key(name: str) -> str:
+            conditions = self.conditions if proxies.get(name).run == READOUT else of_all
+            return digest(conditions, libraries, name, proxies.versions([name]))
+
+        return {name: key(name) for name in names}
 
     def card(self, arch: Arch, seed_index: int, names: Iterable[str]) -> ScoreCard:
         """Score one architecture and one of its initialisations with all of `names`."""
@@ -71,6 +94,7 @@ class Scorer:
                 names,
                 stream_seed(self.seed, "score", seed_index),
                 self.space.macs(arch),
+                self._more_images if proxies.reads_out(names) else None,
                 **self.options,
             )
         except Exception as error:

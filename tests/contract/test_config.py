@@ -322,7 +322,7 @@ def test_numbers_that_came_as_text_are_numbers_where_the_schema_wants_them():
 def test_a_preset_for_a_gpu_without_the_one_below_it():
     alone = merged(DEFAULT, yaml.safe_load((ROOT / "config/cifar10-gpu.yaml").read_text()))
     found = problem(alone)
-    assert "space.preset: image32-patch4 is for images of 32 x 32, not for data.adapter digits with" in found
+    assert "space.preset: image32 is for images of 32 x 32, not for data.adapter digits with" in found
     assert "needs that one named before it" in found
     checked(merged(alone, {"data": {"image_size": 32}}))  # digits may be enlarged
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -77,6 +78,7 @@ def score(model, inputs, targets, seed: int = 0, **options) -> tuple[dict, dict]
     values, parts = values | found, parts | more
     values["jacov"], values["epe_nas"] = of_input_gradients(net, x, y)
     values["ntk_cond"] = ntk_cond(net, x[: options.ntk_images])
+    values["nngp"] = nngp(net, x, y, list(layers.values())[-1])
     values["meco"] = meco(net, noise[:1], options.meco_modules)
     found, more = az(net, noise, Noise(context).random_signs, options.features)
     values, parts = values | found, parts | more
@@ -428,6 +430,33 @@ def ntk_cond(net, x) -> float:
     values = np.linalg.eigvalsh(np.array([[float(a @ b) for b in rows] for a in rows]))
     singular = values[0] <= values[-1] * len(values) * np.finfo(float).eps
     return NAN if singular else float(values[-1] / values[0])
+
+
+def nngp(net, x, y, last: nn.Module) -> float:
+    """Leaves out one image after the other."""
+    seen = []
+
+    def keep(name, module, before, output):
+        if module is last:
+            seen.append(before)
+
+    watch(net, x, keep, WEIGHTS)
+    positions = tuple(range(2, seen[-1].dim()) if isinstance(last, nn.Conv2d) else range(1, seen[-1].dim() - 1))
+    rows = seen[-1].mean(positions) if positions else seen[-1]
+    feature, classes = rows.detach().numpy(), y.unique()
+    if len(classes) == len(x):
+        return NAN
+    target = (y[:, None] == classes).double().numpy()
+    strength = ((feature - feature.mean(0)) ** 2).sum() / len(x)
+    errors = []
+    for ridge in 10.0 ** (np.arange(-10, 3) / 2):
+        missed = 0.0
+        for i in range(len(x)):
+            others = np.arange(len(x)) != i
+            fit = Ridge(ridge * strength, solver="svd").fit(feature[others], target[others])
+            missed += ((target[i] - fit.predict(feature[[i]])[0]) ** 2).sum()
+        errors.append(missed)
+    return 1 - min(errors) / ((target - target.mean(0)) ** 2).sum()
 
 
 # -- the synaptic pass ---------------------------------------------------------------------------------------

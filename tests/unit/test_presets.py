@@ -46,14 +46,14 @@ def test_a_preset_over_the_default_experiment_is_what_snakemake_makes_of_the_fil
 def test_comments_stay_and_those_of_the_preset_take_the_place_of_others():
     text = experiment(ROOT, ["clothing"], "Written by a test.")
     assert text.startswith("# Photographs of clothes") and "# Written by a test." in text
-    assert "  calibration: 32      # class-balanced images that the proxies see\n" in text
-    assert "space:                 # patches of 32 pixels" in text and "366 million" not in text
+    assert "  long: 4              # architectures that it trains like the winner, too\n" in text
+    assert "space:                 # patch, stem" in text and "366 million" not in text
     assert "--configfile" not in text and "\nseed: 1                # master seed" in text
 
 
 def test_presets_lie_on_top_of_each_other_in_their_order():
     both = yaml.safe_load(experiment(ROOT, ["cifar10-gpu", "cifar100"], ""))
-    assert (both["data"]["adapter"], both["space"]["head_dim"], both["run"]) == ("cifar100", 64, "cifar100")
+    assert (both["data"]["adapter"], both["search"]["population"], both["run"]) == ("cifar100", 50, "cifar100")
 
 
 def test_an_unknown_preset_names_those_that_exist():

@@ -30,7 +30,7 @@ class Context:
 
     Parameters
     ----------
-    model, inputs, targets, seed, options, macs
+    model, inputs, targets, seed, options, macs, readout
         As for :func:`libranas.zero_cost.score.score`.
     collected : Collected
         Takes what the passes capture.
@@ -73,9 +73,10 @@ class Context:
         options: Options,
         collected: Collected,
         macs: int | None = None,
+        readout: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         self.model, self.inputs, self.seed, self.options = model, inputs, seed, options
-        self.collected, self.macs = collected, macs
+        self.collected, self.macs, self.readout = collected, macs, readout or (inputs, targets)
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
@@ -157,7 +158,8 @@ class Context:
             return self._laid_out(self.noise_images("noise"), pass_)
         if pass_.batch == "ones":
             return torch.ones_like(self.inputs[:1], dtype=self._dtype(pass_))
-        return self._laid_out(self.inputs.to(self._dtype(pass_)), pass_)
+        images = self.readout[0] if pass_.batch == "readout" else self.inputs
+        return self._laid_out(images.to(self._dtype(pass_)), pass_)
 
     def noise_images(self, *stream: str) -> torch.Tensor:
         """Return images from N(0, 1)."""

@@ -13,6 +13,7 @@ from libranas.zero_cost.passes.gaussian import Gaussian
 from libranas.zero_cost.passes.hessian import Hessian
 from libranas.zero_cost.passes.jacobian import Jacobian
 from libranas.zero_cost.passes.noise import Noise
+from libranas.zero_cost.passes.readout import Readout
 from libranas.zero_cost.passes.synaptic import Synaptic, SynapticBare
 from libranas.zero_cost.passes.trial import Trial
 from libranas.zero_cost.proxy import DATA, EVALUATION, TRIAL, Pass
@@ -20,7 +21,7 @@ from libranas.zero_cost.proxy import DATA, EVALUATION, TRIAL, Pass
 #: Pass name -> the class that runs it.
 PASSES: dict[str, type[PassRun]] = {
     run.pass_.name: run
-    for run in (Trial, Analytic, Data, Evaluation, Jacobian, Hessian, Noise, Gaussian, Synaptic, SynapticBare)
+    for run in (Trial, Analytic, Data, Evaluation, Jacobian, Hessian, Noise, Readout, Gaussian, Synaptic, SynapticBare)
 }
 
 
