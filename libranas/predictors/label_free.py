@@ -76,27 +76,38 @@ TRANSFORMER_WITHOUT = ("params", "flops", "nwot")
 TRANSFORMER_MARK, TRANSFORMER_FEATURE = "dss", "num_heads"
 
 
-def consensus(reference: Sample) -> Predictor:
-    """For transformers, log rank of :data:`TRANSFORMER_PROXIES`, or of those of :data:`TRANSFORMER_WITHOUT` that vary;
-    for other networks :func:`vote`."""
+def consensus_of(reference: Sample) -> tuple[tuple[str, ...], str]:
+    """Return the proxies that rank networks of this kind without labels, none for #params, and why these."""
     features = () if reference.feature_AF is None else reference.feature_AF.columns
     if TRANSFORMER_MARK in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
-        return _ranked_by(reference, TRANSFORMER_PROXIES, TRANSFORMER_WITHOUT)
-    return vote(reference)
+        kind, proxies, without = "transformers", TRANSFORMER_PROXIES, TRANSFORMER_WITHOUT
+    else:
+        kind, proxies, without = "no transformers", CONSENSUS_PROXIES, CONSENSUS_WITHOUT
+    there = _there(reference, proxies, without)
+    missing = [p for p in proxies if p not in there]
+    return there, f"the networks are {kind}" + (f", and {' and '.join(missing)} do not tell them apart" * bool(missing))
+
+
+def consensus(reference: Sample) -> Predictor:
+    """Log rank of the proxies of :func:`consensus_of`; #params if there is none."""
+    return _log_rank_or_size(reference, consensus_of(reference)[0])
 
 
 def vote(reference: Sample) -> Predictor:
     """Log rank of :data:`CONSENSUS_PROXIES`, or of those of :data:`CONSENSUS_WITHOUT` that vary. It gives guided search
     its first networks, of all kinds."""
-    return _ranked_by(reference, CONSENSUS_PROXIES, CONSENSUS_WITHOUT)
+    return _log_rank_or_size(reference, _there(reference, CONSENSUS_PROXIES, CONSENSUS_WITHOUT))
 
 
-def _ranked_by(reference: Sample, proxies: tuple[str, ...], without: tuple[str, ...]) -> Predictor:
-    """Log rank of `proxies`, if all are there and vary; else of those in `without` that do; #params if none does."""
+def _there(reference: Sample, proxies: tuple[str, ...], without: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `proxies`, if all are there and vary; else those of `without` that do."""
     varying = reference.varying
-    whole = set(proxies) <= set(varying)
-    if there := [p for p in varying if p in (proxies if whole else without)]:
-        return log_rank_within(reference, there)
+    return proxies if set(proxies) <= set(varying) else tuple(p for p in without if p in varying)
+
+
+def _log_rank_or_size(reference: Sample, proxies: tuple[str, ...]) -> Predictor:
+    if proxies:
+        return log_rank_within(reference, proxies)
     return Predictor((), NormalSize(Fractions(reference.params_A)))
 
 

@@ -11,6 +11,7 @@ from libranas.core.random import stream_seed
 from libranas.core.stats import spearman, spearman_interval
 from libranas.predictors.base import Calibration, Predictor, Sample, check_features, check_table
 from libranas.predictors.evaluation import evaluate, parted, proxy_table
+from libranas.predictors.label_free import consensus_of
 from libranas.predictors.libra import choose, log_rank
 from libranas.predictors.registry import COMBINERS
 
@@ -23,7 +24,8 @@ class Verdict:
     ----------
     choice : JSON-ready record of :class:`libranas.predictors.libra.Choice` with ``proxies``, ``calibration`` (ids that
         chose), ``held_out`` (Spearman of the chosen combination on the other architectures, with interval and n) and
-        ``combiner`` (what ranks the candidates of the search: ``name``, ``proxies``, ``held_out``)
+        ``combiner`` (what ranks the candidates of the search: ``name``, ``proxies``, ``held_out``) and ``consensus``
+        (what ranks without labels: ``proxies``, ``why``)
     methods : see :class:`libranas.predictors.evaluation.Evaluation` (``summary``)
     proxies : see :func:`libranas.predictors.evaluation.proxy_table`; all labelled architectures
     predictor : the fitted combiner, as it was judged
@@ -103,6 +105,7 @@ def choose_and_judge(
             "proxies": list(predictor.proxies),
             "held_out": held_out(predictor(others)),
         },
+        "consensus": dict(zip(("proxies", "why"), consensus_of(reference), strict=True)),
     }
     return Verdict(record, evaluation.summary, proxy_table(*labelled, seed), predictor)
 

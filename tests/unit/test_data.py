@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from libranas.core.errors import LibranasError
 from libranas.data.adapters.cifar import CIFAR10_CLASSES
 from libranas.data.adapters.listing import SPLIT_FOLDERS
-from libranas.data.calibration import calibration_indices
+from libranas.data.calibration import calibration_indices, readout_images
 from libranas.data.decode import decode
 from libranas.data.formats import IMAGE_SUFFIXES
 from libranas.data.prepare import prepare
@@ -148,6 +148,18 @@ def test_calibration_batch_is_balanced_normalised_training_images(digits):
     known = {(image.tobytes(), label) for image, label in zip(images, labels, strict=True)}
     found = {(image.astype(np.uint8).tobytes(), label) for image, label in zip(pixels, targets, strict=True)}
     assert found <= known and len(found) == 64
+
+
+@pytest.mark.parametrize(("least", "count"), [(100, 100), (8, 20), (10_000, 1168)])
+def test_readout_images_are_balanced_and_begin_with_the_calibration_batch(digits, least, count):
+    out, manifest = digits
+    inputs, targets = readout_images(out / "images.h5", manifest, least, 0)
+    assert len(inputs) == len(targets) == count and manifest["splits"]["train"]["count"] == 1168
+    counts = np.bincount(targets)
+    assert counts.max() - counts.min() <= 1 or count == 1168
+    batch = {image.tobytes() for image in load_calibration(out / "calibration.npz")[0]}
+    more = {image.tobytes() for image in inputs}
+    assert batch <= more if count >= 64 else more <= batch
 
 
 def test_same_seed_gives_the_same_bytes_in_another_process(digits, tmp_path):

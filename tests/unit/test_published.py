@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from libranas.core.arch import Arch
 from libranas.core.errors import LibranasError
 from libranas.core.stats import spearman
+from libranas.networks import build
 from libranas.predictors.evaluation import MEASURES
 from libranas.published import tables as published
+from libranas.published import vit_six, vit_six_layers, vit_six_trainings
 from libranas.published.ablations import ablate_libra, table3, table4
 from libranas.published.paper import printed_table, table1
 from libranas.published.tables import judge_table, read_table
+from libranas.published.transformers import FOLDER
 
 PROXIES = ("flops", "jacov", "nwot", "params", "snip", "synflow", "zen")
 
@@ -133,3 +137,32 @@ def test_strings_of_the_published_tables(shared_dir):
         assert len(features) == len(table.accuracy_A) and np.isfinite(features).all(axis=None)
     table = read_table(data / "nasbench201-cifar100.csv", features=False)
     assert spearman(table.sample.score_AP["nwot"], table.accuracy_A) == pytest.approx(0.8, abs=0.02)
+
+
+def test_vit_six_is_whole():
+    tables, trainings = vit_six(), vit_six_trainings()
+    assert list(tables) == ["cifar10", "fashion", "digits", "sphere", "grocery", "clothing"]
+    ids = tables["cifar10"].accuracy_A.index
+    for task, table in tables.items():
+        sample, own = table.sample, trainings[trainings["task"] == task]
+        assert (table.accuracy_A.index == ids).all() and len(ids) == 64
+        assert table.accuracy_A[ids[0]] == pytest.approx(own[own["id"] == ids[0]]["accuracy"].mean())
+        assert not own.duplicated(["id", "seed"]).any() and own["seed"].eq(1).sum() >= 16
+        assert table.accuracy_A.between(1 / table.space.classes, 1).all()
+        assert np.isfinite(sample.score_AP[["nngp", "lswag", "params"]]).all(axis=None)
+        layers = vit_six_layers(task).proxies["lswag_lambda"]
+        assert len(layers.value) == 64 and layers.components
+    assert sum(path.stat().st_size for path in FOLDER.glob("*")) < 2**20
+
+
+def test_sizes_of_vit_six_are_those_of_the_networks_that_are_built():
+    table = vit_six()["digits"]
+    archs = [Arch.from_json(text) for text in pd.read_csv(FOLDER / "networks.csv")["architecture"][:2]]
+    for arch in archs:
+        network = build(table.space, arch, 0)
+        assert sum(p.numel() for p in network.parameters()) == table.sample.params_A[arch.id]
+
+
+def test_a_task_that_vit_six_does_not_have():
+    with pytest.raises(LibranasError, match=r"no task svhn[\s\S]*cifar10"):
+        vit_six_layers("svhn")

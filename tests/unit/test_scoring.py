@@ -25,7 +25,7 @@ from libranas.search.workers import shared_out
 from libranas.spaces import AutoFormerSpace, Budget
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import scorer as scoring
-from libranas.zero_cost.scorer import Scorer
+from libranas.zero_cost.scorer import Readout, Scorer
 
 SPACE = AutoFormerSpace((8, 12), (2, 3), (1, 2), (1.5, 2.0), 4, 8, 4, 1, 4, max_relative_position=1)
 ARCHS = [SPACE.sample(np.random.default_rng(i)) for i in range(4)]
@@ -98,6 +98,17 @@ def test_records_from_other_conditions_are_not_used(scorer, tmp_path, calls):
         calls.clear()
         score_shard(changed, ARCHS, 1, ["snip"], tmp_path / "log")
         assert len(calls) == 4
+
+
+def test_only_proxies_that_read_out_depend_on_the_images_of_the_readout(scorer):
+    more = torch.randn(24, 1, 8, 8, generator=torch.Generator().manual_seed(2)), torch.arange(24) % 4
+    reads = replace(scorer, readout=Readout("24 of others", lambda: tuple(map(torch.Tensor.numpy, more))))
+    before, after = (s.keys(["nngp", "snip"]) for s in (scorer, reads))
+    assert before["snip"] == after["snip"] and before["nngp"] != after["nngp"]
+    own, others = (s.card(ARCHS[0], 0, ["nngp", "snip"]) for s in (scorer, reads))
+    assert own["snip"] == others["snip"] and own["nngp"] != others["nngp"]
+    as_batch = replace(scorer, inputs=more[0], targets=more[1])
+    assert as_batch.card(ARCHS[0], 0, ["nngp"])["nngp"] == pytest.approx(others["nngp"], rel=1e-5)
 
 
 def test_records_of_another_version_of_a_library_are_not_used(scorer, tmp_path, calls, monkeypatch):

@@ -48,6 +48,8 @@ def libra(run: RunFolder) -> None:
     write_text(run.path("parts"), parts.to_csv(index=False))
     for reason in verdict.choice["reasons"]:
         log.info(reason)
+    unlabelled = verdict.choice["consensus"]
+    log.info("consensus: %s, because %s", ", ".join(unlabelled["proxies"]) or "#params", unlabelled["why"])
 
 
 def search(run: RunFolder, strategy: str, workers: int = 1) -> None:
