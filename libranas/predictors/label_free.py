@@ -66,23 +66,28 @@ TE_NAS_PROXIES = ("ntk_cond", "linear_regions")
 CONSENSUS_PROXIES = ("flops", "lswag_sample", "az_expressivity", "az_trainability")
 CONSENSUS_WITHOUT = ("flops", "nwot")
 
-#: The same for transformers. Their size decides, but its sign depends on the images. nngp sees how well the untrained
-#: network tells these classes apart, jacov how well it can tell any images apart: the best pair with nngp on the first
-#: 28 networks of five tasks of vit-six, which no longer judge it (docs/vision-transformers.md).
-TRANSFORMER_PROXIES = ("nngp", "jacov")
-#: What takes their place in tables without nngp: large for many weights, operations and patterns.
-TRANSFORMER_WITHOUT = ("params", "flops", "nwot")
+#: The same for transformers: large for many weights, operations and patterns. With patches of one size these are as
+#: good as size or better.
+TRANSFORMER_PROXIES = ("params", "flops", "nwot")
+#: And for transformers whose patches differ: there the sign of size depends on the images. nngp sees how well the
+#: untrained network tells these classes apart, jacov how well it tells any images apart. The best pair with nngp on the
+#: first 28 networks of five tasks of vit-six, which no longer judge it (docs/vision-transformers.md).
+PATCH_PROXIES = ("nngp", "jacov")
 #: What only transformers have: a proxy that varies, and the beginning of a feature's name.
 TRANSFORMER_MARK, TRANSFORMER_FEATURE = "dss", "num_heads"
+#: Feature that networks have if their patches differ.
+PATCH_FEATURE = "patch_size_log2"
 
 
 def consensus_of(reference: Sample) -> tuple[tuple[str, ...], str]:
     """Return the proxies that rank networks of this kind without labels, none for #params, and why these."""
     features = () if reference.feature_AF is None else reference.feature_AF.columns
-    if TRANSFORMER_MARK in reference.varying or any(f.startswith(TRANSFORMER_FEATURE) for f in features):
-        kind, proxies, without = "transformers", TRANSFORMER_PROXIES, TRANSFORMER_WITHOUT
-    else:
+    if TRANSFORMER_MARK not in reference.varying and not any(f.startswith(TRANSFORMER_FEATURE) for f in features):
         kind, proxies, without = "no transformers", CONSENSUS_PROXIES, CONSENSUS_WITHOUT
+    elif PATCH_FEATURE in features and np.ptp(reference.feature_AF[PATCH_FEATURE]) > 0:
+        kind, proxies, without = "transformers whose patches differ", PATCH_PROXIES, TRANSFORMER_PROXIES
+    else:
+        kind, proxies, without = "transformers with patches of one size", TRANSFORMER_PROXIES, TRANSFORMER_PROXIES
     there = _there(reference, proxies, without)
     missing = [p for p in proxies if p not in there]
     return there, f"the networks are {kind}" + (f", and {' and '.join(missing)} do not tell them apart" * bool(missing))
