@@ -178,6 +178,10 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "count": lambda v: f"{int(v):,}",
         "percent": lambda v: "n/a" if missing(v) else f"{100 * v:.2f} %",
+        # seeds that agree to the last image say nothing about their spread
+        "interval": lambda a: (
+            f"{100 * a['low']:.2f} % to {100 * a['high']:.2f} %" if a["low"] is not None else "all equal"
+        ),
         "points": lambda v: "n/a" if missing(v) else f"{100 * v:+.2f}",
         "number": lambda v: "n/a" if missing(v) else f"{v:.3f}",
         "brief": lambda v: "n/a" if missing(v) else brief(v),
