@@ -151,7 +151,7 @@ def test_vit_six_is_whole():
         assert table.accuracy_A.between(1 / table.space.classes, 1).all()
         assert np.isfinite(sample.score_AP[["nngp", "lswag", "params"]]).all(axis=None)
         layers = vit_six_layers(task).proxies["lswag_lambda"]
-        assert len(layers.value) == 64 and layers.components
+        assert len(layers.value_AS) == 64 and layers.components
     assert sum(path.stat().st_size for path in FOLDER.glob("*")) < 2**20
 
 
