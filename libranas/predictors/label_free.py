@@ -89,8 +89,10 @@ def consensus_of(reference: Sample) -> tuple[tuple[str, ...], str]:
     else:
         kind, proxies, without = "transformers with patches of one size", TRANSFORMER_PROXIES, TRANSFORMER_PROXIES
     there = _there(reference, proxies, without)
-    missing = [p for p in proxies if p not in there]
-    return there, f"the networks are {kind}" + (f", and {' and '.join(missing)} do not tell them apart" * bool(missing))
+    why = f"the networks are {kind}"
+    if missing := [p for p in proxies if p not in there]:
+        why += f", and {' and '.join(missing)} do not tell them apart"
+    return there, why
 
 
 def consensus(reference: Sample) -> Predictor:

@@ -34,7 +34,7 @@ def with_parts(names) -> list[str]:
 
 def reads_out(names) -> bool:
     """Whether one of the proxies needs the images of the readout."""
-    return any(get(name).run == READOUT for name in names)
+    return any(get(name).run == READOUT for name in with_parts(names))
 
 
 def versions(names) -> list[str]:

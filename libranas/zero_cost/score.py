@@ -90,8 +90,9 @@ def score(
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
     with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
-        batch, more = ((_usable(*pair, device) if pair else None) for pair in ((inputs, targets), readout))
-        context = Context(model, *batch, seed, settings, collected, macs, more)
+        inputs, targets = _usable(inputs, targets, device)
+        readout = None if readout is None else _usable(*readout, device)
+        context = Context(model, inputs, targets, seed, settings, collected, macs, readout)
         if collected.wants(*TRIED) and not context.known:
             run_pass(context, TRIAL)
         elif not context.axes and not context.known:

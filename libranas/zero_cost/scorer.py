@@ -19,7 +19,6 @@ from libranas.spaces import Space
 from libranas.zero_cost import lswag
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
-from libranas.zero_cost.proxy import READOUT
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Scorer:
         of_all = {key: value for key, value in self.conditions.items() if key != "readout"}
 
         def key(name: str) -> str:
-            conditions = self.conditions if proxies.get(name).run == READOUT else of_all
+            conditions = self.conditions if proxies.reads_out([name]) else of_all
             return digest(conditions, libraries, name, proxies.versions([name]))
 
         return {name: key(name) for name in names}

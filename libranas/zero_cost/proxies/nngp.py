@@ -25,11 +25,11 @@ def _nngp(representation: Representation, _):
     finite = kernel_BB.isfinite().all()
     eigenvalue_B, vector_BB = torch.linalg.eigh(kernel_BB.nan_to_num(0.0, 0.0, 0.0))
     eigenvalue_B, rotated_BK = eigenvalue_B.clamp(min=0), vector_BB.T @ target_BK
-    errors = []
+    part_BB, mean, errors = vector_BB.square(), eigenvalue_B.mean(), []
     for ridge in RIDGES:
-        share_B = eigenvalue_B / (eigenvalue_B + ridge * eigenvalue_B.mean())
+        share_B = eigenvalue_B / (eigenvalue_B + ridge * mean)
         # What a linear fit misses of an image that it does not see: its residual / (1 - its leverage).
-        leverage_B = vector_BB.square() @ share_B + 1 / images
+        leverage_B = part_BB @ share_B + 1 / images
         residual_BK = vector_BB @ ((1 - share_B)[:, None] * rotated_BK)
         errors.append((residual_BK / (1 - leverage_B)[:, None]).square().sum())
     value = 1 - torch.stack(errors).min() / target_BK.square().sum()
