@@ -221,9 +221,9 @@ def at_equal_macs(value_A: pd.Series, accuracy_A: pd.Series, macs_A: pd.Series) 
     return float(np.mean(np.prod(list(signs), axis=0)))
 
 
-def mean_less(*columns: np.ndarray) -> float:
+def mean_less(*columns: np.ndarray) -> float | np.ndarray:
     """Mean over tasks of :func:`less`; each task has three columns."""
-    return float(np.mean([less(*columns[i : i + 3]) for i in range(0, len(columns), 3)]))
+    return np.mean([less(*columns[i : i + 3]) for i in range(0, len(columns), 3)], axis=0)
 
 
 def label_free(tables: Tables) -> pd.DataFrame:
@@ -244,7 +244,8 @@ def label_free(tables: Tables) -> pd.DataFrame:
                 arrays = [c[key] for c in group for key in (method, size, "accuracy")]
                 row[f"less_{size}"] = mean_less(*arrays)
                 seed = stream_seed(0, "label free", method, size)
-                row[f"less_{size}_low"], row[f"less_{size}_high"] = bootstrap_interval(mean_less, *arrays, seed=seed)
+                low, high = bootstrap_interval(mean_less, *arrays, seed=seed, stacks=True)
+                row[f"less_{size}_low"], row[f"less_{size}_high"] = low, high
             row["tau_at_equal_macs"] = np.mean([at_equal_macs(c[method], c["accuracy"], c["macs"]) for c in group])
             rows.append(row)
     return pd.DataFrame(rows)

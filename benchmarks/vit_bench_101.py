@@ -15,6 +15,7 @@ import argparse
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from score_tables import scorer_of
@@ -78,8 +79,8 @@ def scored(path: Path, images: str, state: Path) -> None:
     write_json(about, facts)
 
 
-def less(one_A, other_A, accuracy_A) -> float:
-    """How much better one ranking is than another."""
+def less(one_A, other_A, accuracy_A) -> float | np.ndarray:
+    """How much better one ranking is than another; (...,) for stacks (..., A)."""
     return spearman(one_A, accuracy_A) - spearman(other_A, accuracy_A)
 
 
@@ -88,7 +89,7 @@ def against_params(score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFram
     rows = []
     for name in score_AP:
         arrays = score_AP[name], score_AP["params"], accuracy_A
-        low, high = bootstrap_interval(less, *arrays, seed=stream_seed(0, "against params", name))
+        low, high = bootstrap_interval(less, *arrays, seed=stream_seed(0, "against params", name), stacks=True)
         rows.append({"proxy": name, "difference": less(*arrays), "low": low, "high": high})
     return pd.DataFrame(rows)
 
