@@ -13,6 +13,11 @@ window, as in every run); ``conditions.json``. Of a run that was stopped it keep
 the work, and a run in a new place, with more networks or seeds perhaps, takes them up from there:
 
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --restore     # then snakemake as above
+
+Proxies that the preset has and a recorded table lacks are added to ``scores.csv`` and ``proxies.csv`` alone:
+
+    snakemake --cores 2 prepare --configfile config/vit-benchmark.yaml --config data='{path: cifar10.npz}'
+    python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --add
 """
 
 import argparse
@@ -21,16 +26,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from trained_search import configuration
 from vit_bench_101 import proxies_of
 
 from libranas import scores as store
+from libranas.core.arch import Arch
 from libranas.core.files import AppendLog, read_json, read_log, write_json, write_text
+from libranas.core.progress import progress
 from libranas.labels.table import mean_accuracies, read_accuracies
 from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
+from libranas.scores.shard import score_shard
 
 HERE = Path(__file__).with_name("vit")
+#: Where accuracies are from, and the method of the stage benchmark that made them.
+SOURCES = {"inherited": "supernet", "trained": "train"}
 
 
 def logs(run: RunFolder) -> list[Path]:
@@ -81,17 +92,51 @@ def score_table(scores: store.Scores, run: RunFolder) -> pd.DataFrame:
     return layers.whole_and_windowed(scores, run.window, run.config["layers"]["psi"]).loc[run.ids].rename_axis("id")
 
 
+def judge(name: str, score_AP: pd.DataFrame, accuracies: dict[str, pd.Series]) -> pd.DataFrame:
+    """Each proxy on the accuracies of either source."""
+    return pd.concat(proxies_of(name, source, score_AP.loc[known.index], known) for source, known in accuracies.items())
+
+
+def recorded(folder: Path, source: str) -> pd.Series:
+    """Accuracies of one source as they were recorded, by the networks' ids."""
+    table = pd.read_csv(folder / f"{source}.csv")
+    return pd.Series(table["accuracy"].to_numpy(), [Arch.from_json(text).id for text in table["architecture"]])
+
+
+def add_proxies(run: RunFolder, folder: Path) -> None:
+    """Score the recorded networks with the proxies of the run that the recorded table lacks."""
+    table, conditions = pd.read_csv(folder / "scores.csv", index_col="id"), read_json(folder / "conditions.json")
+    archs = [Arch.from_json(text) for text in pd.read_csv(folder / "inherited.csv")["architecture"]]
+    names = [name for name in run.config["score"]["proxies"] if name not in table]
+    if not names:
+        return print("no proxy is lacking")
+    torch.set_num_threads(1)
+    scores = score_shard(run.scorer(), archs, run.config["score"]["seeds"], names, run.state("added.jsonl"), progress)
+    added = store.frame(scores)[names]
+    write_text(folder / "scores.csv", table.join(added).to_csv(float_format="%.8g"))
+    write_json(folder / "conditions.json", conditions | {f"added: {', '.join(names)}": scores.provenance})
+    accuracies = {source: recorded(folder, source) for source in SOURCES}
+    judged = judge(run.folder.name, added.join(table["params"]), accuracies).query("proxy in @names")
+    known = pd.read_csv(folder / "proxies.csv")
+    ordered = pd.concat([known, judged]).sort_values(["task", "spearman"], ascending=[True, False], kind="stable")
+    write_text(folder / "proxies.csv", ordered.to_csv(index=False, float_format="%.4g"))
+    print(judged.round(3).to_string())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("presets", nargs="+", type=Path, help="configuration files of the run")
     parser.add_argument("--restore", action="store_true", help="give the run the trainings that are kept, and end")
+    parser.add_argument("--add", action="store_true", help="add the proxies that the recorded table lacks, and end")
     arguments = parser.parse_args()
     run = RunFolder(arguments.run, configuration(arguments.presets))
     folder = HERE / arguments.run.name
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.restore:
         return restore_trainings(run, folder / "trainings.jsonl")
+    if arguments.add:
+        return add_proxies(run, folder)
     print(f"{keep_trainings(run, folder / 'trainings.jsonl')} trainings kept")
     if not run.path("agreement").exists() or not run.path("methods").exists():
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
@@ -102,7 +147,7 @@ def main() -> None:
     sizes, score_AP = table[["params", "macs"]].astype(int), table.drop(columns="macs")
     write_text(folder / "scores.csv", score_AP.to_csv(float_format="%.8g"))
 
-    paths = {"inherited": run.path("accuracy", method="supernet"), "trained": run.path("accuracy", method="train")}
+    paths = {source: run.path("accuracy", method=method) for source, method in SOURCES.items()}
     trained = read_accuracies(paths["trained"])
     by_seed = trained.pivot(index="id", columns="seed", values="accuracy").add_prefix("seed_")
     accuracies = {source: mean_accuracies(path) for source, path in paths.items()}
@@ -113,11 +158,7 @@ def main() -> None:
         networks = networks.join(by_seed) if source == "trained" else networks
         write_text(folder / f"{source}.csv", networks.to_csv(index=False, float_format="%.6g"))
 
-    judged = []
-    for source, accuracy in accuracies.items():
-        ids = accuracy.index
-        judged.append(proxies_of(arguments.run.name, source, score_AP.loc[ids], accuracy))
-    judged = pd.concat(judged)
+    judged = judge(arguments.run.name, score_AP, accuracies)
     write_text(folder / "proxies.csv", judged.to_csv(index=False, float_format="%.4g"))
     for name in ("agreement", "methods", "window"):
         shutil.copy(run.path(name), folder)
