@@ -12,7 +12,11 @@ From the tables that ``vit_six.py`` made, to files in ``benchmarks/vit-six``:
 * ``within.csv``: combiners with labels of the same task; ``across.csv``: combiners with labels of the five other
   tasks, of other networks than those that judge;
 * ``label_free.csv``: rankings without any label of the task, less #params and less MACs, among all networks and among
-  those of equal MACs.
+  those of equal MACs; ``within_patch.csv``: the same where patches have one size;
+* ``choices.csv``: accuracies by patch, width, depth, stem, pooling and positions, also at a third of the MACs;
+  ``effects.csv``: what a choice is worth with the others held fixed.
+
+A column ``ceiling`` has the noise ceiling of the task.
 """
 
 import argparse
@@ -23,15 +27,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.stats
-from vit_bench_101 import counted, less, own_ranks, proxies_of
+from judging import (
+    SPLITS,
+    WITHOUT_LABELS,
+    across_tasks,
+    counted,
+    label_free,
+    proxies_of,
+    rankings,
+    within,
+)
 
 from libranas.core.files import write_text
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, partial_spearman, ranks, spearman, spearman_interval
+from libranas.core.stats import ranks, spearman, spearman_interval
 from libranas.labels.agreement import between_seeds, noise_ceiling
-from libranas.predictors.base import Calibration, Sample
-from libranas.predictors.evaluation import evaluate
-from libranas.predictors.registry import COMBINERS
+from libranas.predictors.base import Sample
+from libranas.predictors.label_free import PATCH_PROXIES
+from libranas.predictors.ranks import log_rank_within
 from libranas.published import vit_six, vit_six_layers, vit_six_trainings
 from libranas.published.ablations import table3
 from libranas.published.tables import PublishedTable
@@ -39,7 +52,7 @@ from libranas.scores import layer_window as layers
 from libranas.zero_cost.lswag import LayerWindow
 
 HERE = Path(__file__).with_name("vit-six")
-SPLITS, LABELS, THIRDS = 20, (0, 10, 25, 50), 3
+THIRDS = 3
 #: On so many networks, the first ones, the consensus was chosen.
 CHOSEN_ON = 28
 Tables = dict[str, PublishedTable]
@@ -57,14 +70,7 @@ def noise(tables: Tables) -> pd.DataFrame:
 
 
 def proxies(tables: Tables) -> pd.DataFrame:
-    parts = []
-    for task, table in tables.items():
-        score_AP, accuracy_A = table.sample.score_AP, table.accuracy_A
-        sizes = score_AP["params"], score_AP["flops"]
-        part = proxies_of("vit-six", task, score_AP, accuracy_A)
-        part["partial_given_sizes"] = [partial_spearman(score_AP[p], accuracy_A, *sizes) for p in part["proxy"]]
-        parts.append(part)
-    return pd.concat(parts)
+    return pd.concat(proxies_of("vit-six", task, t.sample.score_AP, t.accuracy_A) for task, t in tables.items())
 
 
 def counts(_: Tables) -> pd.DataFrame:
@@ -104,54 +110,9 @@ def windows(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def within(tables: Tables) -> pd.DataFrame:
+def labelled(tables: Tables) -> pd.DataFrame:
     """Combiners with labels of the same task."""
-    parts = []
-    for task, table in tables.items():
-        sample, seed = table.sample, stream_seed(0, task)
-        result = evaluate(
-            sample.score_AP, table.accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=sample.feature_AF
-        )
-        parts.append(result.summary.assign(task=task))
-    return pd.concat(parts)
-
-
-def joined(samples: list[Sample]) -> Sample:
-    """Samples one below the other, their rows renamed: the same network stands in several."""
-    renamed = [
-        Sample(s.score_AP.add_suffix(f"-{k}", axis=0), s.params_A.add_suffix(f"-{k}")) for k, s in enumerate(samples)
-    ]
-    return Sample(pd.concat([s.score_AP for s in renamed]), pd.concat([s.params_A for s in renamed]))
-
-
-def across(tables: Tables) -> pd.DataFrame:
-    """Combiners with labels of the other tasks: of one half of the networks, judged on the other half."""
-    names = [name for name, c in COMBINERS.items() if "features" not in c.columns and name != "blend_proxies"]
-    ids = next(iter(tables.values())).accuracy_A.index
-    ranked = {task: own_ranks(t.sample) for task, t in tables.items()}
-    rows = []
-    for split in range(SPLITS):
-        half = np.random.default_rng(stream_seed(0, "across", split)).permutation(len(ids))
-        known_ids, judged_ids = (ids[np.sort(part)] for part in np.array_split(half, 2))
-        for task, table in tables.items():
-            others = [name for name in tables if name != task]
-            labelled = joined([taken(ranked[name], known_ids) for name in others])
-            fractions = [tables[name].accuracy_A[known_ids].rank(pct=True).to_numpy() for name in others]
-            accuracy_C = pd.Series(np.concatenate(fractions), labelled.params_A.index)
-            known = Calibration(labelled, accuracy_C, joined([ranked[task], labelled]))
-            for method in names:
-                if COMBINERS[method].lacks(known):
-                    continue
-                predict = COMBINERS[method].fit(known, stream_seed(0, "across", split, method))
-                rho = spearman(predict(taken(ranked[task], judged_ids)), table.accuracy_A[judged_ids])
-                rows.append({"task": task, "method": method, "split": split, "spearman": rho})
-    every = pd.DataFrame(rows).groupby(["task", "method"], sort=False)["spearman"]
-    low, high = every.quantile(0.025), every.quantile(0.975)
-    return pd.DataFrame({"spearman": every.mean(), "low": low, "high": high, "splits": every.size()}).reset_index()
-
-
-def taken(sample: Sample, ids: pd.Index) -> Sample:
-    return sample.take(sample.params_A.index.get_indexer(ids))
+    return pd.concat(within(task, t.sample, t.accuracy_A).assign(task=task) for task, t in tables.items())
 
 
 def normal_scores(sample: Sample) -> pd.DataFrame:
@@ -186,19 +147,14 @@ def weighted(known: list[tuple[pd.DataFrame, pd.Series]]) -> dict[str, float]:
     return dict(zip(shared, RidgeCV(np.logspace(0, 5, 21)).fit(z_NP, target_N).coef_, strict=True))
 
 
-#: Rankings that learn from other tasks, and those that learn nothing: a proxy, or a combiner without labels.
+#: Rankings that learn from other tasks.
 LEARNED = {"chosen proxies": chosen, "weighted proxies": weighted}
-FIXED = ("params", "flops", "consensus", "nngp", "jacov", "nwot", "lswag", "log_rank_all", "az_nas")
 
 
 def predictions(tables: Tables, task: str) -> pd.DataFrame:
     """Values of every ranking for the networks of a task; those that learn know neither the task nor the network."""
     sample, accuracy_A = tables[task].sample, tables[task].accuracy_A
-    own_AP = normal_scores(sample)
-    known = Calibration(Sample(sample.score_AP.iloc[:0], sample.params_A.iloc[:0]), accuracy_A.iloc[:0], sample)
-    combined = {name: COMBINERS[name].fit(known, 0)(sample) for name in FIXED if name in COMBINERS}
-    fixed = {name: combined.get(name, sample.score_AP.get(name)) for name in FIXED}
-    values = pd.DataFrame(fixed, accuracy_A.index)
+    own_AP, values = normal_scores(sample), rankings(sample)
     others = [(normal_scores(table.sample), table.accuracy_A) for name, table in tables.items() if name != task]
     for name, learn in LEARNED.items():
         total_A = pd.Series(0.0, accuracy_A.index)
@@ -212,43 +168,89 @@ def predictions(tables: Tables, task: str) -> pd.DataFrame:
     return values
 
 
-def at_equal_macs(value_A: pd.Series, accuracy_A: pd.Series, macs_A: pd.Series) -> float:
-    """Kendall's tau over the pairs of networks whose MACs differ by 10 % at most: there size cannot help."""
-    i, j = np.triu_indices(len(macs_A), 1)
-    ratio = macs_A.to_numpy()[i] / macs_A.to_numpy()[j]
-    near = (ratio > 1 / 1.1) & (ratio < 1.1)
-    signs = (np.sign(x.to_numpy()[i] - x.to_numpy()[j])[near] for x in (value_A, accuracy_A))
-    return float(np.mean(np.prod(list(signs), axis=0)))
-
-
-def mean_less(*columns: np.ndarray) -> float | np.ndarray:
-    """Mean over tasks of :func:`less`; each task has three columns."""
-    return np.mean([less(*columns[i : i + 3]) for i in range(0, len(columns), 3)], axis=0)
-
-
-def label_free(tables: Tables) -> pd.DataFrame:
-    """Rankings without labels of the task, against #params and MACs, by task and in the mean.
-
-    Judged on the networks that chose nothing. Intervals are over networks, the same ones in every task.
-    """
+def unlabelled(tables: Tables) -> pd.DataFrame:
+    """Rankings without labels of the task, judged on the networks that chose nothing."""
     of_task = {}
     for task, table in tables.items():
         columns = predictions(tables, task).assign(accuracy=table.accuracy_A, macs=table.sample.score_AP["flops"])
         of_task[task] = columns.iloc[CHOSEN_ON:]
+    return label_free(of_task, [*WITHOUT_LABELS, *LEARNED])
+
+
+def within_patch(tables: Tables) -> pd.DataFrame:
+    """Rankings without labels among the networks whose patches have one size."""
+    parts = []
+    for size in (8, 16):
+        of_task = {}
+        for task, table in tables.items():
+            here = np.flatnonzero(2 ** table.sample.feature_AF["patch_size_log2"] == size)
+            sample = table.sample.take(here)
+            values = rankings(sample).assign(pair=log_rank_within(sample, PATCH_PROXIES)(sample))
+            of_task[task] = values.assign(accuracy=table.accuracy_A.iloc[here], macs=sample.score_AP["flops"])
+        parts.append(label_free(of_task, [*WITHOUT_LABELS, "pair"]).assign(patch=size))
+    return pd.concat(parts)
+
+
+def genes(table: PublishedTable) -> pd.DataFrame:
+    """The choices of each network that are compared; a column each."""
+    feature_AF = table.sample.feature_AF
+    columns = {
+        "patch": (2 ** feature_AF["patch_size_log2"]).astype(int),
+        "width": feature_AF["embed_dim"].astype(int),
+        "depth": feature_AF["depth"].astype(int),
+        "stem": feature_AF["stem_linear"].map({1: "linear", 0: "conv"}),
+        "pool": feature_AF["pool_token"].map({1: "token", 0: "average"}),
+        "position": feature_AF["position_both"].map({1: "both", 0: "absolute"}),
+    }
+    return pd.DataFrame(columns)
+
+
+def choices(tables: Tables) -> pd.DataFrame:
+    """Mean and best accuracy of every choice: among all networks, those of one patch, and those of a third of MACs."""
     rows = []
-    for name, group in {**{task: [columns] for task, columns in of_task.items()}, "mean": [*of_task.values()]}.items():
-        for method in [*FIXED, *LEARNED]:
-            row = {"task": name, "method": method, "networks": len(group[0])}
-            row["spearman"] = np.mean([spearman(c[method], c["accuracy"]) for c in group])
-            for size in ("params", "flops"):
-                arrays = [c[key] for c in group for key in (method, size, "accuracy")]
-                row[f"less_{size}"] = mean_less(*arrays)
-                seed = stream_seed(0, "label free", method, size)
-                low, high = bootstrap_interval(mean_less, *arrays, seed=seed, stacks=True)
-                row[f"less_{size}_low"], row[f"less_{size}_high"] = low, high
-            row["tau_at_equal_macs"] = np.mean([at_equal_macs(c[method], c["accuracy"], c["macs"]) for c in group])
-            rows.append(row)
+    for task, table in tables.items():
+        genes_A, macs_A = genes(table), table.sample.score_AP["flops"]
+        third = pd.qcut(macs_A.rank(), 3, labels=["least MACs", "middle MACs", "most MACs"])
+        groups = {"all": genes_A.index}
+        groups |= {f"patch {size}": ids for size, ids in genes_A.groupby("patch").groups.items()}
+        groups |= macs_A.groupby(third, observed=True).groups
+        for group, ids in groups.items():
+            for gene in genes_A:
+                for choice, accuracy in table.accuracy_A[ids].groupby(genes_A.loc[ids, gene]):
+                    place = {"task": task, "among": group, "gene": gene, "choice": choice, "networks": len(accuracy)}
+                    rows.append(place | {"mean": accuracy.mean(), "best": accuracy.max()})
     return pd.DataFrame(rows)
+
+
+def effects(tables: Tables) -> pd.DataFrame:
+    """What a choice is worth with the others held fixed: coefficients of a linear regression, in accuracy."""
+    rows = []
+    for task, table in tables.items():
+        of = genes(table)
+        columns = {
+            "MACs, twice": np.log2(table.sample.score_AP["flops"]),
+            "width, twice": np.log2(of["width"]),
+            "depth, one block more": of["depth"],
+            "patch 4 for 8": of["patch"] == 4,
+            "patch 16 for 8": of["patch"] == 16,
+            "convolutional stem": of["stem"] == "conv",
+            "class token for average": of["pool"] == "token",
+            "relative positions, too": of["position"] == "both",
+        }
+        x_AC = np.column_stack([np.ones(len(of)), *columns.values()]).astype(float)
+        effect, squares, *_ = np.linalg.lstsq(x_AC, table.accuracy_A.to_numpy())
+        free = len(x_AC) - x_AC.shape[1]
+        error = np.sqrt(np.diag(np.linalg.inv(x_AC.T @ x_AC)) * squares / free)
+        half = scipy.stats.t.ppf(0.975, free) * error
+        named = pd.DataFrame({"effect": effect, "low": effect - half, "high": effect + half}, ["", *columns])
+        rows.append(named.iloc[1:].rename_axis("choice").reset_index().assign(task=task))
+    return pd.concat(rows)
+
+
+def across(tables: Tables) -> pd.DataFrame:
+    """Combiners with labels of the five other tasks."""
+    accuracies = {task: table.accuracy_A for task, table in tables.items()}
+    return across_tasks({task: table.sample for task, table in tables.items()}, accuracies)
 
 
 #: Tables by name of the file.
@@ -258,9 +260,12 @@ PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
     "counts": counts,
     "ablation": ablation,
     "windows": windows,
-    "within": within,
+    "within": labelled,
     "across": across,
-    "label_free": label_free,
+    "label_free": unlabelled,
+    "within_patch": within_patch,
+    "choices": choices,
+    "effects": effects,
 }
 
 
@@ -270,6 +275,9 @@ def main() -> None:
     tables = vit_six()
     for name in parser.parse_args().only:
         table = PARTS[name](tables)
+        if "task" in table and name != "noise":  # what a perfect ranking would have
+            ceilings = pd.read_csv(HERE / "noise.csv", index_col="task")["ceiling"]
+            table["ceiling"] = table["task"].map({**ceilings, "mean": ceilings.mean()})
         write_text(HERE / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
         print(f"== {name}\n{table.round(3).to_string()}", flush=True)
 

@@ -8,13 +8,15 @@ and ``trained.csv`` (the same for those that were trained: the mean, and each se
 depends on); ``scores.csv`` (every proxy, higher = better; those ending in ``_window`` are of the label-free layers
 that ``window.json`` names) and ``scores.h5`` (raw, with costs and conditions: docs/store-format.md; without
 components); ``agreement.json`` (supernet against training, and the noise ceiling); ``proxies.csv`` (each proxy on
-either accuracy, and less #params); ``methods.csv`` (every combiner on trained accuracies, with L-SWAG of the
-window, as in every run); ``conditions.json``. Of a run that was stopped it keeps the trainings. They are most of
+either accuracy, and less #params); ``ablation.csv`` (the parts of L-SWAG, the paper's Table 3); ``label_free.csv``
+(rankings without labels); ``within.csv`` (combiners with labels); ``methods.csv`` (the same on trained accuracies,
+with L-SWAG of the window, as in every run); ``conditions.json``; and ``benchmarks/vit/across.csv`` (combiners with
+labels of the other run). Of a run that was stopped it keeps the trainings. They are most of
 the work, and a run in a new place, with more networks or seeds perhaps, takes them up from there:
 
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --restore     # then snakemake as above
 
-Proxies that the preset has and a recorded table lacks are added to ``scores.csv`` and ``proxies.csv`` alone:
+Proxies that the preset has and a recorded table lacks are added to it:
 
     snakemake --cores 2 prepare --configfile config/vit-benchmark.yaml --config data='{path: cifar10.npz}'
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --add
@@ -27,14 +29,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from judging import WITHOUT_LABELS, across_tasks, label_free, proxies_of, rankings, within
 from trained_search import configuration
-from vit_bench_101 import proxies_of
 
 from libranas import scores as store
 from libranas.core.arch import Arch
 from libranas.core.files import AppendLog, read_json, read_log, write_json, write_text
 from libranas.core.progress import progress
 from libranas.labels.table import mean_accuracies, read_accuracies
+from libranas.predictors.base import Sample
+from libranas.published.ablations import table3
 from libranas.runs.folder import RunFolder
 from libranas.scores import layer_window as layers
 from libranas.scores.shard import score_shard
@@ -92,15 +96,40 @@ def score_table(scores: store.Scores, run: RunFolder) -> pd.DataFrame:
     return layers.whole_and_windowed(scores, run.window, run.config["layers"]["psi"]).loc[run.ids].rename_axis("id")
 
 
-def judge(name: str, score_AP: pd.DataFrame, accuracies: dict[str, pd.Series]) -> pd.DataFrame:
-    """Each proxy on the accuracies of either source."""
-    return pd.concat(proxies_of(name, source, score_AP.loc[known.index], known) for source, known in accuracies.items())
+def recorded(folder: Path) -> dict[str, tuple[Sample, pd.Series]]:
+    """Return the recorded networks of either source, and their accuracies."""
+    score_AP, found = pd.read_csv(folder / "scores.csv", index_col="id"), {}
+    for source in SOURCES:
+        table = pd.read_csv(folder / f"{source}.csv")
+        ids = [Arch.from_json(text).id for text in table["architecture"]]
+        found[source] = Sample(score_AP.loc[ids], score_AP.loc[ids, "params"]), table["accuracy"].set_axis(ids)
+    return found
 
 
-def recorded(folder: Path, source: str) -> pd.Series:
-    """Accuracies of one source as they were recorded, by the networks' ids."""
-    table = pd.read_csv(folder / f"{source}.csv")
-    return pd.Series(table["accuracy"].to_numpy(), [Arch.from_json(text).id for text in table["architecture"]])
+def judge(folder: Path) -> None:
+    """Write what proxies and rankings are worth on the recorded networks of either source, and across the two runs."""
+    parts: dict[str, list[pd.DataFrame]] = {"proxies": [], "ablation": [], "label_free": [], "within": []}
+    for source, (sample, accuracy_A) in recorded(folder).items():
+        score_AP = sample.score_AP
+        columns = rankings(sample).assign(accuracy=accuracy_A, macs=score_AP["flops"])
+        found = {
+            "proxies": proxies_of(folder.name, source, score_AP, accuracy_A),
+            "ablation": table3(score_AP, accuracy_A, sample.params_A),
+            "label_free": label_free({source: columns}, WITHOUT_LABELS).query("task != 'mean'"),
+            "within": within(source, sample, accuracy_A),
+        }
+        for name, table in found.items():
+            parts[name].append(table.assign(task=source))
+    for name, tables in parts.items():
+        write_text(folder / f"{name}.csv", pd.concat(tables).to_csv(index=False, float_format="%.4g"))
+    runs = {path.parent.name: recorded(path.parent) for path in sorted(HERE.glob("*/inherited.csv"))}
+    crossed = [
+        across_tasks(
+            {name: run[source][0] for name, run in runs.items()}, {name: run[source][1] for name, run in runs.items()}
+        ).assign(source=source)
+        for source in SOURCES
+    ]
+    write_text(HERE / "across.csv", pd.concat(crossed).to_csv(index=False, float_format="%.4g"))
 
 
 def add_proxies(run: RunFolder, folder: Path) -> None:
@@ -108,19 +137,10 @@ def add_proxies(run: RunFolder, folder: Path) -> None:
     table, conditions = pd.read_csv(folder / "scores.csv", index_col="id"), read_json(folder / "conditions.json")
     archs = [Arch.from_json(text) for text in pd.read_csv(folder / "inherited.csv")["architecture"]]
     names = [name for name in run.config["score"]["proxies"] if name not in table]
-    if not names:
-        return print("no proxy is lacking")
     torch.set_num_threads(1)
     scores = score_shard(run.scorer(), archs, run.config["score"]["seeds"], names, run.state("added.jsonl"), progress)
-    added = store.frame(scores)[names]
-    write_text(folder / "scores.csv", table.join(added).to_csv(float_format="%.8g"))
+    write_text(folder / "scores.csv", table.join(store.frame(scores)[names]).to_csv(float_format="%.8g"))
     write_json(folder / "conditions.json", conditions | {f"added: {', '.join(names)}": scores.provenance})
-    accuracies = {source: recorded(folder, source) for source in SOURCES}
-    judged = judge(run.folder.name, added.join(table["params"]), accuracies).query("proxy in @names")
-    known = pd.read_csv(folder / "proxies.csv")
-    ordered = pd.concat([known, judged]).sort_values(["task", "spearman"], ascending=[True, False], kind="stable")
-    write_text(folder / "proxies.csv", ordered.to_csv(index=False, float_format="%.4g"))
-    print(judged.round(3).to_string())
 
 
 def main() -> None:
@@ -136,7 +156,8 @@ def main() -> None:
     if arguments.restore:
         return restore_trainings(run, folder / "trainings.jsonl")
     if arguments.add:
-        return add_proxies(run, folder)
+        add_proxies(run, folder)
+        return judge(folder)
     print(f"{keep_trainings(run, folder / 'trainings.jsonl')} trainings kept")
     if not run.path("agreement").exists() or not run.path("methods").exists():
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
@@ -158,8 +179,6 @@ def main() -> None:
         networks = networks.join(by_seed) if source == "trained" else networks
         write_text(folder / f"{source}.csv", networks.to_csv(index=False, float_format="%.6g"))
 
-    judged = judge(arguments.run.name, score_AP, accuracies)
-    write_text(folder / "proxies.csv", judged.to_csv(index=False, float_format="%.4g"))
     for name in ("agreement", "methods", "window"):
         shutil.copy(run.path(name), folder)
     agreement = read_json(run.path("agreement"))
@@ -172,6 +191,8 @@ def main() -> None:
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}
     write_json(folder / "conditions.json", {**kept, "images": images, "facts": facts})
 
+    judge(folder)
+    judged = pd.read_csv(folder / "proxies.csv")
     print(judged.pivot(index="proxy", columns="task", values="spearman").round(3).to_string())
     print({key: agreement[key] for key in ("n", "spearman", "low", "high", "noise")})
 

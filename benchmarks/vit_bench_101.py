@@ -7,17 +7,30 @@ FOLDER has the published JSON files, networks with accuracies. The images that t
 hand: the scores are of CIFAR-10 images, enlarged to 112 pixels. Written to ``benchmarks/vit_bench_101``:
 ``scores/FILE.csv``, every proxy for every network, higher = better (those ending in ``_window`` are of the label-free
 layer window), and the conditions as JSON; ``proxies.csv``, each proxy on each task; ``against_params.csv``, on how many
-tasks a proxy beats or equals #params; ``within.csv``, combiners with labels of the same space and task; ``across.csv``,
-combiners with labels of another space, those that ``benchmarks/vit`` has included.
+tasks a proxy beats or equals #params; ``ablation.csv``, the parts of L-SWAG (the paper's Table 3); ``label_free.csv``,
+rankings without labels; ``within.csv``, combiners with labels of the same space and task; ``across_tasks.csv``, with
+labels of the other tasks; ``across.csv``, with labels of another space, those that ``benchmarks/vit`` has included.
 """
 
 import argparse
 import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
+from judging import (
+    WITHOUT_LABELS,
+    across_tasks,
+    counted,
+    label_free,
+    own_ranks,
+    proxies_of,
+    rankings,
+    transferable,
+    within,
+)
 from score_tables import scorer_of
 
 from libranas import scores as store
@@ -25,10 +38,10 @@ from libranas.core.arch import Arch
 from libranas.core.files import read_json, write_json, write_text
 from libranas.core.progress import progress
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, spearman, spearman_interval
+from libranas.core.stats import spearman, spearman_interval
 from libranas.predictors.base import Calibration, Sample
-from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
+from libranas.published.ablations import table3
 from libranas.scores import layer_window as layers
 from libranas.scores.shard import score_shard
 from libranas.spaces import Space
@@ -43,9 +56,6 @@ NAMES = [name for name in list_proxies() if name != "reg_swap"]
 TASKS = [f"{data}_{training}_acc" for data in ("c100", "flower", "chaoyang") for training in ("base", "kd")]
 #: The one task of a benchmark of our own.
 OWN = "trained"
-SPLITS, LABELS = 20, (0, 25, 50)
-#: What can be made alone.
-PARTS = ("proxies", "within", "across")
 
 
 def read(path: Path) -> tuple[Space, list, pd.DataFrame]:
@@ -79,53 +89,74 @@ def scored(path: Path, images: str, state: Path) -> None:
     write_json(about, facts)
 
 
-def less(one_A, other_A, accuracy_A) -> float | np.ndarray:
-    """How much better one ranking is than another; (...,) for stacks (..., A)."""
-    return spearman(one_A, accuracy_A) - spearman(other_A, accuracy_A)
+@dataclass(frozen=True)
+class Bench:
+    """The two spaces with their networks, and a column of accuracies a task."""
+
+    samples: dict[str, Sample]
+    accuracies: dict[str, pd.DataFrame]
+
+    @classmethod
+    def read(cls, paths: list[Path]) -> "Bench":
+        samples, accuracies = {}, {}
+        for path in paths:
+            space, archs, table = read(path)
+            score_AP = pd.read_csv(HERE / "scores" / f"{path.stem}.csv", index_col=0).loc[table.index]
+            samples[path.stem] = Sample.of(score_AP.drop(columns="macs"), space, archs)
+            accuracies[path.stem] = table[TASKS]
+        return cls(samples, accuracies)
+
+    def judged(self, judge: Callable[[str, Sample, pd.Series], pd.DataFrame]) -> pd.DataFrame:
+        """One table of what is said of every space and task."""
+        parts = [
+            judge(task, sample, self.accuracies[name][task]).assign(space=name, task=task)
+            for name, sample in self.samples.items()
+            for task in TASKS
+        ]
+        return pd.concat(parts)
 
 
-def against_params(score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFrame:
-    """Spearman of each proxy less that of #params on one task, with a paired bootstrap interval over networks."""
-    rows = []
-    for name in score_AP:
-        arrays = score_AP[name], score_AP["params"], accuracy_A
-        low, high = bootstrap_interval(less, *arrays, seed=stream_seed(0, "against params", name), stacks=True)
-        rows.append({"proxy": name, "difference": less(*arrays), "low": low, "high": high})
-    return pd.DataFrame(rows)
+def proxies(bench: Bench) -> pd.DataFrame:
+    return bench.judged(lambda task, sample, y_A: proxies_of("", task, sample.score_AP, y_A))
 
 
-def proxies_of(name: str, task: str, score_AP: pd.DataFrame, accuracy_A: pd.Series) -> pd.DataFrame:
-    """:func:`libranas.predictors.evaluation.proxy_table`, with intervals of Kendall's tau and the differences from
-    #params."""
-    table = proxy_table(score_AP, accuracy_A, score_AP["params"]).set_index("proxy")
-    for proxy in score_AP:
-        seed = stream_seed(0, "kendall", proxy)
-        table.loc[proxy, ["kendall_low", "kendall_high"]] = bootstrap_interval(
-            kendall, score_AP[proxy], accuracy_A, seed=seed
-        )
-    difference = against_params(score_AP, accuracy_A).set_index("proxy").add_prefix("less_params_")
-    return table.join(difference).reset_index().assign(space=name, task=task)
+def against_params(_: Bench) -> pd.DataFrame:
+    """From the file of :func:`proxies`, which takes minutes."""
+    return counted(pd.read_csv(HERE / "proxies.csv")).reset_index()
 
 
-def own_ranks(sample: Sample) -> Sample:
-    """The sample with each column as its rank fraction in its own space: what another space can be compared by."""
-
-    def fraction(column: pd.Series) -> pd.Series:
-        return column.rank() / (len(column) + 1)
-
-    return Sample(sample.score_AP.apply(fraction), fraction(sample.params_A))
+def ablation(bench: Bench) -> pd.DataFrame:
+    return bench.judged(lambda _, sample, y_A: table3(sample.score_AP, y_A, sample.params_A))
 
 
-def own_benchmarks() -> tuple[dict[str, Sample], dict[str, pd.DataFrame]]:
-    """Networks of ``benchmarks/vit`` that were trained from scratch; they have one task each."""
-    samples, accuracies = {}, {}
+def unlabelled(bench: Bench) -> pd.DataFrame:
+    parts = []
+    for name, sample in bench.samples.items():
+        values = rankings(sample).assign(macs=sample.score_AP["flops"])
+        of_task = {task: values.assign(accuracy=accuracy_A) for task, accuracy_A in bench.accuracies[name].items()}
+        parts.append(label_free(of_task, WITHOUT_LABELS).assign(space=name))
+    return pd.concat(parts)
+
+
+def tasks_across(bench: Bench) -> pd.DataFrame:
+    """The scores are of the same images for all tasks."""
+    parts = [
+        across_tasks(dict.fromkeys(TASKS, sample), bench.accuracies[name]).assign(space=name)
+        for name, sample in bench.samples.items()
+    ]
+    return pd.concat(parts)
+
+
+def spaces_across(bench: Bench) -> pd.DataFrame:
+    """With those that ``benchmarks/vit`` trained from scratch, which have one task each."""
+    samples, accuracies = dict(bench.samples), dict(bench.accuracies)
     for folder in sorted(path.parent for path in HERE.with_name("vit").glob("*/trained.csv")):
         table = pd.read_csv(folder / "trained.csv")
         table.index = [Arch.from_json(text).id for text in table["architecture"]]
         score_AP = pd.read_csv(folder / "scores.csv", index_col="id").loc[table.index]
         samples[folder.name] = Sample(score_AP, table["params"])
         accuracies[folder.name] = pd.DataFrame({OWN: table["accuracy"]})
-    return samples, accuracies
+    return across(samples, accuracies)
 
 
 def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -135,7 +166,6 @@ def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> p
     which a learner would know what it is asked.
     """
     rows = []
-    names = [name for name, c in COMBINERS.items() if "features" not in c.columns and name != "blend_proxies"]
     shared = sorted(set.intersection(*(set(sample.score_AP) for sample in samples.values())))
     ranked = {name: own_ranks(Sample(s.score_AP[shared], s.params_A)) for name, s in samples.items()}
     for source, target in itertools.permutations(samples, 2):
@@ -149,7 +179,7 @@ def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> p
             if theirs != task and OWN not in (theirs, task):
                 continue
             known = Calibration(ranked[source], accuracies[source][theirs], both)
-            for method in names:
+            for method in transferable():
                 if COMBINERS[method].lacks(known):
                     continue
                 predicted = COMBINERS[method].fit(known, stream_seed(0, "across", method))(ranked[target])
@@ -167,25 +197,16 @@ def across(samples: dict[str, Sample], accuracies: dict[str, pd.DataFrame]) -> p
     return pd.DataFrame(rows)
 
 
-def counted(proxies: pd.DataFrame) -> pd.DataFrame:
-    """On how many tasks each proxy beats #params, row a proxy."""
-    groups = proxies[proxies["proxy"] != "params"].groupby("proxy")
-    columns = {
-        "tasks": groups.size(),
-        "mean_spearman": groups["spearman"].mean(),
-        "mean_partial_given_params": groups["partial_given_params"].mean(),
-        "higher": groups["less_params_difference"].apply(lambda d: int((d > 0).sum())),
-        "better": groups["less_params_low"].apply(lambda low: int((low > 0).sum())),
-        "worse": groups["less_params_high"].apply(lambda high: int((high < 0).sum())),
-    }
-    return pd.DataFrame(columns).sort_values("mean_spearman", ascending=False)
-
-
-def within(space: str, sample: Sample, accuracy_A: pd.Series) -> pd.DataFrame:
-    """Combiners with labels of the same space and task, judged on the other networks."""
-    seed = stream_seed(0, accuracy_A.name)
-    judged = evaluate(sample.score_AP, accuracy_A, sample.params_A, LABELS, SPLITS, seed, feature_AF=sample.feature_AF)
-    return judged.summary.assign(space=space, task=accuracy_A.name)
+#: Tables by name of the file.
+PARTS: dict[str, Callable[[Bench], pd.DataFrame]] = {
+    "proxies": proxies,
+    "against_params": against_params,
+    "ablation": ablation,
+    "label_free": unlabelled,
+    "within": lambda bench: bench.judged(within),
+    "across_tasks": tasks_across,
+    "across": spaces_across,
+}
 
 
 def main() -> None:
@@ -201,32 +222,11 @@ def main() -> None:
         arguments.state.mkdir(parents=True, exist_ok=True)
         for path in paths:
             scored(path, arguments.images, arguments.state)
-
-    samples, accuracies = {}, {}
-    for path in paths:
-        space, archs, table = read(path)
-        score_AP = pd.read_csv(HERE / "scores" / f"{path.stem}.csv", index_col=0).loc[table.index]
-        score_AP, accuracies[path.stem] = score_AP.drop(columns="macs"), table[TASKS]
-        features = pd.DataFrame([space.features(arch) for arch in archs], index=table.index)
-        samples[path.stem] = Sample(score_AP, score_AP["params"], features)
-    tasks = [(name, samples[name], accuracies[name][task]) for name in samples for task in TASKS]
-
-    if "proxies" in arguments.only:
-        judged = [proxies_of(name, truth.name, sample.score_AP, truth) for name, sample, truth in tasks]
-        proxies = pd.concat(judged).set_index(["space", "task", "proxy"]).reset_index()
-        write_text(HERE / "proxies.csv", proxies.to_csv(index=False, float_format="%.4g"))
-        write_text(HERE / "against_params.csv", counted(proxies).to_csv(float_format="%.4g"))
-        print(proxies[proxies["proxy"] == "params"].groupby(["space", "task"])["spearman"].first().round(3).to_string())
-        print(counted(proxies).round(3).to_string())
-    if "within" in arguments.only:
-        labelled = pd.concat([within(*task) for task in tasks])
-        write_text(HERE / "within.csv", labelled.to_csv(index=False, float_format="%.4g"))
-        print(labelled.pivot_table("spearman", "method", ["space", "n_calibration"]).round(3).to_string())
-    if "across" in arguments.only:
-        ours, known = own_benchmarks()
-        crossed = across(samples | ours, accuracies | known)
-        write_text(HERE / "across.csv", crossed.to_csv(index=False, float_format="%.4g"))
-        print(crossed.pivot_table("spearman", "method", ["source", "target"]).round(3).to_string())
+    bench = Bench.read(paths)
+    for name in arguments.only:
+        table = PARTS[name](bench)
+        write_text(HERE / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
+        print(f"== {name}\n{table.round(3).to_string()}", flush=True)
 
 
 if __name__ == "__main__":
