@@ -5,8 +5,9 @@
 
 Takes the random networks that random search trained for every seed, one short training each (seeds have networks in
 common: the mean of their trainings), scores them with all proxies and one initialisation, and writes
-``benchmarks/search/random-RUN.csv`` and the conditions beside. Prints the Spearman correlation of every proxy, of
-rankings without labels and of each choice with the accuracy, and the mean accuracy of every choice.
+``benchmarks/search/random-RUN.csv`` and the conditions beside, and ``label-free-RUN.csv``: rankings without labels. A
+recorded table takes up the proxies that it lacks. Prints the Spearman correlation of every proxy and of each choice
+with the accuracy, and the mean accuracy of every choice.
 """
 
 import argparse
@@ -15,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from judging import WITHOUT_LABELS, label_free, rankings
 from trained_search import configuration, short_trainings
 
 from libranas import scores as store
+from libranas.core.arch import Arch
 from libranas.core.files import read_log, write_json, write_text
 from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
 from libranas.core.stats import spearman
 from libranas.predictors.base import Sample
-from libranas.predictors.label_free import consensus, vote
+from libranas.predictors.label_free import vote
 from libranas.runs.folder import RunFolder
 from libranas.scores.shard import score_shard
 from libranas.spaces import Sampler
@@ -34,18 +37,21 @@ OUT = Path(__file__).with_name("search")
 LEFT_OUT = ("reg_swap",)
 
 
-def labelled(folder: Path, config: dict, seeds: int) -> tuple[list, pd.Series]:
-    """The networks, and their mean accuracy."""
-    archs, accuracy = {}, {}
+def drawn(run: RunFolder, seeds: int) -> dict[str, Arch]:
+    """The random networks of every seed, by id."""
+    archs = {}
     for seed in range(1, seeds + 1):
-        run = RunFolder(folder, {**config, "seed": seed})
-        found = {r["arch"]: r["accuracy"] for r in read_log(run.state(f"trained_search/{seed}/labels.jsonl"))}
         sampler = Sampler(run.space, run.budget, np.random.default_rng(stream_seed(seed, "random")))
-        for arch in sampler.take(short_trainings(config)):
-            if arch.id in found:
-                archs[arch.id] = arch
-                accuracy.setdefault(arch.id, []).append(found[arch.id])
-    return list(archs.values()), pd.Series({name: np.mean(values) for name, values in accuracy.items()})
+        archs |= {arch.id: arch for arch in sampler.take(short_trainings(run.config))}
+    return archs
+
+
+def mean_accuracies(folder: Path, seeds: int) -> pd.Series:
+    """The mean accuracy of every network that the searches trained."""
+    run = RunFolder(folder, {})
+    logs = [read_log(run.state(f"trained_search/{seed}/labels.jsonl")) for seed in range(1, seeds + 1)]
+    table = pd.DataFrame([record for log in logs for record in log], columns=["arch", "accuracy"])
+    return table.groupby("arch")["accuracy"].mean()
 
 
 def choices(archs: list) -> pd.DataFrame:
@@ -62,25 +68,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = configuration(options.presets) | {"device": "cpu"}
-    archs, accuracy = labelled(options.run, config, options.seeds)
-    run = RunFolder(options.run, {**config, "seed": 1})
-    names = [name for name in list_proxies() if name not in LEFT_OUT]
-    scores = score_shard(run.scorer(), archs, 1, names, run.state("random_networks.jsonl"))
-    table = store.frame(scores)
-    score_AP, accuracy = table[names], accuracy.loc[table.index]
-    genes = choices(archs).loc[table.index]
-    written = genes.assign(accuracy=accuracy, macs=table["macs"]).join(score_AP)
+    config = configuration(options.presets) | {"device": "cpu", "seed": 1}
     path = OUT / f"random-{config['run']}.csv"
+    kept = pd.read_csv(path, index_col="id") if path.exists() else pd.DataFrame()
+    trained = kept["accuracy"] if len(kept) else mean_accuracies(options.run, options.seeds)
+    run = RunFolder(options.run, config)
+    known = [arch for name, arch in drawn(run, options.seeds).items() if name in trained.index]
+    names = [name for name in list_proxies() if name not in (*LEFT_OUT, *kept)]
+    scores = score_shard(run.scorer(), known, 1, names, run.state("random_networks.jsonl"))
+    table = store.frame(scores)
+    genes, accuracy = choices(known), trained[table.index]
+    written = kept if len(kept) else genes.assign(accuracy=accuracy, macs=table["macs"])
+    written = written.loc[table.index].join(table[names])
     write_text(path, written.to_csv(index_label="id", float_format="%.6g"))
     about = {"seeds": options.seeds, "networks": len(table), "facts": facts()}
     write_json(
         path.with_suffix(".json"), about | {key: config[key] for key in ("space", "budget", "data", "benchmark")}
     )
 
-    sample = Sample(score_AP, score_AP["params"])
-    rankings = score_AP.assign(consensus=consensus(sample)(sample), vote=vote(sample)(sample))
-    print(rankings.apply(lambda column: spearman(column, accuracy)).sort_values().round(2).to_string())
+    score_AP = written[[name for name in list_proxies() if name in written]]
+    sample = Sample.of(score_AP, run.space, known)
+    columns = rankings(sample).assign(vote=vote(sample)(sample), accuracy=accuracy, macs=written["macs"])
+    judged = label_free({config["run"]: columns}, [*WITHOUT_LABELS, "vote"]).query("task != 'mean'")
+    write_text(path.with_stem(f"label-free-{config['run']}"), judged.to_csv(index=False, float_format="%.4g"))
+    print(judged.set_index("method").round(2).T.to_string())
+    print(score_AP.apply(lambda column: spearman(column, accuracy)).sort_values().round(2).to_string())
     for name, gene in genes.items():
         if gene.dtype.kind in "fi" and gene.nunique() > 1:
             print(f"\n{name}: Spearman {spearman(gene, accuracy):.2f}")
