@@ -6,7 +6,7 @@
 # ---
 
 # %% [markdown]
-# # Score five networks of timm on ten photographs, and pick one
+# # Score five networks of timm on ten crops of two photographs, and pick one
 #
 # Nothing is trained and nothing is downloaded: the networks have random weights, and scikit-learn brings two
 # photographs. Run this file as a script, or open it as a notebook with Jupytext:
@@ -30,7 +30,7 @@ SIZE = 32
 OUTPUT = Path("results/score_timm.png")
 
 # %% [markdown]
-# ## Ten photographs in two classes
+# ## Ten images in two classes
 #
 # Five crops of a temple and five of a flower. Take your own images instead, of as many classes as your task has:
 # a batch of 16 to 64 images, as many of each class, normalised.

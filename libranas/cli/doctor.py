@@ -28,10 +28,12 @@ EXTRAS = {
     "docs": "make docs",
     "dev": "make test",
 }
+#: For Debian 12 and Ubuntu, which have none. The version is the tested one (docs/containers.md).
+APPTAINER = "https://github.com/apptainer/apptainer/releases/download/v1.4.5/apptainer_1.4.5_amd64.deb"
 #: Program to what needs it, and what installs it.
 PROGRAMS = {
-    "sbatch": ("jobs through SLURM (profiles/slurm)", "work on a login node of your cluster"),
-    "apptainer": ("jobs in images", "https://apptainer.org/docs/admin/latest/installation.html"),
+    "sbatch": ("jobs through SLURM (profiles/slurm)", "apt install slurm-client, on a machine of your cluster"),
+    "apptainer": ("jobs in images", f"curl -LO {APPTAINER} && apt install ./{APPTAINER.rpartition('/')[2]}"),
     "gcc": ("libranas train --compile", "apt install g++"),
     "git": ("the commit of the software in reports", "apt install git"),
 }

@@ -24,7 +24,7 @@ STAGE_VERSIONS = {
     "search": 2,
     "train": 4,
     "export": 3,
-    "report": 6,
+    "report": 7,
 }
 
 

@@ -101,6 +101,7 @@ def train_supernet(
     key: str,
     device: str = "cpu",
     on_epoch: Callable[[dict], None] = lambda record: None,
+    progress=silent,
 ) -> tuple[Supernet, list[dict]]:
     """Train a supernet by uniform sampling: one random sub-network a step (Guo et al., ECCV 2020; AutoFormer).
 
@@ -114,7 +115,7 @@ def train_supernet(
 
     stream = stream_seed(seed, "supernet", "train")
     training = ShortTraining(supernet.model, recipe, train, stream, device, forward)
-    history = training.fit(Checkpoints(folder), key, on_epoch)
+    history = training.fit(Checkpoints(folder), key, on_epoch, progress)
     return supernet, history
 
 

@@ -20,6 +20,11 @@ VARIABLES = {
 SHAPES = 1000
 
 
+def speaking(text: str, row: str = "") -> str:
+    """Return what a shape has as its URL to become a point of the page; see :func:`points`."""
+    return f"point:{row}\n{text}"
+
+
 def points(axes, x: Sequence, y: Sequence, texts: Sequence[str | None], rows: Sequence[str], **look):
     """Scatter points which show a text, and lead to a row of the page; returns the points of the former.
 
@@ -29,7 +34,7 @@ def points(axes, x: Sequence, y: Sequence, texts: Sequence[str | None], rows: Se
     rows : id of the element of the page that each point leads to; "": none
     look : for ``axes.scatter``; ``c`` may be a value a point, all others hold for all
     """
-    urls = [f"point:{row}\n{text}" if isinstance(text, str) else None for text, row in zip(texts, rows, strict=True)]
+    urls = [speaking(text, row) if isinstance(text, str) else None for text, row in zip(texts, rows, strict=True)]
     x, y, colours, look = list(x), list(y), look.pop("c", None), {"zorder": 3, **look}
     drawn = None
     for speaks in (False, True):

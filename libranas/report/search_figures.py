@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from libranas.report.comparison import ROLES
-from libranas.report.drawing import AXIS, BLUE, GREY, GRID, ORANGE, RED, figure, legend, points
+from libranas.report.drawing import AXIS, BLUE, GREY, GRID, ORANGE, RED, figure, legend, points, speaking
 from libranas.report.figures import said
 from libranas.search.registry import STRATEGIES
 from libranas.spaces.autoformer import NETWORK_GENES
@@ -103,7 +103,10 @@ def drawings(selected: dict[str, dict]) -> dict[str, str]:
 
 
 def _blocks(entry: dict) -> Callable:
-    """Blocks from left to right: heads as squares, the MLP as a bar of its hidden width; genes of the network above."""
+    """Blocks from left to right: heads as squares, the MLP as a bar of its hidden width; genes of the network above.
+
+    A block says its values as a point does.
+    """
     genes = json.loads(entry["architecture"])
     network = ", ".join(f"{gene} {genes[gene]}" for gene in NETWORK_GENES if gene in genes)
 
@@ -113,16 +116,15 @@ def _blocks(entry: dict) -> Callable:
         widest, most = max(genes["mlp_ratio"]), max(genes["num_heads"])
         size = min(8, 90 / genes["depth"])
         for i, (heads, ratio) in enumerate(zip(genes["num_heads"], genes["mlp_ratio"], strict=True)):
-            axes.add_patch(
-                FancyBboxPatch((i + 0.08, 0), 0.84, 1, boxstyle="round,pad=0,rounding_size=0.06", fc=GRID, ec=AXIS)
-            )
+            count = f"{heads} head{'s' * (heads > 1)}"
+            text = f"block {i + 1} of {genes['depth']}\nwidth {genes['embed_dim']}, {count}, MLP ratio {ratio:g}"
+            look = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": GRID, "ec": AXIS}
+            axes.add_patch(FancyBboxPatch((i + 0.08, 0), 0.84, 1, url=speaking(text), **look))
             step = 0.72 / most
             for h in range(heads):
                 axes.add_patch(Rectangle((i + 0.14 + h * step, 0.58), step * 0.8, 0.26, color=BLUE))
             axes.add_patch(Rectangle((i + 0.14, 0.16), 0.72 * ratio / widest, 0.26, color=ORANGE))
-            axes.text(
-                i + 0.5, -0.12, f"{heads} head{'s' * (heads > 1)}\nMLP ×{ratio:g}", ha="center", va="top", fontsize=size
-            )
+            axes.text(i + 0.5, -0.12, f"{count}\nMLP ×{ratio:g}", ha="center", va="top", fontsize=size)
         axes.set_xlim(-0.02, max(6, genes["depth"]) + 0.02)  # a block of a shallow network is no banner
         if network:
             axes.text(0.08, 1.08, network, ha="left", va="bottom", fontsize=8)

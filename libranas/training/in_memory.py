@@ -18,6 +18,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from libranas.core.errors import LibranasError
+from libranas.core.progress import silent
 from libranas.core.random import stream_seed
 from libranas.training.checkpoints import Checkpoints
 from libranas.training.images import ImageSet
@@ -65,6 +66,7 @@ class ShortTraining:
         checkpoints: Checkpoints | None = None,
         key: str = "",
         on_epoch: Callable[[dict], None] = lambda record: None,
+        progress=silent,
     ) -> list[dict]:
         """Train to the end; return a record ``{"epoch", "loss", "lr"}`` an epoch.
 
@@ -72,6 +74,7 @@ class ShortTraining:
         ----------
         checkpoints : written after every epoch; training goes on from the newest one if it has the same `key`
         on_epoch : told every new record
+        progress : :func:`libranas.core.progress.progress` shows the epochs
         """
         history: list[dict] = []
         if checkpoints and (found := checkpoints.newest(lambda state: state["key"] == key)):
@@ -79,7 +82,8 @@ class ShortTraining:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             history = state["history"]
-        for epoch in range(len(history), self.recipe.epochs):
+        epochs = range(len(history), self.recipe.epochs)
+        for epoch in progress(epochs, len(epochs), "epochs"):
             record = self._epoch(epoch)
             history.append(record)
             if checkpoints:

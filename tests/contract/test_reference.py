@@ -13,6 +13,7 @@ import libranas
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/reference.md").read_text()
+STABLE = (ROOT / "docs/stability.md").read_text()
 LISTED = re.findall(r"^::: (libranas\.[\w.]+)\.(\w+)$", PAGE, re.M)
 
 
@@ -53,3 +54,20 @@ def test_a_name_without_docstring_is_found(space):
 def test_all_that_the_package_exports_is_listed():
     for name, home in libranas._HOMES.items():
         assert f"heading: libranas.{name}" in PAGE, f"{home}.{name}"
+
+
+def exported(name: str) -> list[str]:
+    """Return the names that a package exports, in full; of another module or name itself."""
+    if not (ROOT / name.replace(".", "/")).is_dir():
+        return [name]
+    names = next(n.value for n in parsed(name).body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__")
+    return [f"{name}.{own}" for own in ast.literal_eval(names)]
+
+
+def test_all_that_is_promised_by_name_is_listed():
+    directives = re.findall(r"^::: (\S+)(?:\n +options: \{heading: ([\w.]+))?", PAGE, re.M)
+    listed = {heading or path for path, heading in directives}
+    row = re.search(r"^\| Python names \|.*", STABLE, re.M)[0]
+    names = {own for name in re.findall(r"`([\w.]+)`", row) if name != "libranas" for own in exported(name)}
+    assert {"libranas.score", "libranas.published.vit_six", "libranas.nets", "Pool"} <= names
+    assert [name for name in names if not any(f".{full}".endswith(f".{name}") for full in listed)] == []

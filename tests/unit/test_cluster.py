@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 
+from libranas.core import progress as core_progress
 from libranas.core.errors import LibranasError
 from libranas.core.progress import Stopped, may_stop, progress, stop_when_asked
 from libranas.runs import cluster
@@ -152,6 +155,17 @@ def test_work_ends_between_two_items_when_asked(number):
     assert done == [0, 1]
     assert signal.getsignal(number) == before
     assert list(progress(range(2), 2, "more work")) == [0, 1]  # what was asked of one loop is not asked of the next
+
+
+def test_long_work_tells_the_time_left(monkeypatch, caplog):
+    clock = iter([0, 0, 6, 12, 18, 24])  # before the first item, at each, after the last
+    monkeypatch.setattr(core_progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sys, "stderr", terminal := StringIO())
+    terminal.isatty = lambda: True
+    with caplog.at_level("INFO"):
+        assert list(progress(range(4), 4, "work")) == [0, 1, 2, 3]
+    assert caplog.messages == ["work: 2 of 4 after 12 s, about 12 s left", "work: 4 of 4 in 24.0 s"]
+    assert re.search(r"work: +0%.* 0/4 \[00:00<", terminal.getvalue())
 
 
 def test_work_that_is_done_when_asked_is_not_stopped():

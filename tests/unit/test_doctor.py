@@ -1,6 +1,7 @@
 """`libranas doctor`, with things missing."""
 
 import ctypes
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,8 @@ def test_missing_extras_and_programs_end_with_0_and_say_what_needs_them(said, mo
     assert "snakemake-executor-plugin-slurm" in line(text, "jobs through SLURM")
     assert "apt install g++" in line(text, "libranas train --compile")
     assert line(text, "sbatch").split() == ["sbatch", "not", "here"]
+    missing = text.split("install with")[1].strip().split("\n\n")[0].splitlines()
+    assert len(missing) >= len(doctor.PROGRAMS) and all(re.search(r" (apt|pip) install ", row) for row in missing)
 
 
 def test_libraries_that_cannot_be_loaded_are_told_of(said, monkeypatch):

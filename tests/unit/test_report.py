@@ -12,6 +12,7 @@ from libranas.report.citations import bibtex, references
 from libranas.report.drawing import BLUE, SHAPES, figure, points
 from libranas.report.networks import in_words, networks
 from libranas.report.rounds import rounds
+from libranas.report.search_figures import drawings
 from libranas.search.registry import STRATEGIES
 from libranas.spaces.registry import FAMILIES
 from libranas.zero_cost.registry import PROXIES
@@ -37,6 +38,14 @@ def test_points_that_say_nothing_keep_the_page_small():
 
     picture = figure("many", draw, 7, 3)
     assert len(picture) < 60_000 and "data:image/png" in picture and 'class="point"' not in picture
+
+
+def test_every_block_of_a_network_says_its_values():
+    (picture,) = drawings({"winner": {"architecture": ARCH}}).values()
+    assert re.findall(r'<a class="point"><title>(.*?)</title>', picture, re.DOTALL) == [
+        "block 1 of 2\nwidth 16, 2 heads, MLP ratio 2",
+        "block 2 of 2\nwidth 16, 1 head, MLP ratio 4.5",
+    ]
 
 
 @pytest.mark.parametrize(

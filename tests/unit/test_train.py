@@ -277,15 +277,20 @@ def test_a_killed_supernet_goes_on_to_the_same_weights(tmp_path):
     recipe = replace(RECIPE, epochs=3, drop_path=0.0)
 
     def kill(record):
-        if record["epoch"] == 1 and not kill.done:
-            kill.done = True
+        if record["epoch"] == 1:
             raise Killed
 
-    kill.done = False
     whole, history = train_supernet(SPACE, images(), recipe, 1, tmp_path / "whole", "k")
     with pytest.raises(Killed):
         train_supernet(SPACE, images(), recipe, 1, tmp_path / "killed", "k", on_epoch=kill)
-    again, resumed = train_supernet(SPACE, images(), recipe, 1, tmp_path / "killed", "k", on_epoch=kill)
+    shown = []
+
+    def show(iterable, total, label):
+        shown.append((total, label))
+        return iterable
+
+    again, resumed = train_supernet(SPACE, images(), recipe, 1, tmp_path / "killed", "k", progress=show)
+    assert shown == [(1, "epochs")]
     assert resumed == history and equal(whole.model.state_dict(), again.model.state_dict())
     archs = [SPACE.sample(np.random.default_rng(i)) for i in range(3)]
     before = copy.deepcopy(whole.model.state_dict())

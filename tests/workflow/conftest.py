@@ -28,6 +28,10 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+#: A guided search over two rounds, its result, and its jobs.
+GUIDED = {"method": "guided", "labels": 13, "round": 3, "population": 6, "long": 3}
+HISTORY = "results/tiny/search/guided.csv"
+ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided_finalists": 1, "guided_long": 2, "guided": 1}
 PATIENCE = 1800  # seconds; a guard against hanging, not a measure: machines are busy
 
 
@@ -173,6 +177,24 @@ def once(tmp_path_factory, name: str, make) -> Run:
             make(run)
             done.touch()
     return run
+
+
+@pytest.fixture(scope="session")
+def searched(finished, tmp_path_factory) -> Run:
+    """A finished guided search; do not change anything in it."""
+
+    def make(run: Run) -> None:
+        finished.copy(run.folder)
+        assert run.planned(HISTORY, changes={"search": GUIDED}) == ROUNDS
+        run.succeed(HISTORY, changes={"search": GUIDED})
+
+    return once(tmp_path_factory, "searched", make)
+
+
+@pytest.fixture(scope="session")
+def guided(searched, tmp_path_factory) -> Run:
+    """The finished run with this search; do not change anything in it."""
+    return once(tmp_path_factory, "guided", lambda run: searched.copy(run.folder).succeed(changes={"search": GUIDED}))
 
 
 @pytest.fixture

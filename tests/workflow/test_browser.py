@@ -1,55 +1,78 @@
 """The report's page in a real browser."""
 
 import json
+import os
+import re
 
 import pytest
 from browser import CHROMIUM, Browser
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; on Debian: apt install chromium"),
-]
+pytestmark = pytest.mark.cluster
+#: Figures of every page of transformers that were searched and trained, but their blocks.
+FIGURES = {
+    *("Test accuracy of winner and controls", "Curve of the layers", "Spearman of every proxy", "PROXY against size"),
+    *("Spearman of every method", "Fitness against size", "Accuracy by epoch"),
+}
 TIP = "document.getElementById('tip')"
-UNCOVERED = """[...document.querySelectorAll('#search .point')].find((point) => {
+UNCOVERED = """.find((point) => {
   point.scrollIntoView({block: 'center', behavior: 'instant'});
   const at = point.getBoundingClientRect();
   return point.contains(document.elementFromPoint(at.left + at.width / 2, at.top + at.height / 2));
 })"""
-COLUMN = "[...document.querySelectorAll('#proxies table')[0].tBodies[0].rows].map((row) => row.cells[{}].textContent)"
+COLUMN = "[...document.querySelector('{} table').tBodies[0].rows].map((row) => row.cells[{}].textContent)"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if not CHROMIUM:
+        why = "no Chromium here; on Debian: apt install chromium"
+        if os.environ.get("LIBRANAS_BROWSER") == "required":
+            pytest.fail(why)
+        pytest.skip(f"NO BROWSER, no page is looked at in this run: {why}")
     started = Browser(tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 
 
 @pytest.fixture
-def page(browser, finished):
-    """The browser with the page of the finished run, in a window of a desktop."""
+def page(browser, request):
+    """The browser with the page of a finished run, in a window of a desktop."""
+    run = request.getfixturevalue(getattr(request, "param", "finished"))
     browser.requests.clear()
     browser.errors.clear()
     browser.look(1100, 900)
-    browser.open(finished.results / "report.html")
+    browser.open(run.results / "report.html")
     yield browser
     assert browser.errors == []
     assert [url[:99] for url in browser.requests if not url.startswith(("data:", "file:///"))] == []
     assert sum(url.startswith("file:") for url in browser.requests) == 1
 
 
-def test_every_point_says_its_values_when_the_mouse_is_over_it(page):
-    counts = "[...document.querySelectorAll('section figure')].map((f) => f.querySelectorAll('.point').length)"
-    figures = page.run(counts)
-    assert sum(count > 0 for count in figures) >= 7, figures
+@pytest.mark.parametrize(
+    ("page", "section", "further", "says"),
+    [
+        ("finished", "#search", {"Fitness by evaluations"}, "fitness "),
+        ("guided", "#rounds", {"Accuracy by trainings", "Front"}, "benchmark accuracy "),
+    ],
+    indirect=["page"],
+)
+def test_every_point_says_its_values_when_the_mouse_is_over_it(page, section, further, says):
+    counts = "(f) => [f.ariaLabel, f.querySelectorAll('.point').length]"
+    figures = dict(page.run(f"[...document.querySelectorAll('section figure svg')].map({counts})"))
+    blocks = {name for name in figures if name.startswith("Blocks of ")}
+    assert len(blocks) == page.run("document.querySelectorAll('#architectures h3').length") > 1
+    others = {re.sub(r"^[a-z]\w* against", "PROXY against", name) for name in figures.keys() - blocks}
+    assert others == FIGURES | further and all(figures.values()), figures
     said = page.run("[...document.querySelectorAll('.point')].map((point) => point.ariaLabel)")
     assert all(text.strip() and "nan" not in text for text in said)
     assert page.run(f"{TIP}.hidden")
-    page.run(f"{UNCOVERED}.id = 'uncovered'")
+    page.run(f"[...document.querySelectorAll('{section} .point')]{UNCOVERED}.id = 'uncovered'")
     page.move("#uncovered")
     text = page.run(f"{TIP}.textContent")
     assert not page.run(f"{TIP}.hidden")
-    assert "depth " in text and " parameters, " in text and "fitness " in text
+    assert "depth " in text and " parameters, " in text and says in text
+    page.move("#architectures .point")
+    assert page.run(f"{TIP}.textContent").startswith("block 1 of ")
     page.move("h1")
     assert page.run(f"{TIP}.hidden")
 
@@ -87,17 +110,23 @@ def test_the_first_stop_of_the_tab_key_skips_to_the_content(page):
 def test_heads_sort_by_click_and_by_key(page):
     head = "#proxies table:first-of-type th:nth-child({}) button"
     page.move(head.format(2), click=True)
-    down = [float(text) for text in page.run(COLUMN.format(1))]
+    down = [float(text) for text in page.run(COLUMN.format("#proxies", 1))]
     assert down == sorted(down, reverse=True) and len(set(down)) > 3
     assert page.run("document.querySelector('#proxies [aria-sort]').ariaSort") == "descending"
     page.press("Enter")
-    assert [float(text) for text in page.run(COLUMN.format(1))] == down[::-1]
+    assert [float(text) for text in page.run(COLUMN.format("#proxies", 1))] == down[::-1]
     page.move(head.format(1), click=True)
-    names = page.run(COLUMN.format(0))
+    names = page.run(COLUMN.format("#proxies", 0))
     assert names == sorted(names) and page.run("document.querySelectorAll('#proxies [aria-sort]').length") == 1
     page.move(head.format(5), click=True)  # one of these numbers is missing
-    partial = page.run(COLUMN.format(4))
+    partial = page.run(COLUMN.format("#proxies", 4))
     assert "n/a" not in partial[:-1] and partial[-1] == "n/a"
+
+
+@pytest.mark.parametrize("page", ["guided"], indirect=True)
+def test_rounds_sort_by_what_they_trained(page):
+    page.move("#rounds th:nth-child(2) button", click=True)
+    assert page.run(COLUMN.format("#rounds", 1)) == ["22", "10", "3"]
 
 
 def test_numbers_and_papers_are_copied(page):
@@ -140,6 +169,7 @@ def test_text_and_figures_are_read_on_light_and_dark_pages(page, dark):
     assert contrast(page, "#summary .point use", "fill") >= 3
 
 
+@pytest.mark.parametrize("page", ["finished", "guided"], indirect=True)
 def test_a_phone_scrolls_down_only(page):
     page.look(390, 844)
     assert page.run("document.documentElement.scrollWidth") == 390

@@ -8,14 +8,9 @@ import time
 
 import numpy as np
 import pandas as pd
-import pytest
-from conftest import Run, kill, once
+from conftest import GUIDED, HISTORY, ROUNDS, Run, kill
 
 from libranas.core.files import read_json
-
-GUIDED = {"method": "guided", "labels": 13, "round": 3, "population": 6, "long": 3}
-HISTORY = "results/tiny/search/guided.csv"
-ROUNDS = {"guided_propose": 2, "guided_train": 4, "guided_finalists": 1, "guided_long": 2, "guided": 1}
 
 
 def trainings(run: Run) -> list[tuple[str, int]]:
@@ -23,18 +18,6 @@ def trainings(run: Run) -> list[tuple[str, int]]:
     logs = sorted(run.results.glob("state/search/labels-*.jsonl"))
     records = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     return [(record["arch"], record["seed"]) for record in records]
-
-
-@pytest.fixture(scope="session")
-def searched(finished, tmp_path_factory) -> Run:
-    """A finished guided search; do not change anything in it."""
-
-    def make(run: Run) -> None:
-        finished.copy(run.folder)
-        assert run.planned(HISTORY, changes={"search": GUIDED}) == ROUNDS
-        run.succeed(HISTORY, changes={"search": GUIDED})
-
-    return once(tmp_path_factory, "guided", make)
 
 
 def test_the_search_trains_what_it_proposes(searched):
@@ -87,19 +70,17 @@ def test_a_killed_round_goes_on(searched, tmp_path):
     assert (run.folder / HISTORY).read_bytes() == (searched.folder / HISTORY).read_bytes()
 
 
-def test_the_report_shows_the_rounds(searched, tmp_path):
-    run = searched.copy(tmp_path / "report")
-    run.succeed(changes={"search": GUIDED})
-    page = (run.results / "report.html").read_text(encoding="utf-8")
-    selected = read_json(run.results / "search/selected.json")
-    benchmark = pd.read_csv(run.results / "benchmark/train.csv").groupby("id")["accuracy"].mean()
+def test_the_report_shows_the_rounds(guided):
+    page = (guided.results / "report.html").read_text(encoding="utf-8")
+    selected = read_json(guided.results / "search/selected.json")
+    benchmark = pd.read_csv(guided.results / "benchmark/train.csv").groupby("id")["accuracy"].mean()
     assert benchmark[selected["random_best"]["id"]] == benchmark.max()
-    history = pd.read_csv(run.folder / HISTORY).set_index("id")
+    history = pd.read_csv(guided.folder / HISTORY).set_index("id")
     assert history["fitness"].idxmax() == selected["winner"]["id"]
     # What was trained by the recipe of the winner is not trained again.
-    metrics = read_json(run.results / "train/winner/0/metrics.json")
+    metrics = read_json(guided.results / "train/winner/0/metrics.json")
     assert metrics["val_accuracy"] == history["long_accuracy"][selected["winner"]["id"]]
-    logs = [(run.results / f"logs/train/winner-{seed}.log").read_text() for seed in (0, 1)]
+    logs = [(guided.results / f"logs/train/winner-{seed}.log").read_text() for seed in (0, 1)]
     assert ["Going on after update 72 of 72." in log for log in logs] == [True, False]
     best = f"{100 * history['accuracy'].max():.2f} %"
     assert f"trained 13 networks for a short time in 2 rounds; the best has a validation accuracy of {best}" in page

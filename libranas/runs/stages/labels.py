@@ -63,7 +63,7 @@ def supernet(run: RunFolder, count: int) -> None:
         log.info("supernet: epoch %d of %d, loss %.3f", epoch["epoch"] + 1, recipe.epochs, epoch["loss"])
 
     folder, key = run.state("benchmark/supernet"), run.key("benchmark", recipe, seed, run.device)
-    trained, history = train_supernet(run.space, train, recipe, seed, folder, key, run.device, say)
+    trained, history = train_supernet(run.space, train, recipe, seed, folder, key, run.device, say, progress)
     table = inherit(trained, run.archs(count=count), val, progress)
     write_text(run.path("supernet_history"), pd.DataFrame(history).to_csv(index=False))
     write_text(run.path("accuracy", method="supernet"), table.to_csv(index=False))
