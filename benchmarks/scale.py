@@ -1,6 +1,7 @@
 """What large samples cost: planning, merging, reading a column, starting a scoring job, and the stages after scoring.
 
     python benchmarks/scale.py [--architectures 1000000] [--proxies 30] [--part plan merge start rank]
+    python benchmarks/scale.py --part estimate    # `libranas plan` of the default run, and that run, on two idle cores
 
 Scores are synthetic (N(0, 1), no components); everything else is the real thing: Snakemake's dry run, the functions of
 the stages, the imports of a scoring job. Writes benchmarks/scale/PART.json with the conditions; the load of the machine
@@ -10,6 +11,7 @@ is among them, because times on a busy one mean little.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -206,16 +208,30 @@ def rank(architectures: int, shards: int, folder: Path) -> dict:
     return {"architectures": architectures, "shards": shards, "bytes_of_report": size, **found}
 
 
+def estimate(folder: Path) -> dict:
+    """What `libranas plan` says of the default run in a new folder of `libranas init`, and what the run takes."""
+    with tempfile.TemporaryDirectory(dir=folder) as run:
+        options = {"cwd": run, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "check": True}
+        subprocess.run([sys.executable, "-m", "libranas", "init", "."], **options)
+        command = [sys.executable, "-m", "libranas", "plan", "--cores", "2"]
+        plan = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options).stdout
+        number, unit = re.search(r"^about ([\d.]+) (s|min|h) with", plan, re.M).groups()
+        expected, begin = float(number) * {"s": 1 / 60, "min": 1, "h": 60}[unit], time.monotonic()
+        subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "rules"], **options)
+        taken = (time.monotonic() - begin) / 60
+    return {"minutes_expected": expected, "minutes_taken": taken, "ratio": taken / expected, "plan": plan}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--part", nargs="+", default=["plan", "merge", "start"], choices=["plan", "merge", "start", "rank"]
+        "--part", nargs="+", default=["plan", "merge", "start"], choices=["plan", "merge", "start", "rank", "estimate"]
     )
     parser.add_argument("--architectures", type=int, default=1_000_000)
     parser.add_argument("--proxies", type=int, default=30)
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where synthetic files go")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where temporary files go")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     parts = {
@@ -223,6 +239,7 @@ def main() -> None:
         "merge": lambda: merge(options.architectures, options.proxies, options.shards, options.rounds, options.folder),
         "start": lambda: start(options.rounds),
         "rank": lambda: rank(options.architectures, options.shards, options.folder),
+        "estimate": lambda: estimate(options.folder),
     }
     for part in options.part:
         before = os.getloadavg()

@@ -8,8 +8,8 @@ Commands stand in blocks that are indented by four spaces or fenced as ``sh``. C
 * ``python FILE``: the file exists and names each option (tests run the scripts of examples/);
 * ``make``: the Makefile has the target.
 
-Nothing is executed here: that these programs work is what all other tests are for. Every other command needs
-``<!-- not run: REASON -->`` before its block.
+Nothing is executed here: test_commands_run.py runs those of ``libranas`` and says for the others which test does. Every
+other command needs ``<!-- not run: REASON -->`` before its block.
 """
 
 import itertools
