@@ -5,6 +5,10 @@ import json
 import re
 from pathlib import Path
 
+import yaml
+
+from libranas.spaces import make_space
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +33,12 @@ def test_the_accuracy_on_photographs_is_the_recorded_one_and_better_than_a_probe
     assert f"**{mean:.1f} % ({low:.1f} to {high:.1f})**" in told and f"{probe:.1f} %" in told
     recipe = " ".join((ROOT / "libranas/training/recipes/small-images.yaml").read_text().split())
     assert f"{mean:.1f} % top-1" in recipe and f"{probe:.1f} %" in recipe
+
+
+def test_the_default_space_is_as_large_as_the_documents_say():
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    millions = round(make_space(config["space"], 8, 1, 10).size() / 1e6)
+    assert all(f"{millions} million" in (ROOT / name).read_text() for name in ("README.md", "config.yaml"))
 
 
 def test_the_readme_is_short_and_its_commands_and_links_exist():

@@ -36,6 +36,12 @@ def wide():
     return build(s, s.arch(12, (2,), (2.0,)), seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
 
 
+def relative():
+    """Without learned absolute positions."""
+    s = AutoFormerSpace((12,), (1,), (1, 2), (2.0,), 4, 12, 4, 1, 3, max_relative_position=2, position="relative")
+    return build(s, s.arch(12, (2,), (2.0,)), seed=4, fused=True, timm=True).train()
+
+
 def pit():
     s = PiTSpace((4,), (1.5,), ((1,), (2,), (1,)), (1, 2), image_size=12, patch_size=4, channels=1, classes=3)
     return build(s, s.extremes()[1], seed=4, drop_path_rate=0.2, fused=True, timm=True).train()
@@ -48,7 +54,9 @@ def export(net, folder, card="# card\n", **more):
 
 
 NETWORKS = pytest.mark.parametrize(
-    "make", [network, lambda: network(3, relative_position=False), wide, pit], ids=["relative", "plain", "wide", "pit"]
+    "make",
+    [network, lambda: network(3, relative_position=False), relative, wide, pit],
+    ids=["both", "plain", "relative", "wide", "pit"],
 )
 
 
@@ -230,7 +238,7 @@ def test_the_card_tells_how_to_load_and_what_it_is():
 
 
 #: An export takes seconds; of the plain network the others have all parts.
-EXPORTED = pytest.mark.parametrize("make", [network, wide, pit], ids=["relative", "wide", "pit"])
+EXPORTED = pytest.mark.parametrize("make", [network, wide, pit], ids=["both", "wide", "pit"])
 
 
 def same_for_other_batches(net, run):

@@ -216,11 +216,13 @@ def test_features_mark_the_choices():
 
 
 def test_a_table_of_latencies_tells_the_genes_apart(tmp_path):
-    space = replace(PLAIN, patch_size=(2, 4), pool=("avg", "token"), mlp=("gelu", "swiglu"), stem=("linear", "conv"))
+    space = replace(PLAIN, **{gene: choices[-2:] for gene, choices in GENES.items()})
 
     def true(arch) -> float:
-        tokens, gated = space.tokens(arch), arch["mlp"] == "swiglu"
-        block = [h + tokens * r * arch["embed_dim"] / 100 + 0.3 * gated for h, r in
+        tokens = space.tokens(arch)
+        each = 0.3 * (arch["mlp"] == "swiglu") + 0.2 * arch["qk_norm"] + 0.1 * arch["layer_scale"]
+        each += tokens / 20 * (arch["position"] == "relative")
+        block = [h + tokens * r * arch["embed_dim"] / 100 + each for h, r in
                  zip(arch["num_heads"], arch["mlp_ratio"], strict=True)]  # fmt: skip
         return 3 + tokens / 10 + 0.2 * (arch["pool"] == "token") + 0.5 * (arch["stem"] == "conv") + sum(block)
 

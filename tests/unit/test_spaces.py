@@ -349,6 +349,11 @@ def test_an_infeasible_budget_names_what_is_feasible(kind):
     Budget(**{kind: (low, low)}).check(TINY)
 
 
+def test_a_larger_sample_begins_with_the_smaller_one():
+    few, many = (Sampler(TINY, Budget(), np.random.default_rng(3)).take(count) for count in (5, 9))
+    assert many[:5] == few
+
+
 def test_samples_lie_in_the_budget_and_never_come_twice():
     budget = Budget(params=(1500, 2600), macs=(4000, 12000))
     inside = {a.id for a in members(TINY) if budget.admits(TINY, a)}

@@ -101,6 +101,9 @@ def test_the_report_tells_what_was_run_and_found(finished):
     assert torch.__version__.split("+")[0] in page
     for role in summary["roles"].values():
         assert f"{100 * role['test_accuracy']['mean']:.2f} %" in page
+    unlabelled = read_json(finished.results / "libra/choice.json")["consensus"]
+    assert unlabelled["why"].startswith("the networks are transformers")
+    assert f"It is the log rank of {', '.join(unlabelled['proxies'])}, because {unlabelled['why']}." in page
 
 
 def test_every_link_of_the_report_leads_to_its_page(finished):
