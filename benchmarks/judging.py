@@ -4,15 +4,19 @@ Suffixes: A architectures, M methods, R resamples.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
 
+from libranas import scores as store
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, spearman
+from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, spearman, spearman_interval
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
+from libranas.scores import layer_window as layers
+from libranas.zero_cost.lswag import LayerWindow
 
 #: Numbers of labels that combiners learn from, and how often networks are split into known and judged.
 LABELS, SPLITS = (0, 10, 25, 50), 20
@@ -21,6 +25,8 @@ KNOWN, CROSSED = 100, 10
 #: Rankings without labels: proxies, or combiners.
 WITHOUT_LABELS = ("params", "flops", "consensus", "nngp", "jacov", "nwot", "lswag", "log_rank_all", "az_nas")
 RESAMPLES = 1000
+#: Bins of relative depth.
+THIRDS = 3
 
 
 def less(one_A, other_A, accuracy_A) -> float | np.ndarray:
@@ -66,6 +72,24 @@ def counted(proxies: pd.DataFrame) -> pd.DataFrame:
         "worse": groups["less_params_high"].apply(lambda high: int((high < 0).sum())),
     }
     return pd.DataFrame(columns).sort_values("mean_spearman", ascending=False)
+
+
+def by_window(scores: store.Scores, accuracies: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Judge L-SWAG in every window of thirds of the depth; a row each task, proxy and window.
+
+    `scores` has the parts of L-SWAG by layer. One window is marked: the one that is chosen without labels.
+    """
+    rows, chosen = [], layers.choose_window(layers.curve(scores, THIRDS)).window
+    for first, last in combinations_with_replacement(range(THIRDS), 2):
+        window = LayerWindow(first, last, THIRDS)
+        inside = layers.table(scores, window)
+        for task, accuracy_A in accuracies.items():
+            for proxy in ("lswag", "lswag_lambda"):
+                value_A, place = inside.loc[accuracy_A.index, proxy], {"task": task, "proxy": proxy}
+                place |= {"first": first, "last": last, "chosen": window == chosen}
+                low, high = spearman_interval(value_A, accuracy_A, seed=stream_seed(0, "windows", task))
+                rows.append({**place, "spearman": spearman(value_A, accuracy_A), "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values(["task", "first", "last", "proxy"], kind="stable")
 
 
 def within(task: str, sample: Sample, accuracy_A: pd.Series) -> pd.DataFrame:

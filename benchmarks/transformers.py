@@ -21,7 +21,6 @@ A column ``ceiling`` has the noise ceiling of the task.
 
 import argparse
 from collections.abc import Callable
-from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from judging import (
     SPLITS,
     WITHOUT_LABELS,
     across_tasks,
+    by_window,
     counted,
     label_free,
     proxies_of,
@@ -40,7 +40,7 @@ from judging import (
 
 from libranas.core.files import write_text
 from libranas.core.random import stream_seed
-from libranas.core.stats import ranks, spearman, spearman_interval
+from libranas.core.stats import ranks, spearman
 from libranas.labels.agreement import between_seeds, noise_ceiling
 from libranas.predictors.base import Sample
 from libranas.predictors.label_free import PATCH_PROXIES
@@ -48,11 +48,8 @@ from libranas.predictors.ranks import log_rank_within
 from libranas.published import vit_six, vit_six_layers, vit_six_trainings
 from libranas.published.ablations import table3
 from libranas.published.tables import PublishedTable
-from libranas.scores import layer_window as layers
-from libranas.zero_cost.lswag import LayerWindow
 
 HERE = Path(__file__).with_name("vit-six")
-THIRDS = 3
 #: On so many networks, the first ones, the consensus was chosen.
 CHOSEN_ON = 28
 Tables = dict[str, PublishedTable]
@@ -85,29 +82,8 @@ def ablation(tables: Tables) -> pd.DataFrame:
 
 
 def windows(tables: Tables) -> pd.DataFrame:
-    """L-SWAG of every window of layers; a row a task, proxy and window."""
-    rows = []
-    for task, table in tables.items():
-        scores = vit_six_layers(task)
-        chosen = layers.choose_window(layers.curve(scores, THIRDS)).window
-        for first, last in combinations_with_replacement(range(THIRDS), 2):
-            window = LayerWindow(first, last, THIRDS)
-            inside = layers.table(scores, window).loc[table.accuracy_A.index]
-            for proxy in ("lswag", "lswag_lambda"):
-                low, high = spearman_interval(inside[proxy], table.accuracy_A, seed=stream_seed(0, "windows", task))
-                rows.append(
-                    {
-                        "task": task,
-                        "proxy": proxy,
-                        "first": first,
-                        "last": last,
-                        "chosen": window == chosen,
-                        "spearman": spearman(inside[proxy], table.accuracy_A),
-                        "low": low,
-                        "high": high,
-                    }
-                )
-    return pd.DataFrame(rows)
+    """L-SWAG of every window of layers."""
+    return pd.concat(by_window(vit_six_layers(task), {task: table.accuracy_A}) for task, table in tables.items())
 
 
 def labelled(tables: Tables) -> pd.DataFrame:

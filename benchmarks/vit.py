@@ -9,10 +9,11 @@ depends on); ``scores.csv`` (every proxy, higher = better; those ending in ``_wi
 that ``window.json`` names) and ``scores.h5`` (raw, with costs and conditions: docs/store-format.md; without
 components); ``agreement.json`` (supernet against training, and the noise ceiling); ``proxies.csv`` (each proxy on
 either accuracy, and less #params); ``ablation.csv`` (the parts of L-SWAG, the paper's Table 3); ``label_free.csv``
-(rankings without labels); ``within.csv`` (combiners with labels); ``methods.csv`` (the same on trained accuracies,
-with L-SWAG of the window, as in every run); ``conditions.json``; and ``benchmarks/vit/across.csv`` (combiners with
-labels of the other run). Of a run that was stopped it keeps the trainings. They are most of
-the work, and a run in a new place, with more networks or seeds perhaps, takes them up from there:
+(rankings without labels); ``windows.csv`` (L-SWAG in every window of the depth); ``within.csv`` (combiners with
+labels); ``methods.csv`` (the same on trained accuracies, with L-SWAG of the window, as in every run);
+``conditions.json``; and ``benchmarks/vit/across.csv`` (combiners with labels of the other run). Of a run that was
+stopped it keeps the trainings. They are most of the work, and a run in a new place, with more networks or seeds
+perhaps, takes them up from there:
 
     python benchmarks/vit.py results/vit-cifar10 config/vit-benchmark.yaml --restore     # then snakemake as above
 
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from judging import WITHOUT_LABELS, across_tasks, label_free, proxies_of, rankings, within
+from judging import WITHOUT_LABELS, across_tasks, by_window, label_free, proxies_of, rankings, within
 from trained_search import configuration
 
 from libranas import scores as store
@@ -106,10 +107,17 @@ def recorded(folder: Path) -> dict[str, tuple[Sample, pd.Series]]:
     return found
 
 
-def judge(folder: Path) -> None:
-    """Write what proxies and rankings are worth on the recorded networks of either source, and across the two runs."""
+def judge(folder: Path, scores: store.Scores) -> None:
+    """Write what proxies and rankings are worth on the recorded networks of either source, and across the two runs.
+
+    `scores` has the parts of L-SWAG by layer, of all networks or of those that were trained.
+    """
+    known = recorded(folder)
+    scored = {arch.id for arch in scores.archs}
+    of_layers = {source: accuracy_A for source, (_, accuracy_A) in known.items() if scored.issuperset(accuracy_A.index)}
+    write_text(folder / "windows.csv", by_window(scores, of_layers).to_csv(index=False, float_format="%.4g"))
     parts: dict[str, list[pd.DataFrame]] = {"proxies": [], "ablation": [], "label_free": [], "within": []}
-    for source, (sample, accuracy_A) in recorded(folder).items():
+    for source, (sample, accuracy_A) in known.items():
         score_AP = sample.score_AP
         columns = rankings(sample).assign(accuracy=accuracy_A, macs=score_AP["flops"])
         found = {
@@ -132,15 +140,19 @@ def judge(folder: Path) -> None:
     write_text(HERE / "across.csv", pd.concat(crossed).to_csv(index=False, float_format="%.4g"))
 
 
-def add_proxies(run: RunFolder, folder: Path) -> None:
-    """Score the recorded networks with the proxies of the run that the recorded table lacks."""
+def add_proxies(run: RunFolder, folder: Path) -> store.Scores:
+    """Score the recorded networks with the proxies of the run that the recorded table lacks; return those that were
+    trained with the parts of L-SWAG by layer, which are not kept."""
     table, conditions = pd.read_csv(folder / "scores.csv", index_col="id"), read_json(folder / "conditions.json")
     archs = [Arch.from_json(text) for text in pd.read_csv(folder / "inherited.csv")["architecture"]]
     names = [name for name in run.config["score"]["proxies"] if name not in table]
     torch.set_num_threads(1)
-    scores = score_shard(run.scorer(), archs, run.config["score"]["seeds"], names, run.state("added.jsonl"), progress)
-    write_text(folder / "scores.csv", table.join(store.frame(scores)[names]).to_csv(float_format="%.8g"))
-    write_json(folder / "conditions.json", conditions | {f"added: {', '.join(names)}": scores.provenance})
+    if names:
+        scores = score_shard(run.scorer(), archs, 1, names, run.state("added.jsonl"), progress)
+        write_text(folder / "scores.csv", table.join(store.frame(scores)[names]).to_csv(float_format="%.8g"))
+        write_json(folder / "conditions.json", conditions | {f"added: {', '.join(names)}": scores.provenance})
+    trained = set(recorded(folder)["trained"][1].index)
+    return score_shard(run.scorer(), [a for a in archs if a.id in trained], 1, ["lswag"], run.state("layers.jsonl"))
 
 
 def main() -> None:
@@ -156,8 +168,7 @@ def main() -> None:
     if arguments.restore:
         return restore_trainings(run, folder / "trainings.jsonl")
     if arguments.add:
-        add_proxies(run, folder)
-        return judge(folder)
+        return judge(folder, add_proxies(run, folder))
     print(f"{keep_trainings(run, folder / 'trainings.jsonl')} trainings kept")
     if not run.path("agreement").exists() or not run.path("methods").exists():
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")
@@ -191,7 +202,7 @@ def main() -> None:
     images = {"content_sha256": manifest["content_sha256"], "calibration_sha256": manifest["calibration"]["sha256"]}
     write_json(folder / "conditions.json", {**kept, "images": images, "facts": facts})
 
-    judge(folder)
+    judge(folder, scores)
     judged = pd.read_csv(folder / "proxies.csv")
     print(judged.pivot(index="proxy", columns="task", values="spearman").round(3).to_string())
     print({key: agreement[key] for key in ("n", "spearman", "low", "high", "noise")})

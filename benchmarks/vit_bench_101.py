@@ -2,20 +2,23 @@
 
     python benchmarks/vit_bench_101.py FOLDER --images CIFAR10.npz    # scores first, resumable
     python benchmarks/vit_bench_101.py FOLDER                         # from the kept scores, half an hour
+    python benchmarks/vit_bench_101.py FOLDER --images CIFAR10.npz --only windows
 
 FOLDER has the published JSON files, networks with accuracies. The images that these networks were trained on are not at
 hand: the scores are of CIFAR-10 images, enlarged to 112 pixels. Written to ``benchmarks/vit_bench_101``:
 ``scores/FILE.csv``, every proxy for every network, higher = better (those ending in ``_window`` are of the label-free
 layer window), and the conditions as JSON; ``proxies.csv``, each proxy on each task; ``against_params.csv``, on how many
 tasks a proxy beats or equals #params; ``ablation.csv``, the parts of L-SWAG (the paper's Table 3); ``label_free.csv``,
-rankings without labels; ``within.csv``, combiners with labels of the same space and task; ``across_tasks.csv``, with
-labels of the other tasks; ``across.csv``, with labels of another space, those that ``benchmarks/vit`` has included.
+rankings without labels; ``windows.csv``, L-SWAG in every window of the depth; ``within.csv``, combiners with labels of
+the same space and task; ``across_tasks.csv``, with labels of the other tasks; ``across.csv``, with labels of another
+space, those that ``benchmarks/vit`` has included.
 """
 
 import argparse
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +26,7 @@ import torch
 from judging import (
     WITHOUT_LABELS,
     across_tasks,
+    by_window,
     counted,
     label_free,
     own_ranks,
@@ -89,22 +93,31 @@ def scored(path: Path, images: str, state: Path) -> None:
     write_json(about, facts)
 
 
+def by_layer(space: Space, archs: list, images: str | None, log: Path) -> store.Scores:
+    """The parts of L-SWAG by layer, which the kept tables lack."""
+    if images is None:
+        raise SystemExit("Give --images: windows need scores by layer, which are not kept.")
+    return score_shard(scorer_of(space, images, IMAGE_SIZE), archs, 1, ["lswag"], log, progress)
+
+
 @dataclass(frozen=True)
 class Bench:
-    """The two spaces with their networks, and a column of accuracies a task."""
+    """The two spaces with their networks, and a column of accuracies a task; makes scores by layer if it is asked."""
 
     samples: dict[str, Sample]
     accuracies: dict[str, pd.DataFrame]
+    layers: dict[str, Callable[[], store.Scores]]
 
     @classmethod
-    def read(cls, paths: list[Path]) -> "Bench":
-        samples, accuracies = {}, {}
+    def read(cls, paths: list[Path], images: str | None, state: Path) -> "Bench":
+        samples, accuracies, layers = {}, {}, {}
         for path in paths:
             space, archs, table = read(path)
+            layers[path.stem] = partial(by_layer, space, archs, images, state / f"{path.stem}-layers.jsonl")
             score_AP = pd.read_csv(HERE / "scores" / f"{path.stem}.csv", index_col=0).loc[table.index]
             samples[path.stem] = Sample.of(score_AP.drop(columns="macs"), space, archs)
             accuracies[path.stem] = table[TASKS]
-        return cls(samples, accuracies)
+        return cls(samples, accuracies, layers)
 
     def judged(self, judge: Callable[[str, Sample, pd.Series], pd.DataFrame]) -> pd.DataFrame:
         """One table of what is said of every space and task."""
@@ -135,6 +148,11 @@ def unlabelled(bench: Bench) -> pd.DataFrame:
         values = rankings(sample).assign(macs=sample.score_AP["flops"])
         of_task = {task: values.assign(accuracy=accuracy_A) for task, accuracy_A in bench.accuracies[name].items()}
         parts.append(label_free(of_task, WITHOUT_LABELS).assign(space=name))
+    return pd.concat(parts)
+
+
+def windows(bench: Bench) -> pd.DataFrame:
+    parts = [by_window(make(), dict(bench.accuracies[name])).assign(space=name) for name, make in bench.layers.items()]
     return pd.concat(parts)
 
 
@@ -203,6 +221,7 @@ PARTS: dict[str, Callable[[Bench], pd.DataFrame]] = {
     "against_params": against_params,
     "ablation": ablation,
     "label_free": unlabelled,
+    "windows": windows,
     "within": lambda bench: bench.judged(within),
     "across_tasks": tasks_across,
     "across": spaces_across,
@@ -214,7 +233,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", help="CIFAR-10 as the adapter cifar10 reads it; without it the kept scores serve")
     parser.add_argument("--state", type=Path, default=Path("results/vit_bench_101"), help="folder of the progress")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the tables to make (default: all)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="the tables to make (default: all that can be)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = sorted(arguments.folder.glob("*.json"))
@@ -222,8 +241,8 @@ def main() -> None:
         arguments.state.mkdir(parents=True, exist_ok=True)
         for path in paths:
             scored(path, arguments.images, arguments.state)
-    bench = Bench.read(paths)
-    for name in arguments.only:
+    bench = Bench.read(paths, arguments.images, arguments.state)
+    for name in arguments.only or [name for name in PARTS if arguments.images or name != "windows"]:
         table = PARTS[name](bench)
         write_text(HERE / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
         print(f"== {name}\n{table.round(3).to_string()}", flush=True)
