@@ -1,6 +1,6 @@
 """Judge rankings of networks by accuracies: what the benchmarks of transformers have in common.
 
-Suffixes: A architectures, M methods, R resamples.
+Suffixes: A architectures, R resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from libranas.zero_cost.lswag import LayerWindow
 #: Numbers of labels that combiners learn from, and how often networks are split into known and judged.
 LABELS, SPLITS = (0, 10, 25, 50), 20
 #: Labelled networks of a task that others learn from, at most, and splits of :func:`across_tasks`.
-KNOWN, CROSSED = 100, 10
+KNOWN, CROSSED = 100, 5
 #: Rankings without labels: proxies, or combiners.
 WITHOUT_LABELS = ("params", "flops", "consensus", "nngp", "jacov", "nwot", "lswag", "log_rank_all", "az_nas")
 RESAMPLES = 1000

@@ -1,9 +1,9 @@
-"""Record a finished run under benchmarks/RUN/ and write its numbers into README.md and docs/results.md.
+"""Record a finished run under benchmarks/RUN/ and write recorded numbers into the pages.
 
     python benchmarks/record.py results/digits       # or results/published
 
-Copies the small result files (with their conditions) and fills the marked places of the two pages from the copies. So a
-number there always comes from a file that the workflow made. tests/contract/test_readme.py checks it.
+Copies the small result files (with their conditions) and fills the marked places of README.md and docs/ from what is
+recorded. So a number there always comes from a file. tests/contract/test_readme.py checks it.
 """
 
 import json
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import vit_six_pages
 
 from libranas.labels.agreement import between_seeds
 from libranas.runs.folder import RunFolder
@@ -190,6 +191,7 @@ def places() -> dict[Path, dict[str, str]]:
             "agreement": agreement_text(BENCHMARKS / "digits-autoformer"),
             "published": f"\n{published_text(BENCHMARKS / 'published')}\n",
         },
+        **vit_six_pages.places(ROOT / "docs"),
     }
 
 
@@ -201,11 +203,15 @@ def filled(page: str, texts: dict[str, str]) -> str:
     return page
 
 
+def fill_pages() -> None:
+    for page, texts in places().items():
+        page.write_text(filled(page.read_text(), texts))
+
+
 def main(run: Path) -> None:
     for name in FILES[run.name]:
         shutil.copy(RunFolder(run, {}).path(name, strategy="guided", method="train"), BENCHMARKS / run.name)
-    for page, texts in places().items():
-        page.write_text(filled(page.read_text(), texts))
+    fill_pages()
 
 
 if __name__ == "__main__":

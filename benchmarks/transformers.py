@@ -13,10 +13,11 @@ From the tables that ``vit_six.py`` made, to files in ``benchmarks/vit-six``:
   tasks, of other networks than those that judge;
 * ``label_free.csv``: rankings without any label of the task, less #params and less MACs, among all networks and among
   those of equal MACs; ``within_patch.csv``: the same where patches have one size;
+* ``correlations.csv``: size and single choices;
 * ``choices.csv``: accuracies by patch, width, depth, stem, pooling and positions, also at a third of the MACs;
   ``effects.csv``: what a choice is worth with the others held fixed.
 
-A column ``ceiling`` has the noise ceiling of the task.
+A column ``ceiling`` has the noise ceiling of the task. The pages of docs/ are filled from these files.
 """
 
 import argparse
@@ -37,10 +38,11 @@ from judging import (
     rankings,
     within,
 )
+from record import fill_pages
 
 from libranas.core.files import write_text
 from libranas.core.random import stream_seed
-from libranas.core.stats import ranks, spearman
+from libranas.core.stats import ranks, spearman, spearman_interval
 from libranas.labels.agreement import between_seeds, noise_ceiling
 from libranas.predictors.base import Sample
 from libranas.predictors.label_free import PATCH_PROXIES
@@ -229,6 +231,20 @@ def across(tables: Tables) -> pd.DataFrame:
     return across_tasks({task: table.sample for task, table in tables.items()}, accuracies)
 
 
+def correlations(tables: Tables) -> pd.DataFrame:
+    """Spearman of size and of single choices with accuracy."""
+    rows = []
+    for task, table in tables.items():
+        of = genes(table)
+        columns = {"parameters": table.sample.params_A, "width": of["width"], "size of the patch": of["patch"]}
+        columns |= {"MACs": table.sample.score_AP["flops"], "depth": of["depth"]}
+        for choice, value_A in columns.items():
+            low, high = spearman_interval(value_A, table.accuracy_A, seed=stream_seed(0, "choices", task))
+            rho = spearman(value_A, table.accuracy_A)
+            rows.append({"task": task, "choice": choice, "spearman": rho, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
 #: Tables by name of the file.
 PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
     "noise": noise,
@@ -240,6 +256,7 @@ PARTS: dict[str, Callable[[Tables], pd.DataFrame]] = {
     "across": across,
     "label_free": unlabelled,
     "within_patch": within_patch,
+    "correlations": correlations,
     "choices": choices,
     "effects": effects,
 }
@@ -256,6 +273,7 @@ def main() -> None:
             table["ceiling"] = table["task"].map({**ceilings, "mean": ceilings.mean()})
         write_text(HERE / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
         print(f"== {name}\n{table.round(3).to_string()}", flush=True)
+    fill_pages()
 
 
 if __name__ == "__main__":

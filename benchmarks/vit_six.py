@@ -1,15 +1,13 @@
 """Makes the benchmark of vision transformers on six kinds of images, ``benchmarks/vit-six``.
 
     python benchmarks/vit_six.py run IMAGES [--tasks cifar10 ...] [--cores 2] [--first 28]   # hours; it goes on
-    python benchmarks/vit_six.py run IMAGES --tasks cifar10 --first 8 --times 2  # do longer trainings agree?
     python benchmarks/vit_six.py record
 
 IMAGES holds ``cifar10_jpeg.npz``, ``clothing_small_224.tar`` and ``grocery_64.tar``, and the four files of
 Fashion-MNIST in ``fashion-mnist`` (or /usr/share/datasets, where Debian puts them). `run` trains and scores the
 networks with the workflow, task by task, each in ``results/vit-six-TASK`` with the settings of ``vit-six/all.yaml`` and
 ``vit-six/TASK.yaml``, and keeps every training in ``vit-six/trainings.jsonl`` with a key of all that it depends on.
-`record` writes the tables that `libranas.published.vit_six` reads, and ``vit-six/longer.csv``: the networks that were
-trained for several times the epochs, too.
+`record` writes the tables that `libranas.published.vit_six` reads.
 """
 
 import argparse
@@ -77,32 +75,25 @@ def data_path(task: str, images: Path) -> Path | None:
     return None
 
 
-def run_task(task: str, images: Path, cores: int, first: int | None, times: int) -> None:
-    """Train the networks on one task, all or the `first` ones once, `times` the epochs, and score all; goes on from the
-    kept trainings."""
-    config = configuration(presets(task))
-    name = config["run"] + (f"-{times}-times" if times > 1 else "")
-    run = RunFolder(RESULTS / name, config)
+def run_task(task: str, images: Path, cores: int, first: int | None) -> None:
+    """Train the networks on one task, all or the `first` ones once, and score all; goes on from the kept trainings."""
+    run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
     restore_trainings(run, KEPT)
     path = data_path(task, images)
     setting = [f"data={json.dumps({'path': str(path.resolve())})}"] if path else []
     if first:
-        epochs = {"epochs": times * config["benchmark"]["recipe"]["epochs"]}
-        once = {"count": first, "seeds": 1, "repeated": {"count": 0}, "recipe": epochs}
-        setting += [f"benchmark={json.dumps(once)}", "libra={calibration: 10}", f"run={name}"]
+        setting += [f"benchmark={json.dumps({'count': first, 'repeated': {'count': 0}})}", "libra={calibration: 10}"]
     files = list(map(str, presets(task)))
-    targets = TARGETS if times == 1 else TARGETS[:1]
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *targets, "--configfile", *files]
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *TARGETS, "--configfile", *files]
     try:
         subprocess.run([*command, "--config", "device=cpu", *setting], cwd=ROOT, check=True)
     finally:
         print(f"{task}: {keep_trainings(run, KEPT)} trainings kept", flush=True)
 
 
-def trainings_of(run: RunFolder, times: int = 1) -> pd.DataFrame:
-    """The kept trainings of a run: those with its key, or that of `times` its epochs, of its networks."""
+def trainings_of(run: RunFolder) -> pd.DataFrame:
+    """The kept trainings of a run: those with its key, of its networks."""
     recipe = ShortRecipe(**run.config["benchmark"]["recipe"])
-    recipe = replace(recipe, epochs=times * recipe.epochs)
     key = run.key("benchmark", recipe, run.config["seed"], "cpu")
     known = pd.DataFrame(read_log(KEPT))
     own = known[(known["key"] == key) & known["arch"].isin(set(run.ids))].rename(columns={"arch": "id"})
@@ -115,18 +106,13 @@ def record(tasks: list[str]) -> None:
     ``scores.csv`` (every proxy on the images of every task, higher = better; those ending in ``_window`` are of the
     label-free layer window), ``about.json`` (space, recipes, conditions) and ``TASK.h5`` (L-SWAG, layer by layer)."""
     about: dict = {"tasks": {}}
-    networks, trainings, longer, scored = {}, [], [], []
+    networks, trainings, scored = {}, [], []
     for task in tasks:
         run = RunFolder(RESULTS / f"vit-six-{task}", configuration(presets(task)))
         scores, manifest = store.read(run.path("scores")), run.manifest
         store.write(FOLDER / f"{task}.h5", replace(scores, proxies={name: scores.proxies[name] for name in LAYERS}))
         networks |= {arch.id: arch.json for arch in run.archs()}
         trainings.append(trainings_of(run).assign(task=task))
-        once, twice = trainings[-1], trainings_of(run, times=2)
-        more = twice[["id", "accuracy"]].assign(
-            task=task, of_benchmark=once.groupby("id")["accuracy"].mean()[twice["id"]].array
-        )
-        longer.append(more.rename(columns={"accuracy": "twice_the_epochs"}))
         scored.append(score_table(scores, run).assign(task=task).set_index("task", append=True).swaplevel())
         about["tasks"][task] = {
             "classes": len(manifest["classes"]),
@@ -148,7 +134,6 @@ def record(tasks: list[str]) -> None:
     write_text(FOLDER / "trainings.csv", pd.concat(trainings)[columns].to_csv(index=False, float_format="%.6g"))
     write_text(FOLDER / "scores.csv", pd.concat(scored).to_csv(float_format="%.6g"))
     write_json(FOLDER / "about.json", about)
-    write_text(HERE / "longer.csv", pd.concat(longer).to_csv(index=False, float_format="%.4g"))
 
 
 def main() -> None:
@@ -158,11 +143,10 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--first", type=int, metavar="N", help="train so many networks, once: something on every task")
-    parser.add_argument("--times", type=int, default=1, metavar="K", help="with --first: so many times the epochs")
     arguments = parser.parse_args()
     if arguments.part == "run":
         for task in arguments.tasks:
-            run_task(task, arguments.images, arguments.cores, arguments.first, arguments.times)
+            run_task(task, arguments.images, arguments.cores, arguments.first)
     else:
         record(arguments.tasks)
 
