@@ -81,6 +81,8 @@ def scored(path: Path, images: str, state: Path) -> None:
     out, about = (HERE / "scores" / f"{path.stem}.{kind}" for kind in ("csv", "json"))
     kept = pd.read_csv(out, index_col=0) if out.exists() else pd.DataFrame()
     names = [name for name in NAMES if name not in kept]
+    if not names:
+        return
     scorer = scorer_of(space, images, IMAGE_SIZE)
     scores = score_shard(scorer, archs, 1, names, state / f"{path.stem}.jsonl", progress)
     if "lswag" in names:
@@ -159,7 +161,7 @@ def windows(bench: Bench) -> pd.DataFrame:
 def tasks_across(bench: Bench) -> pd.DataFrame:
     """The scores are of the same images for all tasks."""
     parts = [
-        across_tasks(dict.fromkeys(TASKS, sample), bench.accuracies[name]).assign(space=name)
+        across_tasks(dict.fromkeys(TASKS, sample), dict(bench.accuracies[name])).assign(space=name)
         for name, sample in bench.samples.items()
     ]
     return pd.concat(parts)
