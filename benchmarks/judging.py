@@ -108,7 +108,7 @@ def rankings(sample: Sample) -> pd.DataFrame:
 
 
 def label_free(of_task: Mapping[str, pd.DataFrame], methods: Sequence[str]) -> pd.DataFrame:
-    """Judge rankings against #params and MACs, by task and in the mean.
+    """Judge rankings against #params and MACs, by task and, of several, in the mean.
 
     Parameters
     ----------
@@ -121,7 +121,10 @@ def label_free(of_task: Mapping[str, pd.DataFrame], methods: Sequence[str]) -> p
     networks.
     """
     rows = []
-    for name, group in {**{task: [columns] for task, columns in of_task.items()}, "mean": [*of_task.values()]}.items():
+    groups = {task: [columns] for task, columns in of_task.items()}
+    if len(groups) > 1:
+        groups["mean"] = [*of_task.values()]
+    for name, group in groups.items():
         near_AA = near_pairs(group[0]["macs"])
         signs = {m: np.mean([agreements(c[m], c["accuracy"]) for c in group], axis=0) for m in {*methods, "params"}}
         for method in methods:

@@ -89,7 +89,7 @@ def main() -> None:
     score_AP = written[[name for name in list_proxies() if name in written]]
     sample = Sample.of(score_AP, run.space, known)
     columns = rankings(sample).assign(vote=vote(sample)(sample), accuracy=accuracy, macs=written["macs"])
-    judged = label_free({config["run"]: columns}, [*WITHOUT_LABELS, "vote"]).query("task != 'mean'")
+    judged = label_free({config["run"]: columns}, [*WITHOUT_LABELS, "vote"])
     write_text(path.with_stem(f"label-free-{config['run']}"), judged.to_csv(index=False, float_format="%.4g"))
     print(judged.set_index("method").round(2).T.to_string())
     print(score_AP.apply(lambda column: spearman(column, accuracy)).sort_values().round(2).to_string())

@@ -123,7 +123,7 @@ def judge(folder: Path, scores: store.Scores) -> None:
         found = {
             "proxies": proxies_of(folder.name, source, score_AP, accuracy_A),
             "ablation": table3(score_AP, accuracy_A, sample.params_A),
-            "label_free": label_free({source: columns}, WITHOUT_LABELS).query("task != 'mean'"),
+            "label_free": label_free({source: columns}, WITHOUT_LABELS),
             "within": within(source, sample, accuracy_A),
         }
         for name, table in found.items():
