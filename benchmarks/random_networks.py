@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from judging import WITHOUT_LABELS, label_free, rankings
+from score_tables import add_proxies
 from trained_search import configuration, short_trainings
 
-from libranas import scores as store
 from libranas.core.arch import Arch
 from libranas.core.files import read_log, write_json, write_text
 from libranas.core.provenance import facts
@@ -28,7 +28,6 @@ from libranas.core.stats import spearman
 from libranas.predictors.base import Sample
 from libranas.predictors.label_free import vote
 from libranas.runs.folder import RunFolder
-from libranas.scores.shard import score_shard
 from libranas.spaces import Sampler
 from libranas.zero_cost.registry import list_proxies
 
@@ -74,14 +73,15 @@ def main() -> None:
     trained = kept["accuracy"] if len(kept) else mean_accuracies(options.run, options.seeds)
     run = RunFolder(options.run, config)
     known = [arch for name, arch in drawn(run, options.seeds).items() if name in trained.index]
-    names = [name for name in list_proxies() if name not in (*LEFT_OUT, *kept)]
-    scores = score_shard(run.scorer(), known, 1, names, run.state("random_networks.jsonl"))
-    table = store.frame(scores)
-    genes, accuracy = choices(known), trained[table.index]
-    written = kept if len(kept) else genes.assign(accuracy=accuracy, macs=table["macs"])
-    written = written.loc[table.index].join(table[names])
+    names = [name for name in list_proxies() if name not in LEFT_OUT]
+    genes = choices(known)
+    accuracy = trained[genes.index]
+    if not len(kept):
+        macs = pd.Series({arch.id: run.space.macs(arch) for arch in known})
+        kept = genes.assign(accuracy=accuracy, macs=macs)
+    written, _ = add_proxies(kept.loc[genes.index], run.scorer, known, names, run.state("random_networks.jsonl"))
     write_text(path, written.to_csv(index_label="id", float_format="%.6g"))
-    about = {"seeds": options.seeds, "networks": len(table), "facts": facts()}
+    about = {"seeds": options.seeds, "networks": len(written), "facts": facts()}
     write_json(
         path.with_suffix(".json"), about | {key: config[key] for key in ("space", "budget", "data", "benchmark")}
     )

@@ -12,12 +12,15 @@ Killed, it goes on where it was.
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from libranas import scores as store
+from libranas.core.arch import Arch
 from libranas.core.files import write_text
 from libranas.core.progress import progress
 from libranas.published.tables import NASLIB_TASKS, SPACES, space_of
@@ -66,6 +69,17 @@ def scorer_of(space: Space, images: str, size: int, batch: int = BATCH) -> Score
         scorer = run.scorer()
         more = scorer.readout.load()  # the folder goes
     return replace(scorer, readout=replace(scorer.readout, load=lambda: more))
+
+
+def add_proxies(
+    table: pd.DataFrame, scorer: Callable[[], Scorer], archs: list[Arch], names: list[str], log: Path
+) -> tuple[pd.DataFrame, dict]:
+    """Join those of `names` that a recorded table lacks; return their conditions with it, none if it lacks none."""
+    lacking = [name for name in names if name not in table]
+    if not lacking:
+        return table, {}
+    scores = score_shard(scorer(), archs, 1, lacking, log, progress)
+    return table.join(store.frame(scores)[lacking]), {f"added: {', '.join(lacking)}": scores.provenance}
 
 
 def main() -> None:

@@ -31,12 +31,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from judging import WITHOUT_LABELS, across_tasks, by_window, label_free, proxies_of, rankings, within
+from score_tables import add_proxies
 from trained_search import configuration
 
 from libranas import scores as store
 from libranas.core.arch import Arch
 from libranas.core.files import AppendLog, read_json, read_log, write_json, write_text
-from libranas.core.progress import progress
 from libranas.labels.table import mean_accuracies, read_accuracies
 from libranas.predictors.base import Sample
 from libranas.published.ablations import table3
@@ -140,17 +140,15 @@ def judge(folder: Path, scores: store.Scores) -> None:
     write_text(HERE / "across.csv", pd.concat(crossed).to_csv(index=False, float_format="%.4g"))
 
 
-def add_proxies(run: RunFolder, folder: Path) -> store.Scores:
+def complete(run: RunFolder, folder: Path) -> store.Scores:
     """Score the recorded networks with the proxies of the run that the recorded table lacks; return those that were
     trained with the parts of L-SWAG by layer, which are not kept."""
     table, conditions = pd.read_csv(folder / "scores.csv", index_col="id"), read_json(folder / "conditions.json")
     archs = [Arch.from_json(text) for text in pd.read_csv(folder / "inherited.csv")["architecture"]]
-    names = [name for name in run.config["score"]["proxies"] if name not in table]
     torch.set_num_threads(1)
-    if names:
-        scores = score_shard(run.scorer(), archs, 1, names, run.state("added.jsonl"), progress)
-        write_text(folder / "scores.csv", table.join(store.frame(scores)[names]).to_csv(float_format="%.8g"))
-        write_json(folder / "conditions.json", conditions | {f"added: {', '.join(names)}": scores.provenance})
+    table, added = add_proxies(table, run.scorer, archs, run.config["score"]["proxies"], run.state("added.jsonl"))
+    write_text(folder / "scores.csv", table.to_csv(float_format="%.8g"))
+    write_json(folder / "conditions.json", conditions | added)
     trained = set(recorded(folder)["trained"][1].index)
     return score_shard(run.scorer(), [a for a in archs if a.id in trained], 1, ["lswag"], run.state("layers.jsonl"))
 
@@ -168,7 +166,7 @@ def main() -> None:
     if arguments.restore:
         return restore_trainings(run, folder / "trainings.jsonl")
     if arguments.add:
-        return judge(folder, add_proxies(run, folder))
+        return judge(folder, complete(run, folder))
     print(f"{keep_trainings(run, folder / 'trainings.jsonl')} trainings kept")
     if not run.path("agreement").exists() or not run.path("methods").exists():
         return print("the run has not got to the end of the stages agreement and libra: nothing else is recorded")

@@ -35,7 +35,7 @@ from judging import (
     transferable,
     within,
 )
-from score_tables import scorer_of
+from score_tables import add_proxies, scorer_of
 
 from libranas import scores as store
 from libranas.core.arch import Arch
@@ -80,17 +80,14 @@ def scored(path: Path, images: str, state: Path) -> None:
     space, archs, _ = read(path)
     out, about = (HERE / "scores" / f"{path.stem}.{kind}" for kind in ("csv", "json"))
     kept = pd.read_csv(out, index_col=0) if out.exists() else pd.DataFrame()
-    names = [name for name in NAMES if name not in kept]
-    if not names:
-        return
-    scorer = scorer_of(space, images, IMAGE_SIZE)
-    scores = score_shard(scorer, archs, 1, names, state / f"{path.stem}.jsonl", progress)
-    if "lswag" in names:
+    scorer, log = partial(scorer_of, space, images, IMAGE_SIZE), state / f"{path.stem}.jsonl"
+    if "lswag" in kept:
+        table, added = add_proxies(kept, scorer, archs, NAMES, log)
+        facts = read_json(about) | added
+    else:
+        scores = score_shard(scorer(), archs, 1, NAMES, log, progress)
         table = layers.whole_and_windowed(scores, layers.choose_window(layers.curve(scores)).window)
         facts = scores.provenance
-    else:
-        table = kept.join(store.frame(scores)[names])
-        facts = read_json(about) | {f"added: {', '.join(names)}": scores.provenance}
     write_text(out, table.to_csv(float_format="%.7g"))
     write_json(about, facts)
 
