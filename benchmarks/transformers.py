@@ -12,7 +12,8 @@ From the tables that ``vit_six.py`` made, to files in ``benchmarks/vit-six``:
 * ``within.csv``: combiners with labels of the same task; ``across.csv``: combiners with labels of the five other
   tasks, of other networks than those that judge;
 * ``label_free.csv``: rankings without any label of the task, less #params and less MACs, among all networks and among
-  those of equal MACs; ``within_patch.csv``: the same where patches have one size;
+  those of equal MACs; ``within_patch.csv``: the same where patches have one size,
+  `other_consensus` being that of patches which differ;
 * ``correlations.csv``: size and single choices;
 * ``choices.csv``: accuracies by patch, width, depth, stem, pooling and positions, also at a third of the MACs;
   ``effects.csv``: what a choice is worth with the others held fixed.
@@ -163,9 +164,9 @@ def within_patch(tables: Tables) -> pd.DataFrame:
         for task, table in tables.items():
             here = np.flatnonzero(2 ** table.sample.feature_AF["patch_size_log2"] == size)
             sample = table.sample.take(here)
-            values = rankings(sample).assign(pair=log_rank_within(sample, PATCH_PROXIES)(sample))
+            values = rankings(sample).assign(other_consensus=log_rank_within(sample, PATCH_PROXIES)(sample))
             of_task[task] = values.assign(accuracy=table.accuracy_A.iloc[here], macs=sample.score_AP["flops"])
-        parts.append(label_free(of_task, [*WITHOUT_LABELS, "pair"]).assign(patch=size))
+        parts.append(label_free(of_task, [*WITHOUT_LABELS, "other_consensus"]).assign(patch=size))
     return pd.concat(parts)
 
 

@@ -20,7 +20,7 @@ STAGE_VERSIONS = {
     "layers": 2,
     "benchmark": 4,
     "agreement": 1,
-    "libra": 5,
+    "libra": 6,
     "search": 2,
     "train": 4,
     "export": 3,

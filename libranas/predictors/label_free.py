@@ -70,9 +70,10 @@ CONSENSUS_WITHOUT = ("flops", "nwot")
 #: good as size or better.
 TRANSFORMER_PROXIES = ("params", "flops", "nwot")
 #: And for transformers whose patches differ: there the sign of size depends on the images. nngp sees how well the
-#: untrained network tells these classes apart, jacov how well it tells any images apart. The best pair with nngp on the
-#: first 28 networks of five tasks of vit-six, which no longer judge it (docs/vision-transformers.md).
-PATCH_PROXIES = ("nngp", "jacov")
+#: untrained network tells these classes apart, jacov how well it tells any images apart. The best four, fewer included,
+#: on the first 28 networks of five tasks of vit-six, which no longer judge them, and on two sets of short trainings
+#: (docs/vision-transformers.md).
+PATCH_PROXIES = ("params", "nngp", "jacov", "nwot")
 #: What only transformers have: a proxy that varies, and the beginning of a feature's name.
 TRANSFORMER_MARK, TRANSFORMER_FEATURE = "dss", "num_heads"
 #: Feature that networks have if their patches differ.
@@ -88,11 +89,10 @@ def consensus_of(reference: Sample) -> tuple[tuple[str, ...], str]:
         kind, proxies, without = "transformers whose patches differ", PATCH_PROXIES, TRANSFORMER_PROXIES
     else:
         kind, proxies, without = "transformers with patches of one size", TRANSFORMER_PROXIES, TRANSFORMER_PROXIES
-    there = _there(reference, proxies, without)
     why = f"the networks are {kind}"
-    if missing := [p for p in proxies if p not in there]:
-        why += f", and {' and '.join(missing)} do not tell them apart"
-    return there, why
+    if missing := [p for p in proxies if p not in reference.varying]:
+        why += f"; missing, or the same for all: {', '.join(missing)}"
+    return _there(reference, proxies, without), why
 
 
 def consensus(reference: Sample) -> Predictor:

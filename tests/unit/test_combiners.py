@@ -95,23 +95,25 @@ def test_consensus_takes_what_there_is():
 
 
 def test_consensus_of_transformers_whose_patches_differ_reads_out():
-    """nngp and jacov, where both are there and patches differ; transformers are known by a proxy of attention."""
+    """By four proxies, where all are there and patches differ; transformers are known by a proxy of attention."""
     known, rest, _ = known_and_rest()
-    rng = np.random.default_rng(7)
+    rng, four = np.random.default_rng(7), ["params", "nngp", "jacov", "nwot"]
 
     def with_more(sample):
         more = {name: rng.normal(size=len(sample.params_A)) for name in ("nngp", "jacov", "dss")}
         patch = pd.DataFrame({"patch_size_log2": np.arange(len(sample.params_A)) % 3}, sample.params_A.index)
-        return Sample(sample.score_AP.assign(**more), sample.params_A, patch)
+        return Sample(sample.score_AP.assign(params=sample.params_A, **more), sample.params_A, patch)
 
     usual, judged = with_more(known.usual), with_more(rest)
     ranking = COMBINERS["consensus"].fit(dataclasses.replace(known, reference=usual), 0)
-    assert set(ranking.proxies) == {"nngp", "jacov"}
-    assert consensus_of(usual) == (("nngp", "jacov"), "the networks are transformers whose patches differ")
-    alike = dataclasses.replace(usual, feature_AF=usual.feature_AF * 0)
-    assert consensus_of(alike)[0] == ("flops", "nwot") and "of one size, and params" in consensus_of(alike)[1]
-    assert consensus_of(known.usual)[1].startswith("the networks are no transformers, and lswag_sample")
-    assert spearman(ranking(judged), log_rank(judged.score_AP[["nngp", "jacov"]])) > 0.98
+    assert set(ranking.proxies) == set(four)
+    assert consensus_of(usual) == (tuple(four), "the networks are transformers whose patches differ")
+    alike = dataclasses.replace(usual, feature_AF=usual.feature_AF * 0, score_AP=usual.score_AP.drop(columns="params"))
+    assert consensus_of(alike)[0] == ("flops", "nwot") and consensus_of(alike)[1].endswith("for all: params")
+    blind = dataclasses.replace(usual, score_AP=usual.score_AP.drop(columns="nngp"))
+    assert consensus_of(blind)[0] == ("params", "flops", "nwot") and consensus_of(blind)[1].endswith("for all: nngp")
+    assert consensus_of(known.usual)[1].startswith("the networks are no transformers; missing")
+    assert spearman(ranking(judged), log_rank(judged.score_AP[four])) > 0.98
 
 
 def test_consensus_of_transformers_with_patches_of_one_size_is_their_size():
