@@ -11,7 +11,14 @@ import pandas as pd
 
 from libranas import scores as store
 from libranas.core.random import stream_seed
-from libranas.core.stats import bootstrap_interval, kendall, partial_spearman, spearman, spearman_interval
+from libranas.core.stats import (
+    bootstrap_interval,
+    kendall,
+    partial_spearman,
+    rank_last,
+    spearman,
+    spearman_interval,
+)
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.evaluation import evaluate, proxy_table
 from libranas.predictors.registry import COMBINERS
@@ -149,8 +156,8 @@ def near_pairs(macs_A: pd.Series) -> np.ndarray:
 
 
 def agreements(value_A: pd.Series, accuracy_A: pd.Series) -> np.ndarray:
-    """Return 1 for pairs that both order alike, -1 otherwise, 0 for ties, (A, A)."""
-    orders = (np.sign(x.to_numpy()[:, None] - x.to_numpy()) for x in (value_A, accuracy_A))
+    """Return 1 for pairs that both order alike, -1 otherwise, 0 for ties, (A, A); what is not finite comes last."""
+    orders = (np.sign(x[:, None] - x) for x in map(rank_last, (value_A, accuracy_A)))
     return np.prod(list(orders), axis=0)
 
 
