@@ -26,7 +26,7 @@ def test_pairs_of_equal_macs_are_judged_one_by_one():
     mean, low, high = judging.mean_over_pairs(judging.agreements(value, accuracy), near)
     assert mean == pytest.approx(np.mean(orders)) and low < mean < high
     value.iloc[0], accuracy.iloc[1] = -np.inf, np.nan  # undefined values come last, and no pair is lost
-    assert judging.agreements(value, accuracy)[0, 2] == -np.sign(accuracy[2] - accuracy[0])
+    assert judging.agreements(value, accuracy)[0, 2] == np.sign(accuracy.iloc[2] - accuracy.iloc[0])
     assert np.isfinite(judging.mean_over_pairs(judging.agreements(value, accuracy), near)).all()
 
 
