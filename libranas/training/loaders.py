@@ -5,8 +5,12 @@ What is random in an image depends only on the seed that comes with its index, n
 Legend: B batch, C channels, S side.
 """
 
+import atexit
+import os
 import signal
+from collections.abc import Generator, Iterator
 from functools import partial
+from weakref import WeakSet
 
 import torch
 from timm.data.loader import PrefetchLoader
@@ -22,14 +26,25 @@ from libranas.training.recipe import TrainingRecipe
 from libranas.training.transforms import Look, evaluation_transform, training_transform
 
 
-class _Training(Dataset):
-    """Image and label for (index, seed). The next image takes the place of one that cannot be read."""
+class _Examples(Dataset):
+    """What both sets of examples have in common; ``self[key]`` is one of them."""
 
     def __init__(self, images: Images, transform, bad: BadImages):
         self.images, self.transform, self.bad = images, transform, bad
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitems__(self, keys: list) -> list | LibranasError:
+        """Give the examples of a batch, or what is wrong with one: PyTorch would add its traceback to the message."""
+        try:
+            return [self[key] for key in keys]
+        except LibranasError as error:
+            return error
+
+
+class _Training(_Examples):
+    """Image and label for (index, seed). The next image takes the place of one that cannot be read."""
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         index, seed = key
@@ -46,7 +61,7 @@ class _Training(Dataset):
         return self.transform(image), int(self.images.label_N[index])
 
 
-class _Evaluation(_Training):
+class _Evaluation(_Examples):
     """Image and index for an index; None for an image that cannot be read."""
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int] | None:
@@ -58,23 +73,51 @@ class _Evaluation(_Training):
         return self.transform(image), index
 
 
-def _collate(look: Look, examples: list) -> tuple[torch.Tensor, torch.Tensor]:
+def _collate(look: Look, examples: list | LibranasError) -> tuple[torch.Tensor, torch.Tensor] | LibranasError:
     """uint8 (B, C, S, S) and int64 (B,), labels or indices, without the images that could not be read."""
+    if isinstance(examples, LibranasError):
+        return examples
     good = [example for example in examples if example is not None]
     if not good:
         return torch.empty(0, look.channels, look.size, look.size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     return torch.stack([image for image, _ in good]), torch.tensor([number for _, number in good])
 
 
+#: Those that give batches now.
+_iterators: WeakSet[Generator] = WeakSet()
+os.register_at_fork(after_in_child=_iterators.clear)
+
+
+@atexit.register
+def _close_iterators() -> None:
+    """End worker processes that are left, such as after an error: Python would ask by a signal that they ignore, and
+    wait for ever."""
+    for iterator in list(_iterators):
+        iterator.close()
+
+
 class _Deaf(DataLoader):
     """A data loader whose worker processes ignore a scheduler's signals: one blocked during the fork stays blocked."""
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator:
+        iterator = self._iterate()
+        _iterators.add(iterator)
+        return iterator
+
+    def _iterate(self) -> Generator:
+        """Raises the LibranasError that it gets in place of a batch."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            return super().__iter__()
+            batches = super().__iter__()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            for batch in batches:
+                if isinstance(batch, LibranasError):
+                    raise batch
+                yield batch
+        finally:
+            del batches  # ends its processes; the traceback of an error would keep it
 
 
 def _loader(dataset: Dataset, look: Look, device: torch.device, workers: int, **arguments) -> PrefetchLoader:

@@ -3,6 +3,8 @@
 import functools
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -466,8 +468,29 @@ def test_bad_images_are_named_and_skipped_up_to_a_limit(tmp_path, workers):
     assert result.images == 14 and result.index_N.tolist() == list(range(16, 30))
     with pytest.raises(LibranasError, match=r"3 images cannot be read, 2 are allowed.(.|\n)*is truncated"):
         training(tmp_path / "many", PLAIN, data=Broken(80, {3, 4, 50}), bad_images=2, workers=workers).fit()
-    with pytest.raises(LibranasError, match="cannot be read"):
+    with pytest.raises(LibranasError, match=r"^The image 3 cannot be read: OSError: image 3 is truncated.\n  -> Mend"):
         training(tmp_path / "none", PLAIN, data=Broken(80, {3}), workers=workers).fit()
+
+
+FAILS = """
+import tempfile
+from pathlib import Path
+from training_runs import images, training
+from libranas.training.recipe import make_recipe
+from libranas.training.trainer import Training
+
+Training._line = lambda self, epoch: 1 / 0
+recipe = make_recipe({"epochs": 2, "batch_size": 16, "lr": 3e-3})
+training(Path(tempfile.mkdtemp()), recipe, data=images(64), workers=2, log_steps=1).fit()
+"""
+
+
+def test_an_error_ends_the_reading_processes():
+    """They are deaf to the signal by which Python would end them when it exits."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILS], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and done.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_bad_images_of_all_processes_are_counted_together(tmp_path):
