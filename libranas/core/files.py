@@ -54,12 +54,15 @@ def _of_the_system(error: BaseException) -> OSError | None:
 
 
 def _lives(process: int) -> bool:
+    """Whether a process runs; not one that was killed and nobody has waited for, as in a container without an init."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
+    with suppress(OSError):  # Linux only
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return True
 
 

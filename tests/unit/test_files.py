@@ -77,13 +77,15 @@ def test_a_full_disk_as_hdf5_reports_it(tmp_path):
 
 
 def test_what_killed_processes_left_behind_is_removed_by_the_next_write(tmp_path):
-    dead = subprocess.Popen(["true"])
+    dead, zombie = subprocess.Popen(["true"]), subprocess.Popen(["true"])
     dead.wait()
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked how
     path, others = tmp_path / "t.txt", [f".t.{os.getppid()}.tmp.txt", f".t.2.{dead.pid}.tmp.txt", ".t.x.tmp.txt"]
-    for name in [f".t.{dead.pid}.tmp.txt", *others]:
+    for name in [f".t.{dead.pid}.tmp.txt", f".t.{zombie.pid}.tmp.txt", *others]:
         (tmp_path / name).write_text("half")
     write_text(path, "new")
     assert path.read_text() == "new" and names(tmp_path) == sorted(["t.txt", *others])
+    zombie.wait()
 
 
 def test_a_full_disk_as_pytorch_and_safetensors_report_it(tmp_path):
