@@ -8,8 +8,8 @@ that need not import anything (tests/workflow/fork_server.py). Each disturbance 
 random part of the time that the stage took undisturbed; the stages are drawn anew for each run, so that all have their
 turn, and after the first run a stage that none has hit is hit once it is seen. Half of the kills hit Snakemake and
 everything below it, a third one job, the others one other process (Snakemake alone, what it started the job with);
-where a search has worker processes, one of these. Every fourth waits until a file is being written. A row is written
-after each disturbance. The script fails if anything is lost, differs or is done again.
+where a search has worker processes, which count as a stage, one of these. Every fourth waits until a file is being
+written. A row is written after each disturbance. The script fails if anything is lost, differs or is done again.
 """
 
 import argparse
@@ -40,21 +40,22 @@ from test_guided_search import GUIDED  # noqa: E402
 
 HERE = Path(__file__).with_name("reliability")
 PLANNING = "(Snakemake plans)"
+#: Processes that score for a search, and what their command line has.
+WORKERS, WORKER = "(workers)", "spawn_main"
 #: Disturbances of one run.
 EACH = 17
 ORPHAN = "is being written by another process"
 
 
 class ARun(Run):
-    """A run whose terminal is on another disk, as a terminal is. Every second one has worker processes."""
+    """A run whose terminal is on another disk, as a terminal is, and whose search has worker processes."""
 
     @property
     def terminal(self) -> Path:
         return self.folder.with_suffix(".txt")
 
     def begin(self):
-        workers = 1 + (self.folder.name in "13579")
-        return self.start(changes={"search": {**GUIDED, "workers": workers}})
+        return self.start(changes={"search": {**GUIDED, "workers": 2}})
 
 
 # -- what is at work -----------------------------------------------------------------------------------------
@@ -71,9 +72,10 @@ def processes(leader: int) -> dict[int, tuple[int, str]]:
 
 
 def rules_at_work(found: dict) -> list[str]:
-    """Rules whose scripts run."""
+    """Rules whose scripts run, and :data:`WORKERS`."""
     scripts = (re.search(r"\.snakemake/scripts/tmp\w+\.(\w+)\.py", line) for _, line in found.values())
-    return sorted({script[1] for script in scripts if script})
+    workers = {WORKERS} if any(WORKER in line for _, line in found.values()) else set()
+    return sorted({script[1] for script in scripts if script} | workers)
 
 
 def sorted_out(leader: int, found: dict) -> tuple[list[int], dict[int, str]]:
@@ -84,7 +86,7 @@ def sorted_out(leader: int, found: dict) -> tuple[list[int], dict[int, str]]:
     others = {leader: "Snakemake"}
     for pid, (_, line) in found.items():
         if pid not in forks:
-            others[pid] = "worker" if "spawn_main" in line else "python script.py" if "fork_server" in line else "shell"
+            others[pid] = "worker" if WORKER in line else "python script.py" if "fork_server" in line else "shell"
     return sorted(jobs), others
 
 
@@ -162,33 +164,33 @@ def wait_for(process, rules: set[str], later: set[str], seconds: float) -> bool:
     return False
 
 
-def being_written(run: Run) -> list[Path]:
-    """Temporary files of whole files that are being written."""
-    found = []
+def being_written(run: Run, leader: int) -> dict[Path, int]:
+    """Temporary files of whole files that processes of a session write, and which process does."""
+    found = {}
     for folder, _, names in os.walk(run.results):
-        found += [Path(folder, name) for name in names if re.fullmatch(r"\..*\.\d+\.tmp(\.\w+)?", name)]
-    return found
+        for name in names:
+            if temporary := re.fullmatch(r"\..*\.(\d+)\.tmp(\.\w+)?", name):
+                found[Path(folder, name)] = int(temporary[1])
+    living = session(leader) if found else []  # a killed one may have left its file
+    return {path: pid for path, pid in found.items() if pid in living}
 
 
-def freeze(process, run: Run, writing: bool) -> dict[str, int] | None:
-    """Stop all processes, if asked for while files are being written; these with their sizes, None if all has ended."""
+def freeze(process, run: Run, writing: bool) -> dict[Path, int] | None:
+    """Stop all processes, if asked for while files are being written; these with their writers, None if all has ended."""
     while process.poll() is None:
-        if writing and not being_written(run):
+        if writing and not being_written(run, process.pid):
             time.sleep(0.001)
             continue
         signal_all(process.pid, signal.SIGSTOP)
         time.sleep(0.02)
-        found = {}
-        for path in being_written(run):
-            with suppress(OSError):
-                found[str(path.relative_to(run.results))] = path.stat().st_size
+        found = being_written(run, process.pid)
         if found or not writing:
             return found
         signal_all(process.pid, signal.SIGCONT)
     return None
 
 
-def kill_some(process, rng: random.Random, written: dict) -> str:
+def kill_some(process, rng: random.Random, written: dict[Path, int]) -> str:
     """Kill all or one of the stopped processes of a run, let the others go on; what was killed."""
     found = processes(process.pid)
     jobs, others = sorted_out(process.pid, found)
@@ -200,8 +202,8 @@ def kill_some(process, rng: random.Random, written: dict) -> str:
             time.sleep(0.01)
         what = "everything"
     else:
-        writers = [int(name.split(".")[-3 if name.count(".") > 2 else -2]) for name in written]
-        choice = [pid for pid in jobs if pid in writers] or jobs if what == "job" else sorted(workers or others)
+        writers = [pid for pid in jobs if pid in written.values()]
+        choice = writers or jobs if what == "job" else sorted(workers or others)
         victim = rng.choice(choice)
         what = others.get(victim, what)
         os.kill(victim, signal.SIGKILL)
@@ -270,7 +272,10 @@ class Trouble:
             "stage": rule,
         }
         row |= {"at_work": " ".join(rules_at_work(processes(process.pid))) or PLANNING}
-        row |= {"writing": " ".join(written), "bytes_written": sum(written.values()) if written else None}
+        row |= {
+            "writing": " ".join(str(path.relative_to(run.results)) for path in written),
+            "bytes_written": sum(path.stat().st_size for path in written) if written else None,
+        }
         record.look(run)
         row |= self.fill(process, run) if self.full_disk else {"killed": kill_some(process, self.rng, written)}
         row |= {"exit_code": process.returncode, "tracebacks": run.output.count("Traceback")}
