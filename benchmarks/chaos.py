@@ -176,7 +176,7 @@ def being_written(run: Run, leader: int) -> dict[Path, int]:
 
 
 def freeze(process, run: Run, writing: bool) -> dict[Path, int] | None:
-    """Stop all processes, if asked for while files are being written; these with their writers, None if all has ended."""
+    """Stop all processes, if asked for while files are written; these and their writers, None if all has ended."""
     while process.poll() is None:
         if writing and not being_written(run, process.pid):
             time.sleep(0.001)
