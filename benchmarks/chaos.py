@@ -259,6 +259,7 @@ class Trouble:
         later = {name for name in rules if following and self.spans[name][0] >= self.spans[following][0]}
         met = {name for row in self.rows for name in (row["at_work"], *row["at_work"].split())}
         new = bool(self.runs) and rule not in met  # a short one, or it would have been
+        rules = {rule} if new else rules
         process, begin = run.begin(), time.monotonic()
         if not wait_for(process, rules, later, 0 if new else self.rng.uniform(0, last - first + 0.1)):
             return not self.is_done(run, record, process)
