@@ -26,7 +26,6 @@ from libranas.core.provenance import facts
 from libranas.core.random import stream_seed
 from libranas.core.stats import spearman
 from libranas.predictors.base import Sample
-from libranas.predictors.label_free import vote
 from libranas.runs.folder import RunFolder
 from libranas.spaces import Sampler
 from libranas.zero_cost.registry import list_proxies
@@ -88,8 +87,8 @@ def main() -> None:
 
     score_AP = written[[name for name in list_proxies() if name in written]]
     sample = Sample.of(score_AP, run.space, known)
-    columns = rankings(sample).assign(vote=vote(sample)(sample), accuracy=accuracy, macs=written["macs"])
-    judged = label_free({config["run"]: columns}, [*WITHOUT_LABELS, "vote"])
+    columns = rankings(sample).assign(accuracy=accuracy, macs=written["macs"])
+    judged = label_free({config["run"]: columns}, WITHOUT_LABELS)
     write_text(path.with_stem(f"label-free-{config['run']}"), judged.to_csv(index=False, float_format="%.4g"))
     print(judged.set_index("method").round(2).T.to_string())
     print(score_AP.apply(lambda column: spearman(column, accuracy)).sort_values().round(2).to_string())

@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "benchmark": 4,
     "agreement": 1,
     "libra": 6,
-    "search": 2,
+    "search": 3,
     "train": 4,
     "export": 3,
     "report": 7,

@@ -92,28 +92,13 @@ def consensus_of(reference: Sample) -> tuple[tuple[str, ...], str]:
     why = f"the networks are {kind}"
     if missing := [p for p in proxies if p not in reference.varying]:
         why += f"; missing, or the same for all: {', '.join(missing)}"
-    return _there(reference, proxies, without), why
+        proxies = tuple(p for p in without if p in reference.varying)
+    return proxies, why
 
 
 def consensus(reference: Sample) -> Predictor:
     """Log rank of the proxies of :func:`consensus_of`; #params if there is none."""
-    return _log_rank_or_size(reference, consensus_of(reference)[0])
-
-
-def vote(reference: Sample) -> Predictor:
-    """Log rank of :data:`CONSENSUS_PROXIES`, or of those of :data:`CONSENSUS_WITHOUT` that vary. It gives guided search
-    its first networks, of all kinds."""
-    return _log_rank_or_size(reference, _there(reference, CONSENSUS_PROXIES, CONSENSUS_WITHOUT))
-
-
-def _there(reference: Sample, proxies: tuple[str, ...], without: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `proxies`, if all are there and vary; else those of `without` that do."""
-    varying = reference.varying
-    return proxies if set(proxies) <= set(varying) else tuple(p for p in without if p in varying)
-
-
-def _log_rank_or_size(reference: Sample, proxies: tuple[str, ...]) -> Predictor:
-    if proxies:
+    if proxies := consensus_of(reference)[0]:
         return log_rank_within(reference, proxies)
     return Predictor((), NormalSize(Fractions(reference.params_A)))
 

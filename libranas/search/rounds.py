@@ -10,7 +10,7 @@ from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.predictors.base import Sample
 from libranas.predictors.encoder import Encoder
-from libranas.predictors.label_free import vote
+from libranas.predictors.label_free import consensus
 from libranas.search import guided
 from libranas.search.base import Evaluated
 from libranas.search.strategies.evolution import Evolution
@@ -124,4 +124,4 @@ class Candidates:
             costs = [OBJECTIVES[name](self.space, self.budget) for name in objectives]
             cost_NO = np.log([[cost(arch) for cost in costs] for arch in self.archs]) if costs else None
             return guided.propose(groups, *self.known(), count, rng, cost_NO)
-        return guided.first(groups, vote(self.reference)(sample), count, rng)
+        return guided.first(groups, consensus(self.reference)(sample), count, rng)

@@ -19,7 +19,7 @@ from libranas.core.stats import mean_interval
 from libranas.predictors.base import Calibration, Sample
 from libranas.predictors.encoder import Encoder
 from libranas.predictors.gaussian_process import squared_distance
-from libranas.predictors.label_free import vote
+from libranas.predictors.label_free import consensus
 from libranas.predictors.registry import COMBINERS
 from libranas.search import guided
 from libranas.search.base import Evaluated, Searcher
@@ -82,7 +82,7 @@ class Pool:
     @cached_property
     def ranking_N(self) -> np.ndarray:
         """What is said of each network without labels, for the first ones to train; higher = better."""
-        return vote(self.sample)(self.sample)
+        return consensus(self.sample)(self.sample)
 
     def without_scores(self) -> "Pool":
         """Return the same networks, known by their features alone.
