@@ -275,7 +275,7 @@ class Trouble:
         row |= {"at_work": " ".join(rules_at_work(processes(process.pid))) or PLANNING}
         row |= {
             "writing": " ".join(str(path.relative_to(run.results)) for path in written),
-            "bytes_written": sum(path.stat().st_size for path in written) if written else None,
+            "bytes_written": sum(path.stat().st_size for path in written if path.exists()) if written else None,
         }
         record.look(run)
         row |= self.fill(process, run) if self.full_disk else {"killed": kill_some(process, self.rng, written)}
