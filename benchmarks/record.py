@@ -127,10 +127,11 @@ def seeds_text(files: dict[str, Path]) -> str:
             cells.append("{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**gain) if gain else "")
         lines.append(f"| {' | '.join(cells)} |")
     counts = " and ".join(str(result["seeds"]) for result in results.values())
+    commits = " and ".join(result["facts"]["commit"][:7] for result in results.values())
     facts = next(iter(results.values()))["facts"]
     said = (
         f"Mean test accuracy (%) and differences with 95 % intervals, paired by seed; {counts} searches; 3 final "
-        f"trainings of each network; {facts['cpu']}, torch {facts['packages']['torch']}."
+        f"trainings each; {facts['cpu']}, torch {facts['packages']['torch']}, commits {commits}."
     )
     return "\n".join([*lines, "", said])
 
