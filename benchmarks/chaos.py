@@ -158,7 +158,7 @@ def wait_for(process, rules: set[str], later: set[str], seconds: float) -> bool:
         at_work = set(rules_at_work(processes(process.pid)))
         if until is None and at_work & rules:
             until = time.monotonic() + seconds
-        if until is not None and (time.monotonic() > until or at_work & later):
+        if at_work & later or (until is not None and time.monotonic() > until):
             return True
         time.sleep(0.02)
     return False
