@@ -135,7 +135,7 @@ def make_task(net: str, size: str, device: str, arch: str = ARCH) -> Task:
         channels, cells = sizes["nb201"]
         space = NASBench201Space(image_size=32, classes=CLASSES, width=channels, cells=cells)
         model = nets.build(space, space.parse(arch), seed=0).train()
-        title = f"NAS-Bench-201, C={channels}, N={cells}, 32 px, batch {batch}, {arch.json}"
+        title = f"NAS-Bench-201, C={channels}, N={cells}, 32 px, batch {batch}, {arch}"
         units, options = proxies.Options().pieces, {"features": model.features}
     return Task(net, title, model.to(device), inputs.to(device), targets.to(device), units, options)
 
