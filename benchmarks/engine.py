@@ -63,7 +63,7 @@ VMAP = f"torch.func.vmap(grad), {VMAP_CHUNK} samples at a time, Lambda alone"
 BUILD = "build and initialise a candidate"
 CANDIDATE = "default suite on the candidate"
 
-#: The most that a row may be, by network ("" for both) and row.
+#: The most that a row may be, by network and row.
 LIMITS = {
     ("vit", LSWAG): 1.1,
     ("vit", SUITE): 2.5,
@@ -426,8 +426,7 @@ def time_rows(net: str, seconds: list[dict[str, float]]) -> list[dict]:
     rows = []
     for name, values in columns.items():
         of = CANDIDATE if name == BUILD else PLAIN
-        limit = LIMITS.get((net, name), LIMITS.get(("", name)))
-        rows.append(spread(name, values, columns[of], limit, of))
+        rows.append(spread(name, values, columns[of], LIMITS.get((net, name)), of))
     return rows
 
 
