@@ -35,6 +35,7 @@ from libranas.core.scorecard import ScoreCard
 from libranas.networks import build
 from libranas.scores.shard import score_shard
 from libranas.spaces import make_space
+from libranas.zero_cost import tensor_cores
 from libranas.zero_cost.registry import get, list_proxies
 from libranas.zero_cost.score import score
 from libranas.zero_cost.scorer import Scorer
@@ -99,9 +100,10 @@ class Bench:
             found.append((time.perf_counter() - begin) * 1e3)
         return {"median_ms": statistics.median(found), "min_ms": min(found), "max_ms": max(found)}
 
-    def shard(self, names: list[str], seconds: float, first: int = 0, step: int = 1) -> dict:
+    def shard(self, names: list[str], seconds: float, fast: bool, first: int = 0, step: int = 1) -> dict:
         """Score as many networks as should take `seconds`, by two that are timed before, into an HDF5 file."""
-        scorer, archs = Scorer(self.space, self.inputs, self.targets, "", 1, {}, self.device), self.archs[first::step]
+        options, archs = {"tensor_cores": fast}, self.archs[first::step]
+        scorer = Scorer(self.space, self.inputs, self.targets, "", 1, options, self.device)
         times = [self.milliseconds(lambda arch=arch: scorer.card(arch, 0, names), 1, 0) for arch in archs[:3]]
         each = statistics.mean(t["median_ms"] for t in times[1:]) / 1e3
         count = int(min(len(archs), max(2, seconds / each)))
@@ -141,10 +143,11 @@ def ceilings(bench: Bench) -> dict:
         torch.set_float32_matmul_precision("high")
         product("tf32", lambda: a @ b)
         torch.set_float32_matmul_precision("highest")
-        (a_high, a_low), (b_high, b_low), scale = halves(a, 256), halves(b, 8192), 256 * 8192
-        a3, b3 = torch.cat([a_high, a_high, a_low], 1), torch.cat([b_high, b_low, b_high], 0)
+        (a_high, a_low, a_scale), (b_high, b_low, b_scale) = tensor_cores.halves(a), tensor_cores.halves(b)
+        a3, b3, scale = torch.cat([a_high, a_high, a_low], 1), torch.cat([b_high, b_low, b_high], 0), a_scale * b_scale
         product("one float16 product", lambda: torch.mm(a_high, b_high, out_dtype=torch.float32) / scale)
-        product("three float16 products", lambda: torch.mm(a3, b3, out_dtype=torch.float32) / scale)
+        product("three float16 products, halves at hand", lambda: torch.mm(a3, b3, out_dtype=torch.float32) / scale)
+        product("three float16 products", lambda: tensor_cores.product(a, b))
         a64, b64 = a.double(), b.double()
         product("float64", lambda: a64 @ b64)
     for width in (8,) if bench.tiny else (64, 197, 384):
@@ -152,12 +155,6 @@ def ceilings(bench: Bench) -> dict:
         square = square @ square.T
         found[f"eigvalsh_{width}"] = bench.milliseconds(lambda x=square: torch.linalg.eigvalsh(x), 3)
     return found
-
-
-def halves(x: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two float16 numbers whose sum is a float32 number times `scale`, to 22 bits."""
-    high = (x * scale).half()
-    return high, (x * scale - high.float()).half()
 
 
 def parity(bench: Bench) -> dict:
@@ -171,9 +168,12 @@ def parity(bench: Bench) -> dict:
             on_cpu = score(model.cpu(), inputs, targets, names, precision=precision)
             there = score(model.to(bench.device), inputs, targets, names, precision=precision)
             found[f"{family}, {precision}"] = differences(on_cpu, there)
+        found[f"{family}, tensor cores"] = differences(on_cpu, score(model, inputs, targets, names, tensor_cores=True))
     model = build(bench.space, bench.median, 0).to(bench.device)
     batch = model, bench.inputs, bench.targets, ["lswag", "snip", "zico", "gradsign", "meco", "jacov"]
-    found["whole size, float32"] = differences(score(*batch, precision="float64"), score(*batch))
+    exact = score(*batch, precision="float64")
+    found["whole size, float32"] = differences(exact, score(*batch))
+    found["whole size, tensor cores"] = differences(exact, score(*batch, tensor_cores=True))
     return found
 
 
@@ -202,22 +202,29 @@ def one_candidate(bench: Bench) -> dict:
         loss = F.cross_entropy(model(bench.inputs), bench.targets)
         torch.autograd.grad(loss, list(model.parameters()))
 
-    def scored(names: list[str]) -> Callable:
-        return lambda: score(model, bench.inputs, bench.targets, names, macs=space.macs(arch))
+    def scored(names: list[str], fast: bool = False) -> Callable:
+        return lambda: score(model, bench.inputs, bench.targets, names, macs=space.macs(arch), tensor_cores=fast)
 
     passes = defaultdict(list)
     for name in bench.suite:
         passes[get(name).run.name].append(name)
     calls = {"plain": plain, "lswag": scored(["lswag"]), "suite": scored(bench.suite)}
+    calls |= {"lswag, tensor cores": scored(["lswag"], True), "suite, tensor cores": scored(bench.suite, True)}
     for name, call in calls.items():
         found[name] = bench.milliseconds(call, 3, 1)
     for name, members in passes.items():
-        found[f"pass {name}"] = bench.milliseconds(scored(members), 2, 1)
+        for fast in (False, True):
+            found[f"pass {name}" + ", tensor cores" * fast] = bench.milliseconds(scored(members, fast), 2, 1)
     for name, call in calls.items():
         found[f"profile of {name}"] = profile(bench, call)
-    flop = 6 * space.macs(arch) * bench.batch
-    found["floor_ms"] = {"float32, 67 TFLOP/s": flop / 67e9, "three float16 products, 790 / 3": flop / 790e9 * 3}
+    found["floor_ms"] = floor_ms(space.macs(arch) * bench.batch)
     return found
+
+
+def floor_ms(macs: float) -> dict[str, float]:
+    """Milliseconds of the products of L-SWAG alone: forward, backward, gradients of all samples; of an H200."""
+    flop = 6 * macs
+    return {"float32, 67 TFLOP/s": flop / 67e9, "three float16 products, 790 / 3": flop / 790e9 * 3}
 
 
 def profile(bench: Bench, call: Callable) -> dict:
@@ -244,19 +251,27 @@ def profile(bench: Bench, call: Callable) -> dict:
 
 
 def headline_lswag(bench: Bench) -> dict:
-    return bench.shard(["lswag"], 3 if bench.tiny else 60)
+    return both_ways(bench, ["lswag"])
 
 
 def headline_suite(bench: Bench) -> dict:
-    return bench.shard(bench.suite, 3 if bench.tiny else 50)
+    return both_ways(bench, bench.suite)
+
+
+def both_ways(bench: Bench, names: list[str]) -> dict:
+    """Ordinary products, and the option `tensor_cores`."""
+    seconds = 2 if bench.tiny else 30
+    found = {way: bench.shard(names, seconds, way == "tensor_cores") for way in ("ordinary", "tensor_cores")}
+    macs = statistics.mean(bench.space.macs(arch) for arch in bench.archs)
+    return {**found, "floor_seconds_per_1000": floor_ms(macs * bench.batch)}
 
 
 def headline_processes(bench: Bench) -> dict:
-    """L-SWAG by two and four processes that share the GPU."""
+    """L-SWAG by two and three processes that share the GPU."""
     found = {}
-    for count in (2,) if bench.tiny else (2, 4):
+    for count in (2,) if bench.tiny else (2, 3):
         with get_context("spawn").Pool(count) as pool:
-            work = [(bench.tiny, 3 if bench.tiny else 30, k, count) for k in range(count)]
+            work = [(bench.tiny, 3 if bench.tiny else 25, k, count) for k in range(count)]
             shards = pool.starmap(_shard, work, chunksize=1)
         networks, slowest = sum(s["networks"] for s in shards), max(s["seconds"] for s in shards)
         found[str(count)] = {"networks": networks, "seconds_per_1000": 1000 * slowest / networks}
@@ -265,15 +280,25 @@ def headline_processes(bench: Bench) -> dict:
 
 def _shard(tiny: bool, seconds: float, first: int, step: int) -> dict:
     torch.set_num_threads(1 if tiny else 4)
-    return Bench(tiny).shard(["lswag"], seconds, first, step)
+    return Bench(tiny).shard(["lswag"], seconds, True, first, step)
+
+
+def relative_positions(bench: Bench) -> dict:
+    """Forward and backward in bfloat16 with each form of relative positions; see relative_position.py."""
+    return script(bench, "relative_position.py", "--device", "cuda", "--preset", "small")
 
 
 def training(bench: Bench) -> dict:
     """Images a second of the final training; see training.py."""
+    options = ["--workers", "14", "--peak-tflops", "989", "--only", "projection"]
+    return script(bench, "training.py", "--device", "cuda", *options)
+
+
+def script(bench: Bench, name: str, *options: str) -> dict:
     if bench.tiny:
         return {"skipped": "takes a GPU"}
-    script = [sys.executable, str(ROOT / "benchmarks" / "training.py"), "--device", "cuda", "--workers", "14"]
-    done = subprocess.run([*script, "--peak-tflops", "989", "--only", "projection"], capture_output=True, text=True)
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
     return {"output": done.stdout[-3000:], "errors": done.stderr[-800:]}
 
 
@@ -284,9 +309,10 @@ PARTS = {
     parity: 60,
     one_candidate: 60,
     headline_lswag: 70,
-    headline_suite: 60,
-    headline_processes: 80,
-    training: 80,
+    headline_suite: 70,
+    headline_processes: 70,
+    relative_positions: 25,
+    training: 55,
 }
 
 

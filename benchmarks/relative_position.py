@@ -1,4 +1,4 @@
-"""Three exact forms of relative positions on keys and values, in whole AutoFormer networks, forward and backward.
+"""Four exact forms of relative positions on keys and values, in whole AutoFormer networks, forward and backward.
 
     python benchmarks/relative_position.py [--device cpu|cuda] [--preset small digits-autoformer] [--compile]
 
@@ -8,8 +8,11 @@
     A vector for each pair of tokens, made by a product with one-hot rows, and two products more of attention's size.
 ``separable``
     Attention summed over the rows and over the columns of the grid, and a vector for each pair of rows and of columns.
+``one-hot``
+    Ones and zeros beside keys and values for the row and column of a token, and PyTorch's fused attention; it ships too
+    (``Attention.one_hot``).
 
-The same network without relative positions is the yardstick. Logits of the three must agree (float32), else nothing is
+The same network without relative positions is the yardstick. Logits of all must agree (float32), else nothing is
 timed. All are timed in one process, in turns; a ratio is that of two times of the same round, the median counts. In
 bfloat16 on a GPU. Writes ``benchmarks/relative_position/DEVICE.json``.
 """
@@ -27,7 +30,8 @@ from libranas.core.files import read_json, write_json
 from libranas.core.provenance import facts
 from libranas.latency.measure import in_rounds
 from libranas.networks import build
-from libranas.networks.autoformer import Attention, RelativePosition
+from libranas.networks.autoformer import Attention
+from libranas.networks.relative_position import RelativePosition
 from libranas.spaces import make_space
 
 #: Preset to image size and channels.
@@ -63,10 +67,7 @@ class Separable(RelativePosition):
 
     def parts(self, index_2NN: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Vectors of pairs of rows (R, r, d) and of columns (C, c, d), and the class token's (d)."""
-        side = round((index_2NN.shape[1] - 1) ** 0.5)
-        vertical = self.vertical_Td[index_2NN[0, 1::side, 1::side]]
-        horizontal = self.horizontal_Td[index_2NN[1, 1 : side + 1, 1 : side + 1]]
-        return tuple(t.to(like.dtype) for t in (vertical, horizontal, self.vertical_Td[0] + self.horizontal_Td[0]))
+        return tuple(t.to(like.dtype) for t in self.between(index_2NN, round((index_2NN.shape[1] - 1) ** 0.5)))
 
     def key_logits(self, q_BHNd, index_2NN):
         vertical_RRd, horizontal_CCd, token_d = self.parts(index_2NN, q_BHNd)
@@ -91,7 +92,7 @@ class Separable(RelativePosition):
         return torch.cat([attn_BHNN[:, :, :1].sum(-1, keepdim=True) * token_d, patches], -2)
 
 
-FORMS = {"factorised": RelativePosition, "dense": Dense, "separable": Separable}
+FORMS = {"factorised": RelativePosition, "dense": Dense, "separable": Separable, "one-hot": RelativePosition}
 
 
 def networks(preset: str, device: str) -> dict[str, nn.Module]:
@@ -110,6 +111,7 @@ def networks(preset: str, device: str) -> dict[str, nn.Module]:
         for module in found[name].modules():
             if isinstance(module, Attention):
                 module.rel_pos_keys.__class__ = module.rel_pos_values.__class__ = form
+                module.one_hot = name == "one-hot"
     return found
 
 

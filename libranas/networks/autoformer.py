@@ -7,7 +7,7 @@ those of timm's VisionTransformer. This module does not import timm, which takes
 Differences from the authors' code: the class token starts at N(0, 1e-6) instead of N(0, 0.02), and drop-path rates run
 over the network's own depth.
 
-Legend: B images, N tokens, H heads, d head width, T relative positions, D embedding width.
+Legend: B images, N tokens, H heads, d head width, D embedding width.
 """
 
 from typing import Literal
@@ -19,6 +19,7 @@ from torch import nn
 from libranas.core.arch import Arch
 from libranas.networks.initial_weights import Draw, initialise, usual
 from libranas.networks.operations import DropPath, transformer_cfg
+from libranas.networks.relative_position import RelativePosition, attend_one_hot, offset_index
 from libranas.spaces import AutoFormerSpace
 from libranas.spaces.autoformer import NETWORK_GENES, Mlp, Pool, Position, Stem, conv_stem, mlp_width
 
@@ -31,48 +32,6 @@ LAYER_SCALE = 1e-5
 def pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """Height and width."""
     return (size, size) if isinstance(size, int) else tuple(size)
-
-
-class RelativePosition(nn.Module):
-    """Tables of vertical and horizontal offsets, added together (Shaw et al., 2018, in two dimensions).
-
-    Row 0 belongs to every pair with the class token; row ``1 + max + clamp(offset)`` to the rest.
-    """
-
-    def __init__(self, head_dim: int, max_offset: int):
-        super().__init__()
-        rows = 2 * max_offset + 2
-        self.vertical_Td = nn.Parameter(torch.empty(rows, head_dim))
-        self.horizontal_Td = nn.Parameter(torch.empty(rows, head_dim))
-
-    def key_logits(self, q_BHNd: torch.Tensor, index_2NN: torch.Tensor) -> torch.Tensor:
-        """q . (table[offset]) for all pairs: product with the T rows first, then a gather; shape BHNN."""
-        B, H, N, _ = q_BHNd.shape
-        return sum(
-            (q_BHNd @ table_Td.T).gather(-1, index_NN.expand(B, H, N, N))
-            for table_Td, index_NN in zip((self.vertical_Td, self.horizontal_Td), index_2NN, strict=True)
-        )
-
-    def mixed_values(self, attn_BHNN: torch.Tensor, index_2NN: torch.Tensor) -> torch.Tensor:
-        """sum_m attn[n, m] table[offset(n, m)]: attention summed a row of the table first; shape BHNd."""
-        B, H, N, _ = attn_BHNN.shape
-        out = 0
-        for table_Td, index_NN in zip((self.vertical_Td, self.horizontal_Td), index_2NN, strict=True):
-            binned_BHNT = attn_BHNN.new_zeros(B, H, N, len(table_Td))
-            binned_BHNT = binned_BHNT.scatter_add(-1, index_NN.expand(B, H, N, N), attn_BHNN)
-            out = out + binned_BHNT @ table_Td
-        return out
-
-
-def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
-    """Row of the vertical and horizontal table for each pair of tokens, the class token first: (2, N, N)."""
-    with torch.device("cpu"):  # also in a network without storage it holds numbers
-        rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-        index = []
-        for position in (rows.flatten(), columns.flatten()):
-            offset = (position[None, :] - position[:, None]).clamp(-max_offset, max_offset) + max_offset + 1
-            index.append(nn.functional.pad(offset, (1, 0, 1, 0)))
-        return torch.stack(index)
 
 
 def sincos_positions(grid: tuple[int, int], dim: int) -> torch.Tensor:
@@ -93,22 +52,32 @@ class Attention(nn.Module):
     dim : embedding width D
     head_dim : width d of a head; "auto": D divided by `num_heads`
     index_2NN : rows of the tables of relative positions (:func:`offset_index`); None: no relative positions
+    columns : of the grid of patches
     max_offset : largest offset of the relative positions, in patches
     qk_norm : LayerNorm of the queries and keys of each head
 
     Attributes
     ----------
     fused_attn : use PyTorch's fused attention where there are no relative positions
+    one_hot : compute relative positions as wider heads (:func:`attend_one_hot`): equal, and meant for a GPU
     """
 
     def __init__(
-        self, dim: int, num_heads: int, head_dim: int | Literal["auto"], index_2NN, max_offset: int, qk_norm: bool
+        self,
+        dim: int,
+        num_heads: int,
+        head_dim: int | Literal["auto"],
+        index_2NN: torch.Tensor | None,
+        columns: int,
+        max_offset: int,
+        qk_norm: bool,
     ):
         super().__init__()
         if head_dim == "auto" and dim % num_heads:
             raise ValueError(f"embed_dim {dim} cannot be shared out among {num_heads} heads; give head_dim a number")
         self.num_heads, self.head_dim = num_heads, dim // num_heads if head_dim == "auto" else head_dim
-        self.scale, self.fused_attn, self.max_offset = self.head_dim**-0.5, True, max_offset
+        self.scale, self.max_offset, self.columns = self.head_dim**-0.5, max_offset, columns
+        self.fused_attn, self.one_hot = True, False
         self.qkv = nn.Linear(dim, 3 * num_heads * self.head_dim)
         self.q_norm = nn.LayerNorm(self.head_dim) if qk_norm else None
         self.k_norm = nn.LayerNorm(self.head_dim) if qk_norm else None
@@ -128,6 +97,9 @@ class Attention(nn.Module):
             q_BHNd, k_BHNd = self.q_norm(q_BHNd), self.k_norm(k_BHNd)
         if self.fused_attn and self.rel_pos_keys is None:
             out_BHNd = F.scaled_dot_product_attention(q_BHNd, k_BHNd, v_BHNd)
+        elif self.one_hot and self.rel_pos_keys is not None:
+            tables = self.rel_pos_keys, self.rel_pos_values
+            out_BHNd = attend_one_hot(q_BHNd * self.scale, k_BHNd, v_BHNd, *tables, self.index_2NN, self.columns)
         else:
             q_BHNd = q_BHNd * self.scale
             logits_BHNN = q_BHNd @ k_BHNd.transpose(-2, -1)
@@ -303,7 +275,7 @@ class AutoFormerViT(nn.Module):
             self.register_buffer("pos_embed", fixed, persistent=False)
         relative = position in ("relative", "both")
         index_2NN = offset_index(grid, max_relative_position) if relative else None
-        block = {"head_dim": head_dim, "index_2NN": index_2NN, "max_offset": max_relative_position}
+        block = {"head_dim": head_dim, "index_2NN": index_2NN, "columns": grid[1], "max_offset": max_relative_position}
         block |= {"mlp": mlp, "qk_norm": qk_norm, "layer_scale": layer_scale}
         rates = torch.linspace(0, drop_path_rate, len(num_heads), device="cpu").tolist()
         self.blocks = nn.Sequential(
@@ -420,6 +392,7 @@ class AutoFormerViT(nn.Module):
         for block in self.blocks:
             if block.attn.rel_pos_keys is not None:
                 block.attn.index_2NN = offset_index(new, block.attn.max_offset).to(block.attn.index_2NN.device)
+                block.attn.columns = new[1]
         update_model_input_size(self, self.patch_embed.img_size)
 
 

@@ -25,7 +25,10 @@ _held: list[int] = []  # descriptors of locked files: open until this process en
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """List the GPUs that this process may use: CUDA_VISIBLE_DEVICES, or else all of nvidia-smi."""
+    """List the GPUs that this process may use: CUDA_VISIBLE_DEVICES, or else all of nvidia-smi.
+
+    One that is named several times, such as in ``0,0,0``, takes as many jobs at a time.
+    """
     if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu for gpu in (part.strip() for part in named.split(",")) if gpu not in NONE]
     try:
@@ -38,9 +41,9 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
-    """Take `count` of the visible GPUs for this process alone and name them in CUDA_VISIBLE_DEVICES.
+    """Take `count` of the visible GPUs for this process and name them in CUDA_VISIBLE_DEVICES.
 
-    A GPU is a locked file in `folder`; the lock ends with the process. Where all are held, this looks again after about
+    A GPU, or a place on one that is listed several times, is a locked file in `folder`; the lock ends with the process. Where all are held, this looks again after about
     `wait` seconds. In a job of SLURM only the job's own locks count: with control groups every job's first GPU is
     number 0. Call before CUDA is initialised. Returns the ids, none if no GPU is visible.
     """
@@ -51,7 +54,7 @@ def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
                 "%d GPUs are asked for and none is visible; `device` in the config decides what that means", count
             )
         return []
-    if count > len(pool):
+    if count > len(set(pool)):
         raise LibranasError(
             f"This job asks for {count} GPUs and may use {len(pool)} (CUDA_VISIBLE_DEVICES or nvidia-smi: {pool}).",
             "Ask for fewer: `gpu` in set-resources of the profile.",
@@ -76,8 +79,11 @@ def _lock_free(pool: list[str], count: int, folder: Path, scope: str) -> list[st
             folder.mkdir(parents=True)
             folder.chmod(0o1777)  # another user's jobs lock here too
     mine, opened = [], []
-    for gpu in pool:
-        path = folder / f"{scope}-{gpu.replace('/', '-')}"
+    for place, gpu in enumerate(pool):
+        if gpu in mine:
+            continue
+        again = pool[:place].count(gpu)
+        path = folder / (f"{scope}-{gpu.replace('/', '-')}" + (f".{again}" if again else ""))
         try:
             descriptor = os.open(path, os.O_RDONLY)  # a file of another user cannot be opened for creating
         except FileNotFoundError:

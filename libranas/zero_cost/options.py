@@ -82,6 +82,11 @@ class Options:
     synflow_ln: Literal["keep", "identity"] = setting(
         "What happens to LayerNorm in synflow (batch normalisation is always the identity there).", "keep"
     )
+    tensor_cores: bool = setting(
+        "For a GPU: float32 products as three of float16, moments in a kernel of their own, eigenvalues by products. "
+        "As exact (`docs/precision.md`); not measured yet, so off; slow on a CPU.",
+        False,
+    )
     noise_batch: int | None = setting(
         "Images of noise for the AZ-NAS proxies and zen; null: as many as in the batch.", None, least=1
     )

@@ -24,6 +24,7 @@ from libranas.zero_cost.parameters import excluded
 from libranas.zero_cost.passes.context import Context
 from libranas.zero_cost.passes.runner import run_pass
 from libranas.zero_cost.proxy import DATA, EVALUATION, NEEDS, TRIAL, Proxy, Undefined
+from libranas.zero_cost.tensor_cores import TensorCores
 
 #: What depends on how gradients can be made, and on the rows of layers.
 TRIED = ("kernel", *(need for need, (pass_, _) in NEEDS.items() if pass_ in (DATA, EVALUATION)))
@@ -89,7 +90,7 @@ def score(
     device = next(model.parameters()).device
     scores: dict[str, ProxyScore] = {}
     costs: dict[str, PassCost] = {}
-    with _isolated(model, device), torch.inference_mode(False), torch.enable_grad():
+    with _isolated(model, device, settings.tensor_cores), torch.inference_mode(False), torch.enable_grad():
         inputs, targets = _usable(inputs, targets, device)
         readout = None if readout is None else _usable(*readout, device)
         context = Context(model, inputs, targets, seed, settings, collected, macs, readout)
@@ -186,7 +187,7 @@ def _on_whole_axes(numbers: np.ndarray, axes: tuple[str, ...], context: Context)
 
 
 @contextmanager
-def _isolated(model: nn.Module, device: torch.device):
+def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
     """Set full precision for a while, whatever the caller has set; put back modes and the random state.
 
     Attention is computed by its parts, so that hooks see those.
@@ -195,8 +196,16 @@ def _isolated(model: nn.Module, device: torch.device):
     precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     devices = [device] if device.type == "cuda" else []
     fast = torch.backends.mha.get_fastpath_enabled()
-    with torch.random.fork_rng(devices=devices), torch.autocast(device.type, enabled=False), _no_checkpointing():
+    wider = [m for m in model.modules() if tensor_cores and getattr(m, "one_hot", None) is False]
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(_no_checkpointing())
+        if tensor_cores:
+            stack.enter_context(TensorCores())
         try:
+            for m in wider:
+                m.one_hot = True
             torch.backends.mha.set_fastpath_enabled(False)
             torch.set_float32_matmul_precision("highest")
             torch.backends.cudnn.allow_tf32 = False
@@ -207,6 +216,8 @@ def _isolated(model: nn.Module, device: torch.device):
             torch.backends.cudnn.allow_tf32 = tf32
             for m, mode in training.items():
                 m.training = mode
+            for m in wider:
+                m.one_hot = False
 
 
 @contextmanager

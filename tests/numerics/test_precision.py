@@ -1,4 +1,4 @@
-"""Scores in float32 and float64, on a CPU and on a GPU, are as equal as docs/precision.md says."""
+"""Scores in float32, float64 and by tensor cores, on a CPU and a GPU, are as equal as docs/precision.md says."""
 
 import math
 from pathlib import Path
@@ -48,8 +48,11 @@ def test_scores_are_as_equal_as_the_documents_say(family):
     cards = {
         precision: score(model, inputs, targets, NAMES, precision=precision) for precision in ("float32", "float64")
     }
+    cards["tensor cores"] = score(model, inputs, targets, NAMES, tensor_cores=True)
     if torch.cuda.is_available():
-        cards["cuda"] = score(model.to("cuda"), inputs, targets, NAMES)
+        model.to("cuda")
+        cards["cuda"] = score(model, inputs, targets, NAMES)
+        cards["tensor cores of a GPU"] = score(model, inputs, targets, NAMES, tensor_cores=True)
     exact = cards.pop("float64")
     for where, card in cards.items():
         for name, tolerance in tolerances(column).items():
@@ -61,6 +64,8 @@ def test_scores_are_as_equal_as_the_documents_say(family):
         abs(cards["float32"].scores[name].value - exact.scores[name].value) for name in ("snip", "zico", "tcet")
     )
     assert closest > 0  # the two are not one computation
+    assert any(cards["tensor cores"].scores[n].value != cards["float32"].scores[n].value for n in ("snip", "zico"))
+    assert not any(getattr(m, "one_hot", False) for m in model.modules())
 
 
 class Waits(TorchDispatchMode):

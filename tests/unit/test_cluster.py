@@ -77,8 +77,19 @@ def test_a_job_of_slurm_takes_what_it_was_given(hold):
     assert {gpus(hold(visible="0,1", job="13")) for _ in range(2)} == {"0", "1"}
 
 
-def test_more_gpus_than_there_are_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+def test_a_gpu_that_is_named_twice_takes_two_jobs(hold):
+    both = [hold(visible="7,8,7") for _ in range(3)]
+    assert sorted(map(gpus, both)) == ["7", "7", "8"]
+    fourth = hold(count=2, visible="7,8,7")
+    for process in both:
+        process.kill()
+        process.wait()
+    assert gpus(fourth) == "7,8"  # two devices, not one twice
+
+
+@pytest.mark.parametrize("visible", ["0", "0,0"])
+def test_more_gpus_than_there_are_is_an_error(monkeypatch, tmp_path, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with pytest.raises(LibranasError, match="asks for 2 GPUs and may use 1"):
         cluster.take_gpus(2, tmp_path)
 

@@ -49,6 +49,7 @@ OTHER = {
     "meco_modules": "all",
     "zen_repeats": 1,
     "synflow_ln": "identity",
+    "tensor_cores": True,
     "noise_batch": 2,
 }
 CASES = [

@@ -13,7 +13,8 @@ from torch import nn
 
 import libranas.nets  # noqa: F401 - registers the models with timm, under the name that model cards use
 from libranas.networks import build
-from libranas.networks.autoformer import RelativePosition, model_args, offset_index
+from libranas.networks.autoformer import model_args
+from libranas.networks.relative_position import RelativePosition, offset_index
 from libranas.spaces import AutoFormerSpace, PiTSpace
 
 SPACE = AutoFormerSpace((12, 18), (2, 3), (1, 2, 3), (1.5, 2.0), 4, 12, 4, classes=5, max_relative_position=1)
@@ -207,6 +208,7 @@ def test_another_image_size(space):
         if space.relative_position:
             for block in net.blocks:
                 assert torch.equal(block.attn.index_2NN, offset_index((height // 4, width // 4), 1))
+                assert block.attn.columns == width // 4
     net.set_input_size(img_size=12)
     assert net(torch.ones(1, 3, 12, 12)).shape == small.shape
 
@@ -216,8 +218,14 @@ def test_attention_equals_brute_force_on_a_grid_of_any_shape(image, patch, most)
     args = {**model_args(SPACE, ARCH), "img_size": image, "patch_size": patch, "max_relative_position": most}
     net = timm.create_model("libranas_autoformer", **args).eval()
     grid, attn = net.patch_embed.grid_size, net.blocks[1].attn.double()
-    x = tokens(grid[0] * grid[1] + 1)
-    torch.testing.assert_close(attn(x), dense_attention(attn, x, grid, most))
+    x = tokens(grid[0] * grid[1] + 1).requires_grad_()
+    expected = dense_attention(attn, x, grid, most)
+    sources = [x, *attn.parameters()]
+    gradients = torch.autograd.grad((expected * expected.sin()).sum(), sources, retain_graph=True)
+    for attn.one_hot in (False, True):
+        found = attn(x)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad((found * found.sin()).sum(), sources), gradients)
 
 
 @each_network

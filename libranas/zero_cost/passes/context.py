@@ -262,20 +262,22 @@ class Context:
     def mode(self, train: bool, fused: bool = True, identity: tuple = ()):
         """Put the network in another mode for a while.
 
-        ``fused=False`` turns off fused attention, which has no second derivative and whose products are not counted.
+        ``fused=False`` turns off fused attention, which has no second derivative and whose products are not counted,
+        and relative positions as wider heads, whose products are others.
         Modules of the types `identity` return their input.
         """
-        off = [] if fused else [m for m in self.model.modules() if getattr(m, "fused_attn", False) is True]
+        names = () if fused else ("fused_attn", "one_hot")
+        off = [(m, name) for m in self.model.modules() for name in names if getattr(m, name, False) is True]
         hooks = ((m, no_norm) for m in self.model.modules() if isinstance(m, identity))
         with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
             self._set_mode(train)
-            for m in off:
-                m.fused_attn = False
+            for m, name in off:
+                setattr(m, name, False)
             try:
                 yield
             finally:
-                for m in off:
-                    m.fused_attn = True
+                for m, name in off:
+                    setattr(m, name, True)
                 self._set_mode(self.train)
 
     def _set_mode(self, train: bool) -> None:

@@ -93,9 +93,10 @@ class UnitRun(PassRun):
     def _reduce_products(self, units: int, wanted: Wanted):
         """Return the callback that reduces each weight's gradient to its moments over the units of all parts."""
         scratch, kept, needs = Scratch(), {}, self._shown(GRADIENT_NEEDS)
+        kind = self._kind_of_moments()
 
         def on_products(name, weight, a_UGKI, d_UGKO):
-            moments = kept.pop(name, None) or Moments(wanted, scratch)
+            moments = kept.pop(name, None) or kind(wanted, scratch)
             moments.add_products(a_UGKI, d_UGKO)
             if moments.units < units:
                 kept[name] = moments
@@ -103,6 +104,13 @@ class UnitRun(PassRun):
                 self.give_moments(name, weight, moments, units, *needs)
 
         return on_products
+
+    def _kind_of_moments(self) -> type[Moments]:
+        if not (self.context.options.tensor_cores and self.context.inputs.is_cuda):
+            return Moments
+        from libranas.zero_cost.moments_kernel import FusedMoments  # imports Triton, which only a GPU needs
+
+        return FusedMoments
 
     def refuse_few(self, units: int, *needs: str) -> None:
         """Make statistics over too few units undefined."""

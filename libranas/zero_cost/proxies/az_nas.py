@@ -10,6 +10,7 @@ from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
 from libranas.zero_cost.proxies.common import eigenvalues_of, numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined
+from libranas.zero_cost.spectra import largest_eigenvalues
 
 NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
 
@@ -35,18 +36,23 @@ def _combine_progressivity(parts, _):
     return min(steps), {"per_feature": [math.nan, *steps]}
 
 
-def _isometry(vjp: Vjp, _):
-    """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's mean Jacobian."""
+def _step(vjp: Vjp, _):
+    """The smaller Gram matrix of the block's mean Jacobian, whose largest eigenvalue is as accurate as a singular
+    value and faster."""
     jacobian = vjp.jacobian_DD
-    # The largest eigenvalue of the smaller Gram matrix is as accurate as a singular value, and faster.
     gram = jacobian @ jacobian.T if jacobian.shape[0] <= jacobian.shape[1] else jacobian.T @ jacobian
-    s = eigenvalues_of(gram)[-1].clamp(min=0).sqrt()
-    same = torch.as_tensor(vjp.same, device=s.device)
-    return {"isometry": (2 - s - 1 / (s + 1e-6)).masked_fill(same, math.nan), "same": same}
+    return {"gram": gram, "same": torch.as_tensor(vjp.same, device=gram.device)}
 
 
-def _combine_trainability(places, _):
-    isometries = numbers(places, "isometry")
+def _isometry(largest: float, same: bool) -> float:
+    """2 - s - 1 / (s + 1e-6), s the largest singular value of the block's mean Jacobian."""
+    s = math.nan if same or math.isnan(largest) else math.sqrt(max(largest, 0.0))
+    return 2 - s - 1 / (s + 1e-6)
+
+
+def _combine_trainability(places, options):
+    largest = largest_eigenvalues([place["gram"] for place in places], options.tensor_cores)
+    isometries = [_isometry(value, place["same"]) for value, place in zip(largest, places, strict=True)]
     counted = [value for value, place in zip(isometries, places, strict=True) if not place["same"]]
     if not counted:
         raise Undefined("every block hands the backward signal on as it is")
@@ -83,7 +89,7 @@ AZ_TRAINABILITY = Proxy(
     title="mean over the primary blocks of 2 - s - 1/s, s the spectral norm of the block's mean Jacobian",
     source="Lee and Ham, AZ-NAS (CVPR 2024), Eq. 8; blocks that are the identity or pool tokens do not count",
     run=NOISE,
-    captures={"vjp": _isometry},
+    captures={"vjp": _step},
     combine=_combine_trainability,
     components={"per_feature": ("feature",)},
     undefined_for=NO_BLOCKS,

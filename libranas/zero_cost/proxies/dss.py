@@ -2,30 +2,28 @@
 
 import math
 
-from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Saliency
-from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxies.synflow import flow
 from libranas.zero_cost.proxy import SYNAPTIC, Proxy, Undefined
+from libranas.zero_cost.spectra import nuclear_norms
 
 
 def _dss(saliency: Saliency, _):
     """Synaptic diversity of a linear layer of an attention, synaptic saliency of another one."""
     if saliency.kind == "linear":
         return {"kind": saliency.kind, **flow(saliency, None)}
-    if saliency.kind == "convolution" or not saliency.gradient_OI.isfinite().all():
+    if saliency.kind == "convolution":
         return {"kind": saliency.kind, "per_layer": math.nan}
-    # On the CPU: singular values are slow on a GPU, two thirds of all scores there (benchmarks/scale/one-gpu.json).
-    matrices = saliency.gradient_OI.cpu(), saliency.weight_OI.cpu()
-    nuclear = [torch.linalg.matrix_norm(m, ord="nuc") for m in matrices]
-    return {"kind": saliency.kind, "per_layer": nuclear[0] * nuclear[1]}
+    return {"kind": saliency.kind, "matrices": (saliency.gradient_OI, saliency.weight_OI)}
 
 
-def _combine_dss(places, _):
+def _combine_dss(places, options):
     kinds = [place["kind"] for place in places]
     if "attention" not in kinds:
         raise Undefined(NO_ATTENTION)
-    per_layer = numbers(places, "per_layer")
+    matrices = [matrix for place in places for matrix in place.get("matrices", ())]
+    nuclear = iter(nuclear_norms(matrices, options.tensor_cores))
+    per_layer = [next(nuclear) * next(nuclear) if "matrices" in p else float(p["per_layer"]) for p in places]
     value = sum(score for score, kind in zip(per_layer, kinds, strict=True) if kind != "convolution")
     return value, {"per_layer": per_layer}
 

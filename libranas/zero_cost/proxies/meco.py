@@ -1,17 +1,14 @@
 """MeCo: how far the channels (rows C) of a feature map are from being linearly dependent; one noise image."""
 
-from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Maps
 from libranas.zero_cost.proxies.common import correlation, only_value
 from libranas.zero_cost.proxy import NOISE, Proxy
+from libranas.zero_cost.spectra import smallest_eigenvalues
 
 
-def _meco(maps: Maps, _):
-    total = 0.0
-    for rows_CX in maps.maps.values():
-        correlation_CC = correlation(rows_CX).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        total = total + torch.linalg.eigvalsh(correlation_CC)[0]
-    return {"value": total}
+def _meco(maps: Maps, options):
+    correlations = [correlation(rows_CX).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) for rows_CX in maps.maps.values()]
+    return {"value": sum(smallest_eigenvalues(correlations, options.tensor_cores))}
 
 
 MECO = Proxy(
