@@ -43,9 +43,10 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
 def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
     """Take `count` of the visible GPUs for this process and name them in CUDA_VISIBLE_DEVICES.
 
-    A GPU, or a place on one that is listed several times, is a locked file in `folder`; the lock ends with the process. Where all are held, this looks again after about
-    `wait` seconds. In a job of SLURM only the job's own locks count: with control groups every job's first GPU is
-    number 0. Call before CUDA is initialised. Returns the ids, none if no GPU is visible.
+    A GPU, or a place on one that is listed several times, is a locked file in `folder`; the lock ends with the process.
+    Where all are held, this looks again after about `wait` seconds. In a job of SLURM only the job's own locks count:
+    with control groups every job's first GPU is number 0. Call before CUDA is initialised. Returns the ids, none if no
+    GPU is visible.
     """
     pool = visible_gpus()
     if not count or not pool:
@@ -54,9 +55,9 @@ def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
                 "%d GPUs are asked for and none is visible; `device` in the config decides what that means", count
             )
         return []
-    if count > len(set(pool)):
+    if count > (most := len(set(pool))):
         raise LibranasError(
-            f"This job asks for {count} GPUs and may use {len(pool)} (CUDA_VISIBLE_DEVICES or nvidia-smi: {pool}).",
+            f"This job asks for {count} GPUs and may use {most} (CUDA_VISIBLE_DEVICES or nvidia-smi: {pool}).",
             "Ask for fewer: `gpu` in set-resources of the profile.",
         )
     given = os.environ.get("SLURM_JOB_ID") if "CUDA_VISIBLE_DEVICES" in os.environ else None
