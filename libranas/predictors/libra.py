@@ -4,7 +4,7 @@ The mode `literal` is the published algorithm. `corrected` has an unbiased infor
 largest, passes over duplicates, and takes z3 from the window (docs/decisions.md). Suffixes: A architectures, P proxies.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,7 +134,7 @@ def choose(
     if candidates:
         z2 = proxies.least(candidates, lambda name: gain[name] if ig_select == "min" else -gain[name])
         added = f"given {z1} it adds the {'least' if ig_select == 'min' else 'most'} information about accuracy"
-        reasons.append(f"{z2} is second: {added}, {gain[z2]:.3f} bits ({estimator}), among {', '.join(candidates)}.")
+        reasons.append(f"{z2} is second: {added}, {gain[z2]:.3f} bits ({estimator}){_among(candidates)}.")
     else:
         z2 = (proxies.new(others, z1) or others)[0]
         reasons.append(
@@ -146,7 +146,7 @@ def choose(
         z3 = proxies.least(pool, lambda name: abs(accuracy_bias - bias[name]))
         reasons.append(
             f"{z3} is third: its correlation with #params, {bias[z3]:.3f}, is the nearest to that of accuracy, "
-            f"{accuracy_bias:.3f}, among {', '.join(pool)}."
+            f"{accuracy_bias:.3f}{_among(pool)}."
         )
     else:
         z3 = (proxies.new(left, z1, z2) or left)[0]
@@ -160,6 +160,10 @@ def choose(
         reasons.append(f"Left out, as all their values are equal: {', '.join(constant)}.")
     made_from = rho, tuple(in_window), not candidates, estimator, gain, bias, accuracy_bias
     return Choice(mode, n, z1, z2, z3, *made_from, tuple(reasons))
+
+
+def _among(names: Sequence[str]) -> str:
+    return f", among {', '.join(names)}" if len(names) > 1 else "; no other was left"
 
 
 def _usable(
