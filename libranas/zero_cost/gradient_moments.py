@@ -16,7 +16,7 @@ from libranas.zero_cost.captures import Gradient
 TILE, GPU_TILE = 2**20, 2**27  # a GPU prefers few large products
 #: Columns of a tile, and units whose gradients are made at a time: with fewer units the tile has more rows, which a
 #: processor multiplies faster.
-COLUMNS, UNITS = 256, 16
+COLUMNS, UNITS = 256, 32
 
 
 @dataclass(frozen=True)
