@@ -20,8 +20,6 @@ NETWORKS = {
     "wide": ({"family": "autoformer", "preset": "digits"}, 8, 0),
     "nasbench201": ({"family": "nasbench201", "width": 4, "cells": 1}, 16, 1),
 }
-#: It looks at the entries of a matrix of each layer, on the CPU.
-NEEDS_MATRICES = ("dss",)
 NAMES = [name for name in list_proxies() if name != "reg_swap"]
 
 
@@ -78,13 +76,14 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_gpu_is_not_waited_for_at_every_layer():
+@pytest.mark.parametrize("tensor_cores", [False, True])
+def test_a_gpu_is_not_waited_for_at_every_layer(tensor_cores):
     """Single numbers are copied together at the end, so depth does not matter."""
     space, counts = make_space(NETWORKS["wide"][0], 8, 3, 4), []
     inputs, targets = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
     for depth in (1, 6):
         arch = next(a for a in map(space.sample, map(np.random.default_rng, range(99))) if a["depth"] == depth)
         with Waits() as waits:
-            score(build(space, arch, 0), inputs, targets, [n for n in NAMES if n not in NEEDS_MATRICES])
+            score(build(space, arch, 0), inputs, targets, NAMES, tensor_cores=tensor_cores)
         counts.append(waits.count)
     assert counts[0] == counts[1] > 0
