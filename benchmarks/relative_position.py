@@ -67,7 +67,7 @@ class Separable(RelativePosition):
 
     def parts(self, index_2NN: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Vectors of pairs of rows (R, r, d) and of columns (C, c, d), and the class token's (d)."""
-        return tuple(t.to(like.dtype) for t in self.between(index_2NN, round((index_2NN.shape[1] - 1) ** 0.5)))
+        return self.between(index_2NN, round((index_2NN.shape[1] - 1) ** 0.5), like)
 
     def key_logits(self, q_BHNd, index_2NN):
         vertical_RRd, horizontal_CCd, token_d = self.parts(index_2NN, q_BHNd)

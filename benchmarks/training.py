@@ -395,8 +395,11 @@ def projection(path: Path | None, world: World, workers: int, peak_tflops: float
     def share(speed: float) -> float | None:
         return speed * flop / (peak_tflops * 1e12) if peak_tflops else None
 
-    for way in ("eager", "compiled"):
-        speed = network_alone(autoformer_s(1000), 256, 50, 20, world.device, way == "compiled")
+    for way in ("eager", "compiled", "eager, one-hot positions", "compiled, one-hot positions"):
+        model = autoformer_s(1000)
+        for block in model.blocks:
+            block.attn.one_hot = "one-hot" in way
+        speed = network_alone(model, 256, 50, 20, world.device, way.startswith("compiled"))
         result["network"][way] = {"images_per_second": speed, "share_of_peak": share(speed)}
         print("the network alone", way, result["network"][way], flush=True)
     for name, images in kinds.items():

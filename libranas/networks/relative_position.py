@@ -37,11 +37,15 @@ class RelativePosition(nn.Module):
             out = out + binned_BHNT @ table_Td
         return out
 
-    def between(self, index_2NN: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Vectors of pairs of rows of the grid (R, R, d), of pairs of columns (C, C, d), of the class token (d,)."""
+    def between(self, index_2NN: torch.Tensor, columns: int, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Vectors of pairs of rows of the grid (R, R, d), of pairs of columns (C, C, d), of the class token (d,).
+
+        They have the type of `like`, which mixed precision may have made narrower.
+        """
         vertical_RRd = self.vertical_Td[index_2NN[0, 1::columns, 1::columns]]
         horizontal_CCd = self.horizontal_Td[index_2NN[1, 1 : columns + 1, 1 : columns + 1]]
-        return vertical_RRd, horizontal_CCd, self.vertical_Td[0] + self.horizontal_Td[0]
+        vectors = vertical_RRd, horizontal_CCd, self.vertical_Td[0] + self.horizontal_Td[0]
+        return tuple(vector.to(like.dtype) for vector in vectors)
 
 
 def offset_index(grid: tuple[int, int], max_offset: int) -> torch.Tensor:
@@ -73,7 +77,7 @@ def attend_one_hot(
     B, H, N, d = q_BHNd.shape
     rows = (N - 1) // columns
     place_NE = _one_hot(rows, columns, q_BHNd)
-    vertical_RRd, horizontal_CCd, token_d = keys.between(index_2NN, columns)
+    vertical_RRd, horizontal_CCd, token_d = keys.between(index_2NN, columns, q_BHNd)
     patches_BHRCd = q_BHNd[:, :, 1:].unflatten(2, (rows, columns))
     to_row = torch.einsum("bhrcd,rsd->bhrcs", patches_BHRCd, vertical_RRd)
     to_column = torch.einsum("bhrcd,ced->bhrce", patches_BHRCd, horizontal_CCd)
@@ -89,7 +93,7 @@ def attend_one_hot(
         scale=1.0,
     )
     out_BHNd, seen_BHNE = out_BHNX.split([d, place_NE.shape[1]], -1)
-    vertical_RRd, horizontal_CCd, token_d = values.between(index_2NN, columns)
+    vertical_RRd, horizontal_CCd, token_d = values.between(index_2NN, columns, q_BHNd)
     seen_BHRCE = seen_BHNE[:, :, 1:].unflatten(2, (rows, columns))
     added = torch.einsum("bhrcs,rsd->bhrcd", seen_BHRCE[..., :rows], vertical_RRd)
     added = added + torch.einsum("bhrce,ced->bhrcd", seen_BHRCE[..., rows:-1], horizontal_CCd)

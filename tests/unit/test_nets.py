@@ -244,14 +244,19 @@ def test_gradient_checkpointing_changes_nothing(space, arch, images):
 @each_network
 def test_it_compiles_without_a_graph_break(space, arch, images):
     net = build(space, arch, seed=1).eval()
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images), net(images))
-    compiled(images).sum().backward()
-    found = [p.grad.clone() for p in net.parameters()]
-    net.zero_grad()
-    net(images).sum().backward()
-    torch.testing.assert_close(found, [p.grad for p in net.parameters()])
-    torch._dynamo.reset()
+    attentions = [module for module in net.modules() if hasattr(module, "one_hot")]
+    for one_hot in (False, True)[: 1 + bool(attentions)]:
+        for module in attentions:
+            module.one_hot = one_hot
+        compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(images), net(images))
+        net.zero_grad()
+        compiled(images).sum().backward()
+        found = [p.grad.clone() for p in net.parameters()]
+        net.zero_grad()
+        net(images).sum().backward()
+        torch.testing.assert_close(found, [p.grad for p in net.parameters()])
+        torch._dynamo.reset()
 
 
 @pytest.mark.skipif(
