@@ -9,8 +9,8 @@
 ``separable``
     Attention summed over the rows and over the columns of the grid, and a vector for each pair of rows and of columns.
 ``one-hot``
-    Ones and zeros beside keys and values for the row and column of a token, and PyTorch's fused attention; it ships too
-    (``Attention.one_hot``).
+    Ones and zeros beside keys and values for the row and column of a token, and plain attention, fused if it can be; it
+    ships too (``Attention.one_hot``).
 
 The same network without relative positions is the yardstick. Logits of all must agree (float32), else nothing is
 timed. All are timed in one process, in turns; a ratio is that of two times of the same round, the median counts. In

@@ -395,7 +395,7 @@ def projection(path: Path | None, world: World, workers: int, peak_tflops: float
     def share(speed: float) -> float | None:
         return speed * flop / (peak_tflops * 1e12) if peak_tflops else None
 
-    for way in ("eager", "compiled", "eager, one-hot positions", "compiled, one-hot positions"):
+    for way in ("eager", "compiled", "compiled, one-hot positions"):
         model = autoformer_s(1000)
         for block in model.blocks:
             block.attn.one_hot = "one-hot" in way

@@ -70,13 +70,15 @@ def attend_one_hot(
 ) -> torch.Tensor:
     """Attention (BHNd) with relative positions, as plain attention of wider heads: no gather, no scatter, no index.
 
-    Keys and values get ones and zeros for their row, their column and the class token (R + C + 1 more entries);
-    queries get their products with the tables' vectors there. What comes out there is the attention to each row and
-    column, which the tables of the values then multiply. Queries are scaled already.
+    Keys and values get ones and zeros for their row, their column and the class token, and zeros up to a multiple of 8
+    entries, which fused attention asks for (E more entries). Queries get their products with the tables' vectors there.
+    What comes out there is the attention to each row and column, which the tables of the values then multiply. Queries
+    are scaled already.
     """
     B, H, N, d = q_BHNd.shape
     rows = (N - 1) // columns
     place_NE = _one_hot(rows, columns, q_BHNd)
+    spare = place_NE.shape[1] - (rows + columns + 1)
     vertical_RRd, horizontal_CCd, token_d = keys.between(index_2NN, columns, q_BHNd)
     patches_BHRCd = q_BHNd[:, :, 1:].unflatten(2, (rows, columns))
     to_row = torch.einsum("bhrcd,rsd->bhrcs", patches_BHRCd, vertical_RRd)
@@ -84,7 +86,7 @@ def attend_one_hot(
     to_token = (patches_BHRCd @ token_d)[..., None]
     more_BHNE = torch.cat([to_row, to_column, to_token], -1).flatten(2, 3)
     # All pairs of the class token have the same vector, which a softmax does not see.
-    more_BHNE = torch.cat([more_BHNE.new_zeros(B, H, 1, more_BHNE.shape[-1]), more_BHNE], 2)
+    more_BHNE = nn.functional.pad(more_BHNE, (0, spare, 1, 0))
     wide_BHNE = place_NE.expand(B, H, -1, -1)
     out_BHNX = nn.functional.scaled_dot_product_attention(
         torch.cat([q_BHNd, more_BHNE], -1),
@@ -96,16 +98,17 @@ def attend_one_hot(
     vertical_RRd, horizontal_CCd, token_d = values.between(index_2NN, columns, q_BHNd)
     seen_BHRCE = seen_BHNE[:, :, 1:].unflatten(2, (rows, columns))
     added = torch.einsum("bhrcs,rsd->bhrcd", seen_BHRCE[..., :rows], vertical_RRd)
-    added = added + torch.einsum("bhrce,ced->bhrcd", seen_BHRCE[..., rows:-1], horizontal_CCd)
-    added = added + seen_BHRCE[..., -1:] * token_d
+    added = added + torch.einsum("bhrce,ced->bhrcd", seen_BHRCE[..., rows : rows + columns], horizontal_CCd)
+    added = added + seen_BHRCE[..., rows + columns, None] * token_d
     added_BHNd = torch.cat([token_d.expand(B, H, 1, d), added.flatten(2, 3)], 2)
     return out_BHNd + added_BHNd
 
 
 def _one_hot(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
-    """Ones where a token has that row, that column, or is the class token, which is first: (N, R + C + 1)."""
-    place_NE = like.new_zeros(1 + rows * columns, rows + columns + 1)
+    """Ones where a token has that row, that column, or is the class token, which is first: (N, E)."""
+    entries = rows + columns + 1
+    place_NE = like.new_zeros(1 + rows * columns, entries + -(entries + like.shape[-1]) % 8)
     place_NE[1:, :rows] = torch.eye(rows, dtype=like.dtype, device=like.device).repeat_interleave(columns, 0)
-    place_NE[1:, rows:-1] = torch.eye(columns, dtype=like.dtype, device=like.device).repeat(rows, 1)
-    place_NE[0, -1] = 1
+    place_NE[1:, rows : rows + columns] = torch.eye(columns, dtype=like.dtype, device=like.device).repeat(rows, 1)
+    place_NE[0, rows + columns] = 1
     return place_NE

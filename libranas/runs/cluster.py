@@ -50,6 +50,8 @@ def take_gpus(count: int, folder: Path = LOCKS, wait: float = 1.0) -> list[str]:
     """
     pool = visible_gpus()
     if not count or not pool:
+        if len(set(pool)) < len(pool):  # CUDA shows no GPU at all where one is named twice
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(pool))
         if count:
             log.warning(
                 "%d GPUs are asked for and none is visible; `device` in the config decides what that means", count
@@ -80,10 +82,10 @@ def _lock_free(pool: list[str], count: int, folder: Path, scope: str) -> list[st
             folder.mkdir(parents=True)
             folder.chmod(0o1777)  # another user's jobs lock here too
     mine, opened = [], []
-    for place, gpu in enumerate(pool):
+    earlier = [pool[:place].count(gpu) for place, gpu in enumerate(pool)]
+    for again, gpu in sorted(zip(earlier, pool, strict=True), key=lambda found: found[0]):  # an idle GPU first
         if gpu in mine:
             continue
-        again = pool[:place].count(gpu)
         path = folder / (f"{scope}-{gpu.replace('/', '-')}" + (f".{again}" if again else ""))
         try:
             descriptor = os.open(path, os.O_RDONLY)  # a file of another user cannot be opened for creating

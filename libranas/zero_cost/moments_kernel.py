@@ -6,6 +6,9 @@ float16 numbers, see :mod:`libranas.zero_cost.tensor_cores`), and updates mean a
 Legend: U units, G groups, K positions of a unit, I in, O out.
 """
 
+import logging
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
@@ -13,7 +16,9 @@ import triton.language as tl
 from libranas.zero_cost.gradient_moments import Moments
 from libranas.zero_cost.tensor_cores import halves
 
-#: Tile (rows O, columns I, positions K) and warps: what fits in the registers of sm_90, alone and with mean and signs.
+log = logging.getLogger("libranas")
+#: Tile (rows O, columns I, positions K) and warps, alone and with mean and signs: what fits in the registers of sm_90
+#: where 16 divides the widths of the weight.
 SPREAD, ALL = (128, 128, 32, 8), (64, 64, 32, 4)
 #: Pointers are 32 bits wide.
 MOST = 2**31
@@ -33,6 +38,17 @@ class FusedMoments(Moments):
         self._merge(len(a_UGKI), **{name: x.flatten(0, 1) for name, x in made.items()})
 
 
+@lru_cache
+def runs_on(device: torch.device) -> bool:
+    """Return whether the kernel can be built and run here; it takes a C compiler and Python's header files."""
+    try:
+        moments(*torch.ones(2, 2, 1, 4, 4, device=device), True, True)
+    except Exception as error:  # whatever it is, there is another way
+        log.warning("tensor_cores: without the kernel for moments on %s (%s)", device, error)
+        return False
+    return True
+
+
 def moments(a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, mean: bool, signs: bool) -> dict[str, torch.Tensor]:
     """Statistics over units of ``d_UGKO^T a_UGKI``: ``abs_mean``, ``abs_m2``, and ``mean`` and ``signs`` if wanted.
 
@@ -42,34 +58,35 @@ def moments(a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, mean: bool, signs: bool)
     """
     units, groups, positions, width = a_UGKI.shape
     height = d_UGKO.shape[-1]
-    a_high, a_low, a_scale = halves(a_UGKI.contiguous())
-    d_high, d_low, d_scale = halves(d_UGKO.contiguous())
+    a_high, a_low, a_scale_UG11 = halves(a_UGKI.contiguous())
+    d_high, d_low, d_scale_UG11 = halves(d_UGKO.contiguous())
     names = ["abs_mean", "abs_m2", *["mean"] * mean, *["signs"] * signs]
     made = {name: a_UGKI.new_empty(groups, height, width) for name in names}
     nothing = made["abs_mean"]  # stands for what is not wanted; the kernel does not touch it
     rows, columns, step, warps = ALL if mean or signs else SPREAD
-    _moments[(triton.cdiv(height, rows), triton.cdiv(width, columns), groups)](
-        a_high,
-        a_low,
-        d_high,
-        d_low,
-        a_scale.reciprocal(),
-        d_scale.reciprocal(),
-        made["abs_mean"],
-        made["abs_m2"],
-        made.get("mean", nothing),
-        made.get("signs", nothing),
-        units,
-        positions,
-        width,
-        height,
-        MEAN=mean,
-        SIGNS=signs,
-        ROWS=rows,
-        COLUMNS=columns,
-        STEP=step,
-        num_warps=warps,
-    )
+    with torch.cuda.device_of(a_UGKI):  # Triton starts a kernel on the current device
+        _moments[(triton.cdiv(height, rows), triton.cdiv(width, columns), groups)](
+            a_high,
+            a_low,
+            d_high,
+            d_low,
+            a_scale_UG11.reciprocal(),
+            d_scale_UG11.reciprocal(),
+            made["abs_mean"],
+            made["abs_m2"],
+            made.get("mean", nothing),
+            made.get("signs", nothing),
+            units,
+            positions,
+            width,
+            height,
+            MEAN=mean,
+            SIGNS=signs,
+            ROWS=rows,
+            COLUMNS=columns,
+            STEP=step,
+            num_warps=warps,
+        )
     return made
 
 
@@ -118,6 +135,8 @@ def _moments(
             g = tl.dot(d_high, tl.load(a_low_ptr + a_at, mask=a_there, other=0.0), g)
             g = tl.dot(tl.trans(tl.load(d_low_ptr + d_at, mask=d_there, other=0.0)), a_high, g)
             g = tl.dot(d_high, a_high, g)
+        place = unit * groups + group
+        g *= tl.load(a_unit_ptr + place) * tl.load(d_unit_ptr + place)
         if MEAN:
             total += g
         if SIGNS:
@@ -128,10 +147,9 @@ def _moments(
         abs_m2 += delta * (size - abs_mean)
     at = (group * height + o[:, None]) * width + i[None, :]
     there = (o[:, None] < height) & (i[None, :] < width)
-    a_unit, d_unit = tl.load(a_unit_ptr), tl.load(d_unit_ptr)
-    tl.store(abs_mean_ptr + at, abs_mean * a_unit * d_unit, mask=there)
-    tl.store(abs_m2_ptr + at, abs_m2 * a_unit * a_unit * d_unit * d_unit, mask=there)
+    tl.store(abs_mean_ptr + at, abs_mean, mask=there)
+    tl.store(abs_m2_ptr + at, abs_m2, mask=there)
     if MEAN:
-        tl.store(mean_ptr + at, total * a_unit * d_unit / units, mask=there)
+        tl.store(mean_ptr + at, total / units, mask=there)
     if SIGNS:
         tl.store(signs_ptr + at, signs, mask=there)

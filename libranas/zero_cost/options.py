@@ -84,7 +84,7 @@ class Options:
     )
     tensor_cores: bool = setting(
         "For a GPU: float32 products as three of float16, moments in a kernel of their own, eigenvalues by products. "
-        "As exact (`docs/precision.md`); not measured yet, so off; slow on a CPU.",
+        "Within the tolerances of `docs/precision.md`; not measured yet, so off; slow on a CPU.",
         False,
     )
     noise_batch: int | None = setting(

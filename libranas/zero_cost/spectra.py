@@ -1,56 +1,72 @@
-"""Extreme eigenvalues and nuclear norms of many matrices.
+"""Extreme eigenvalues and nuclear norms of the matrices of many places.
 
-By LAPACK one matrix after the other, or, for a GPU, where that takes milliseconds each, by products of all matrices
-of a size at once. Legend: N matrices, R rows, C columns.
+A matrix is reduced at once, by LAPACK. For a GPU, where that takes milliseconds each, the option `tensor_cores` keeps
+the matrices and reduces all of a size together at the end, by products.
+Legend: N matrices, R rows, C columns.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from libranas.core.lazy import torch
+from libranas.zero_cost.options import Options
 
 #: Squarings of a matrix; its eigenvalues are then to the power 2**SQUARINGS. The largest eigenvalue is too small by at
 #: most 1 / (e 2**SQUARINGS) of the largest absolute one, even where the second largest is as close as it can be.
 SQUARINGS = 40
 #: Steps of Newton and Schulz. Singular values below 1.5**-STEPS of the largest are missed in part.
 STEPS = 40
+#: Entries of the matrices that are reduced together.
+TOGETHER = 2**27
 
 
-def largest_eigenvalues(symmetric: Sequence[torch.Tensor], by_products: bool = False) -> list[float]:
-    """Largest eigenvalue of each positive semidefinite matrix (R, R); NaN where an entry is not finite."""
-    return _of_each(symmetric, _largest if by_products else lambda x_NRR: torch.linalg.eigvalsh(x_NRR)[:, -1])
+@dataclass(frozen=True)
+class Spectral:
+    """A number made from the spectrum of a matrix; NaN where an entry is not finite.
+
+    Attributes
+    ----------
+    exact : callable (matrix) -> tensor without dimensions, by LAPACK
+    by_products : callable (matrices of one shape, first dimension N) -> (N,)
+    """
+
+    exact: Callable
+    by_products: Callable
+
+    def at(self, matrix: torch.Tensor, options: Options) -> torch.Tensor:
+        """What a place keeps: the number, or, for a GPU, the matrix."""
+        return matrix if options.tensor_cores else _finite(self.exact, matrix, matrix.isfinite().all())
+
+    def numbers(self, found: Sequence[torch.Tensor | float]) -> list[float]:
+        """The numbers of all places, from what :meth:`at` returned."""
+        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, kept in enumerate(found):
+            places[tuple(getattr(kept, "shape", ()))].append(place)
+        values: dict[int, float] = {}
+        for shape, same in places.items():
+            kept = [found[place] for place in same]
+            values |= zip(same, self._together(kept) if shape else map(float, kept), strict=True)
+        return [values[place] for place in range(len(found))]
+
+    def _together(self, matrices: Sequence[torch.Tensor]) -> list[float]:
+        values, most = [], max(1, TOGETHER // matrices[0].numel())
+        for first in range(0, len(matrices), most):
+            stack = torch.stack(matrices[first : first + most])
+            values.append(_finite(self.by_products, stack, stack.isfinite().all(-1).all(-1)))
+        return torch.cat(values).tolist()
 
 
-def smallest_eigenvalues(symmetric: Sequence[torch.Tensor], by_products: bool = False) -> list[float]:
-    """Smallest eigenvalue of each symmetric matrix (R, R); NaN where an entry is not finite."""
-    return _of_each(symmetric, _smallest if by_products else lambda x_NRR: torch.linalg.eigvalsh(x_NRR)[:, 0])
-
-
-def nuclear_norms(matrices: Sequence[torch.Tensor], by_products: bool = False) -> list[float]:
-    """Sum of the singular values of each matrix (R, C); NaN where an entry is not finite."""
-    # Singular values are slow on a GPU, two thirds of all scores there (benchmarks/scale/one-gpu.json).
-    return _of_each(matrices, _nuclear if by_products else lambda x_NRC: torch.linalg.matrix_norm(x_NRC.cpu(), "nuc"))
-
-
-def _of_each(matrices: Sequence[torch.Tensor], function: Callable) -> list[float]:
-    """Apply a function of a stack of matrices to all matrices of a shape at once; copy all numbers together."""
-    places: dict[torch.Size, list[int]] = defaultdict(list)
-    for place, matrix in enumerate(matrices):
-        places[matrix.shape].append(place)
-    found = []
-    for same in places.values():
-        stack = torch.stack([matrices[place] for place in same])
-        finite_N = stack.isfinite().all(-1).all(-1)
-        value_N = function(stack.nan_to_num(0.0, 0.0, 0.0))
-        found.append(value_N.to(stack.device).masked_fill(~finite_N, float("nan")))
-    numbers = torch.cat(found).tolist() if found else []
-    order = [place for same in places.values() for place in same]
-    return [numbers[k] for k in sorted(range(len(order)), key=order.__getitem__)]
+def _finite(function: Callable, x: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:
+    """Apply a function that must see no NaN (found without waiting for the device)."""
+    value = function(x.nan_to_num(0.0, 0.0, 0.0)).to(x.device)
+    return value.masked_fill(~finite, float("nan"))
 
 
 def _largest(x_NRR: torch.Tensor) -> torch.Tensor:
+    """Of positive semidefinite matrices."""
     tiny = torch.finfo(x_NRR.dtype).tiny
     # Squared often enough, a matrix of trace 1 is the mean of the projections on its leading eigenvectors.
     projection_NRR = x_NRR
@@ -70,8 +86,8 @@ def _nuclear(x_NRC: torch.Tensor) -> torch.Tensor:
     """trace(U^T X) with the orthogonal factor U of the polar decomposition of X."""
     if x_NRC.shape[-2] > x_NRC.shape[-1]:
         x_NRC = x_NRC.mT
-    sums = x_NRC.abs()
-    bound_N = (sums.sum(-1).amax(-1) * sums.sum(-2).amax(-1)).sqrt()  # of the largest singular value
+    sizes = x_NRC.abs()
+    bound_N = (sizes.sum(-1).amax(-1) * sizes.sum(-2).amax(-1)).sqrt()  # of the largest singular value
     factor_NRC = x_NRC / bound_N.clamp(min=torch.finfo(x_NRC.dtype).tiny)[:, None, None]
     for _ in range(STEPS):
         factor_NRC = 1.5 * factor_NRC - 0.5 * (factor_NRC @ factor_NRC.mT) @ factor_NRC
@@ -80,3 +96,10 @@ def _nuclear(x_NRC: torch.Tensor) -> torch.Tensor:
 
 def _trace(x_NRR: torch.Tensor) -> torch.Tensor:
     return x_NRR.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+#: Of a positive semidefinite matrix, of a symmetric one, and the sum of the singular values of any one. Singular values
+#: are made on the CPU: on a GPU they took two thirds of the time of all scores (benchmarks/scale/one-gpu.json).
+LARGEST = Spectral(lambda x_RR: torch.linalg.eigvalsh(x_RR)[-1], _largest)
+SMALLEST = Spectral(lambda x_RR: torch.linalg.eigvalsh(x_RR)[0], _smallest)
+NUCLEAR = Spectral(lambda x_RC: torch.linalg.matrix_norm(x_RC.cpu(), "nuc"), _nuclear)

@@ -2,14 +2,18 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from libranas.zero_cost import spectra
+from libranas.zero_cost import spectra, tensor_cores
 from libranas.zero_cost.gradient_moments import Moments, Wanted
+from libranas.zero_cost.options import Options
+from libranas.zero_cost.spectra import LARGEST, NUCLEAR, SMALLEST, Spectral
 from libranas.zero_cost.tensor_cores import TensorCores, halves, product
 
 MODULE = "libranas.zero_cost.moments_kernel"
@@ -31,12 +35,37 @@ def test_a_product_is_as_exact_as_of_float32(size, batch):
     assert 0 < error(product(a, b), exact) < 2 * error(a @ b, exact)
 
 
+def test_every_matrix_of_a_batch_has_its_own_scale():
+    a, b = random(4, 20, 30) * torch.tensor([1.0, 1e-9, 0.0, 1e9])[:, None, None], random(4, 30, 10, seed=1)
+    for found, of_a, of_b in zip(product(a, b), a.double(), b.double(), strict=True):
+        torch.testing.assert_close(found.double(), of_a @ of_b, rtol=1e-4, atol=1e-6 * float(of_a.abs().max()))
+
+
+def cut_off(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """A product of tensor cores that cut every partial sum of 16 products off to 24 bits: the worst that is known."""
+    found = torch.zeros(len(a), b.shape[1], dtype=torch.float64)
+    for first in range(0, a.shape[1], 16):
+        mantissa, exponent = torch.frexp(found + a[:, first : first + 16].double() @ b[first : first + 16].double())
+        found = torch.ldexp((mantissa * 2**24).trunc(), exponent - 24)
+    return found.float()
+
+
+def test_long_sums_stay_exact_where_tensor_cores_cut_off(monkeypatch):
+    """Without rounding the error grows with the length of a sum."""
+    a, b = random(6, 12608), random(12608, 7, seed=1).abs()
+    a, exact = a.abs(), a.abs().double() @ b.double()
+    monkeypatch.setattr(tensor_cores, "multiply", cut_off)
+    assert error(product(a, b), exact) < 3e-6
+    monkeypatch.setattr(tensor_cores, "INNER", 12608)
+    assert error(product(a, b), exact) > 1e-5
+
+
 def test_two_halves_hold_22_bits():
-    x = random(1000)
+    x = random(10, 100)
     high, low, scale = halves(x)
     assert high.dtype == low.dtype == torch.float16
     assert error((high.double() + low.double()) / scale.double(), x.double()) < 2.0**-22
-    assert not any(part.any() for part in halves(torch.zeros(3))[:2])
+    assert not any(part.any() for part in halves(torch.zeros(3, 2))[:2])
 
 
 def test_products_of_a_network_and_its_gradients_go_through_it():
@@ -45,6 +74,7 @@ def test_products_of_a_network_and_its_gradients_go_through_it():
         y = layer(x)
         found = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
         queries = torch.baddbmm(random(2, 1, 6), random(2, 7, 8), random(2, 8, 6), beta=0.5, alpha=2.0)
+        assert torch.bmm(torch.ones(0, 2, 3), torch.ones(0, 3, 2)).shape == (0, 2, 2)
     assert not torch.equal(y, layer(x))  # another arithmetic
     torch.testing.assert_close(y, layer(x))
     torch.testing.assert_close(found, torch.autograd.grad(layer(x).square().sum(), list(layer.parameters())))
@@ -68,18 +98,25 @@ SPECTRA = {
 }
 
 
-def test_eigenvalues_and_nuclear_norms_by_products_are_those_of_lapack():
+def test_eigenvalues_and_nuclear_norms_by_products_are_those_of_lapack(monkeypatch):
     matrices = [symmetric(values) for values in SPECTRA.values()]
     matrices += [torch.full((2, 2), float("nan"), dtype=torch.float64)]
-    tolerances = {spectra.largest_eigenvalues: 1e-9, spectra.smallest_eigenvalues: 1e-9, spectra.nuclear_norms: 1e-7}
-    for function, tolerance in tolerances.items():
-        found, expected = function(matrices, by_products=True), function(matrices)
-        assert found == pytest.approx(expected, rel=tolerance, abs=1e-11, nan_ok=True)
+    for spectral, tolerance in {LARGEST: 1e-9, SMALLEST: 1e-9, NUCLEAR: 1e-7}.items():
+        assert by_products(spectral, matrices) == pytest.approx(
+            spectral.numbers([spectral.at(matrix, Options()) for matrix in matrices]),
+            rel=tolerance,
+            abs=1e-11,
+            nan_ok=True,
+        )
     tall = [random(9, 5).double(), random(5, 9).double(), random(9, 5, seed=1).double()]
-    assert spectra.nuclear_norms(tall, by_products=True) == pytest.approx(
-        [float(torch.linalg.svdvals(x).sum()) for x in tall], rel=1e-12
-    )
-    assert spectra.nuclear_norms([]) == []
+    assert by_products(NUCLEAR, tall) == pytest.approx([float(torch.linalg.svdvals(x).sum()) for x in tall], rel=1e-12)
+    monkeypatch.setattr(spectra, "TOGETHER", 1)
+    assert by_products(NUCLEAR, tall) == pytest.approx([float(torch.linalg.svdvals(x).sum()) for x in tall], rel=1e-12)
+    assert by_products(NUCLEAR, []) == []
+
+
+def by_products(spectral: Spectral, matrices: list[torch.Tensor]) -> list[float]:
+    return spectral.numbers([spectral.at(matrix, Options(tensor_cores=True)) for matrix in matrices])
 
 
 #: Run in a process of its own: Triton decides at its import whether it interprets.
@@ -122,7 +159,7 @@ def test_the_kernel_gives_the_moments(wanted, tmp_path):
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_the_kernel_compiles_for_hopper(everything):
+def test_the_kernel_compiles_for_hopper(everything, tmp_path):
     """Tensor cores of sm_90 are used, and what a program holds fits."""
     triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for NVIDIA GPUs")
     from triton.backends.compiler import GPUTarget
@@ -133,7 +170,19 @@ def test_the_kernel_compiles_for_hopper(everything):
     names = module._moments.arg_names
     kinds = {name: "*fp16" if name[2:] in ("high_ptr", "low_ptr") else "*fp32" for name in names if name[-4:] == "_ptr"}
     signature = {name: kinds.get(name, "constexpr" if name in constants else "i32") for name in names}
-    source = triton.compiler.ASTSource(fn=module._moments, signature=signature, constexprs=constants)
+    # What Triton itself sees where 16 divides an address or a width.
+    even = [k for k, name in enumerate(names) if name in kinds or name in ("width", "height")]
+    source = triton.compiler.ASTSource(
+        fn=module._moments,
+        signature=signature,
+        constexprs=constants,
+        attrs={(k,): [["tt.divisibility", 16]] for k in even},
+    )
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
     assert "wgmma" in compiled.asm["ptx"]
     assert compiled.metadata.shared <= 227 * 1024
+    (path := tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    said = subprocess.run([tool, "-res-usage", path], capture_output=True, text=True, check=True)
+    usage = dict(re.findall(r"(STACK|LOCAL):(\d+)", said.stdout + said.stderr))
+    assert usage == {"STACK": "0", "LOCAL": "0"}  # nothing is moved out of the registers

@@ -78,13 +78,23 @@ def test_a_job_of_slurm_takes_what_it_was_given(hold):
 
 
 def test_a_gpu_that_is_named_twice_takes_two_jobs(hold):
-    both = [hold(visible="7,8,7") for _ in range(3)]
-    assert sorted(map(gpus, both)) == ["7", "7", "8"]
-    fourth = hold(count=2, visible="7,8,7")
-    for process in both:
+    three = [hold(visible="7,7,8") for _ in range(3)]
+    assert sorted(map(gpus, three)) == ["7", "7", "8"]
+    fourth = hold(count=2, visible="7,7,8")
+    for process in three:
         process.kill()
         process.wait()
     assert gpus(fourth) == "7,8"  # two devices, not one twice
+    fourth.kill()
+    fourth.wait()
+    assert [gpus(hold(visible="8,7,8,7")) for _ in range(3)] == ["8", "7", "8"]  # an idle one first
+
+
+def test_a_job_without_a_gpu_of_its_own_names_each_once(monkeypatch, tmp_path):
+    """CUDA shows no GPU where one is named twice."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0,1")
+    assert cluster.take_gpus(0, tmp_path) == []
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,0"
 
 
 @pytest.mark.parametrize("visible", ["0", "0,0"])

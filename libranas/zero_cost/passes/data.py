@@ -106,11 +106,12 @@ class UnitRun(PassRun):
         return on_products
 
     def _kind_of_moments(self) -> type[Moments]:
-        if not (self.context.options.tensor_cores and self.context.inputs.is_cuda):
+        device = self.context.inputs.device
+        if not (self.context.options.tensor_cores and device.type == "cuda"):
             return Moments
-        from libranas.zero_cost.moments_kernel import FusedMoments  # imports Triton, which only a GPU needs
+        from libranas.zero_cost import moments_kernel  # imports Triton, which only a GPU needs
 
-        return FusedMoments
+        return moments_kernel.FusedMoments if moments_kernel.runs_on(device) else Moments
 
     def refuse_few(self, units: int, *needs: str) -> None:
         """Make statistics over too few units undefined."""

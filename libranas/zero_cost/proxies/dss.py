@@ -5,25 +5,27 @@ import math
 from libranas.zero_cost.captures import Saliency
 from libranas.zero_cost.proxies.synflow import flow
 from libranas.zero_cost.proxy import SYNAPTIC, Proxy, Undefined
-from libranas.zero_cost.spectra import nuclear_norms
+from libranas.zero_cost.spectra import NUCLEAR
 
 
-def _dss(saliency: Saliency, _):
+def _dss(saliency: Saliency, options):
     """Synaptic diversity of a linear layer of an attention, synaptic saliency of another one."""
     if saliency.kind == "linear":
         return {"kind": saliency.kind, **flow(saliency, None)}
     if saliency.kind == "convolution":
         return {"kind": saliency.kind, "per_layer": math.nan}
-    return {"kind": saliency.kind, "matrices": (saliency.gradient_OI, saliency.weight_OI)}
+    matrices = {"gradient": saliency.gradient_OI, "weight": saliency.weight_OI}
+    return {"kind": saliency.kind, **{name: NUCLEAR.at(matrix, options) for name, matrix in matrices.items()}}
 
 
-def _combine_dss(places, options):
+def _combine_dss(places, _):
     kinds = [place["kind"] for place in places]
     if "attention" not in kinds:
         raise Undefined(NO_ATTENTION)
-    matrices = [matrix for place in places for matrix in place.get("matrices", ())]
-    nuclear = iter(nuclear_norms(matrices, options.tensor_cores))
-    per_layer = [next(nuclear) * next(nuclear) if "matrices" in p else float(p["per_layer"]) for p in places]
+    of_attention = [place for place in places if place["kind"] == "attention"]
+    gradients, weights = (NUCLEAR.numbers([place[name] for place in of_attention]) for name in ("gradient", "weight"))
+    diversity = iter([gradient * weight for gradient, weight in zip(gradients, weights, strict=True)])
+    per_layer = [next(diversity) if p["kind"] == "attention" else float(p["per_layer"]) for p in places]
     value = sum(score for score, kind in zip(per_layer, kinds, strict=True) if kind != "convolution")
     return value, {"per_layer": per_layer}
 

@@ -3,12 +3,13 @@
 from libranas.zero_cost.captures import Maps
 from libranas.zero_cost.proxies.common import correlation, only_value
 from libranas.zero_cost.proxy import NOISE, Proxy
-from libranas.zero_cost.spectra import smallest_eigenvalues
+from libranas.zero_cost.spectra import SMALLEST
 
 
 def _meco(maps: Maps, options):
-    correlations = [correlation(rows_CX).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) for rows_CX in maps.maps.values()]
-    return {"value": sum(smallest_eigenvalues(correlations, options.tensor_cores))}
+    correlations = (correlation(rows_CX).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) for rows_CX in maps.maps.values())
+    found = [SMALLEST.at(correlation_CC, options) for correlation_CC in correlations]
+    return {"value": sum(SMALLEST.numbers(found) if options.tensor_cores else found)}
 
 
 MECO = Proxy(
