@@ -10,7 +10,7 @@
     Attention summed over the rows and over the columns of the grid, and a vector for each pair of rows and of columns.
 ``one-hot``
     Ones and zeros beside keys and values for the row and column of a token, and plain attention, fused if it can be; it
-    ships too (``Attention.one_hot``).
+    ships too (``Attention.one_hot_positions``).
 
 The same network without relative positions is the yardstick. Logits of all must agree (float32), else nothing is
 timed. All are timed in one process, in turns; a ratio is that of two times of the same round, the median counts. In
@@ -111,7 +111,7 @@ def networks(preset: str, device: str) -> dict[str, nn.Module]:
         for module in found[name].modules():
             if isinstance(module, Attention):
                 module.rel_pos_keys.__class__ = module.rel_pos_values.__class__ = form
-                module.one_hot = name == "one-hot"
+                module.one_hot_positions = name == "one-hot"
     return found
 
 

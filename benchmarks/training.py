@@ -398,7 +398,7 @@ def projection(path: Path | None, world: World, workers: int, peak_tflops: float
     for way in ("eager", "compiled", "compiled, one-hot positions"):
         model = autoformer_s(1000)
         for block in model.blocks:
-            block.attn.one_hot = "one-hot" in way
+            block.attn.one_hot_positions = "one-hot" in way
         speed = network_alone(model, 256, 50, 20, world.device, way.startswith("compiled"))
         result["network"][way] = {"images_per_second": speed, "share_of_peak": share(speed)}
         print("the network alone", way, result["network"][way], flush=True)

@@ -59,7 +59,7 @@ class Attention(nn.Module):
     Attributes
     ----------
     fused_attn : use PyTorch's fused attention where there are no relative positions
-    one_hot : compute relative positions as wider heads (:func:`attend_one_hot`): equal, and meant for a GPU
+    one_hot_positions : compute relative positions as wider heads (:func:`attend_one_hot`): equal, and meant for a GPU
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Attention(nn.Module):
             raise ValueError(f"embed_dim {dim} cannot be shared out among {num_heads} heads; give head_dim a number")
         self.num_heads, self.head_dim = num_heads, dim // num_heads if head_dim == "auto" else head_dim
         self.scale, self.max_offset, self.columns = self.head_dim**-0.5, max_offset, columns
-        self.fused_attn, self.one_hot = True, False
+        self.fused_attn, self.one_hot_positions = True, False
         self.qkv = nn.Linear(dim, 3 * num_heads * self.head_dim)
         self.q_norm = nn.LayerNorm(self.head_dim) if qk_norm else None
         self.k_norm = nn.LayerNorm(self.head_dim) if qk_norm else None
@@ -97,7 +97,7 @@ class Attention(nn.Module):
             q_BHNd, k_BHNd = self.q_norm(q_BHNd), self.k_norm(k_BHNd)
         if self.fused_attn and self.rel_pos_keys is None:
             out_BHNd = F.scaled_dot_product_attention(q_BHNd, k_BHNd, v_BHNd)
-        elif self.one_hot and self.rel_pos_keys is not None:
+        elif self.one_hot_positions and self.rel_pos_keys is not None:
             tables = self.rel_pos_keys, self.rel_pos_values
             out_BHNd = attend_one_hot(q_BHNd * self.scale, k_BHNd, v_BHNd, *tables, self.index_2NN, self.columns)
         else:

@@ -196,7 +196,7 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
     precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     devices = [device] if device.type == "cuda" else []
     fast = torch.backends.mha.get_fastpath_enabled()
-    wider = [m for m in model.modules() if tensor_cores and getattr(m, "one_hot", None) is False]
+    wider = [m for m in model.modules() if tensor_cores and getattr(m, "one_hot_positions", None) is False]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.autocast(device.type, enabled=False))
@@ -205,7 +205,7 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
             stack.enter_context(TensorCores())
         try:
             for m in wider:
-                m.one_hot = True
+                m.one_hot_positions = True
             torch.backends.mha.set_fastpath_enabled(False)
             torch.set_float32_matmul_precision("highest")
             torch.backends.cudnn.allow_tf32 = False
@@ -217,7 +217,7 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
             for m, mode in training.items():
                 m.training = mode
             for m in wider:
-                m.one_hot = False
+                m.one_hot_positions = False
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_scores_are_as_equal_as_the_documents_say(family):
     )
     assert closest > 0  # the two are not one computation
     assert any(cards["tensor cores"].scores[n].value != cards["float32"].scores[n].value for n in ("snip", "zico"))
-    assert not any(getattr(m, "one_hot", False) for m in model.modules())
+    assert not any(getattr(m, "one_hot_positions", False) for m in model.modules())
 
 
 class Waits(TorchDispatchMode):

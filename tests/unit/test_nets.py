@@ -222,7 +222,7 @@ def test_attention_equals_brute_force_on_a_grid_of_any_shape(image, patch, most)
     expected = dense_attention(attn, x, grid, most)
     sources = [x, *attn.parameters()]
     gradients = torch.autograd.grad((expected * expected.sin()).sum(), sources, retain_graph=True)
-    for attn.one_hot in (False, True):
+    for attn.one_hot_positions in (False, True):
         found = attn(x)
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(torch.autograd.grad((found * found.sin()).sum(), sources), gradients)
@@ -244,10 +244,10 @@ def test_gradient_checkpointing_changes_nothing(space, arch, images):
 @each_network
 def test_it_compiles_without_a_graph_break(space, arch, images):
     net = build(space, arch, seed=1).eval()
-    attentions = [module for module in net.modules() if hasattr(module, "one_hot")]
+    attentions = [module for module in net.modules() if hasattr(module, "one_hot_positions")]
     for one_hot in (False, True)[: 1 + bool(attentions)]:
         for module in attentions:
-            module.one_hot = one_hot
+            module.one_hot_positions = one_hot
         compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(images), net(images))
         net.zero_grad()

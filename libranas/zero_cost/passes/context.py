@@ -266,7 +266,7 @@ class Context:
         and relative positions as wider heads, whose products are others.
         Modules of the types `identity` return their input.
         """
-        names = () if fused else ("fused_attn", "one_hot")
+        names = () if fused else ("fused_attn", "one_hot_positions")
         off = [(m, name) for m in self.model.modules() for name in names if getattr(m, name, False) is True]
         hooks = ((m, no_norm) for m in self.model.modules() if isinstance(m, identity))
         with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
