@@ -244,7 +244,7 @@ def test_gradient_checkpointing_changes_nothing(space, arch, images):
 @each_network
 def test_it_compiles_without_a_graph_break(space, arch, images):
     net = build(space, arch, seed=1).eval()
-    attentions = [module for module in net.modules() if hasattr(module, "one_hot_positions")]
+    attentions = [module for module in net.modules() if getattr(module, "rel_pos_keys", None) is not None]
     for one_hot in (False, True)[: 1 + bool(attentions)]:
         for module in attentions:
             module.one_hot_positions = one_hot
