@@ -134,7 +134,7 @@ def ceilings(bench: Bench) -> dict:
 
     def product(name: str, call: Callable) -> None:
         took = bench.milliseconds(call)["median_ms"]
-        error = float((call().double() - exact).norm() / exact.norm())
+        error = relative_error(call(), exact)
         found[name] = {"TFLOP_per_s": 2e-9 * rows * inner * columns / took, "relative_error": error}
 
     torch.set_float32_matmul_precision("highest")
@@ -151,17 +151,20 @@ def ceilings(bench: Bench) -> dict:
         a64, b64 = a.double(), b.double()
         product("float64", lambda: a64 @ b64)
     tall = torch.randn(384, rows, device=device)  # many products to a sum, as in the gradient of a batch
-    product_of_rows = tensor_cores.product(tall, a)
-    exact = tall.double() @ a.double()
+    long_sums = tall.double() @ a.double()
     found["error of long sums"] = {
-        "float32": float(((tall @ a).double() - exact).norm() / exact.norm()),
-        "three float16 products": float((product_of_rows.double() - exact).norm() / exact.norm()),
+        "float32": relative_error(tall @ a, long_sums),
+        "three float16 products": relative_error(tensor_cores.product(tall, a), long_sums),
     }
     for width in (8,) if bench.tiny else (64, 197, 384):
         square = torch.randn(width, width, device=device, dtype=torch.float64)
         square = square @ square.T
         found[f"eigvalsh_{width}"] = bench.milliseconds(lambda x=square: torch.linalg.eigvalsh(x), 3)
     return found
+
+
+def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
 
 
 def parity(bench: Bench) -> dict:
@@ -274,7 +277,7 @@ def both_ways(bench: Bench, names: list[str]) -> dict:
 
 
 def headline_processes(bench: Bench) -> dict:
-    """L-SWAG by two and three processes that share the GPU."""
+    """L-SWAG by two and three processes that share the GPU, with the option `tensor_cores`."""
     found = {}
     for count in (2,) if bench.tiny else (2, 3):
         with get_context("spawn").Pool(count) as pool:

@@ -39,6 +39,19 @@ def hooked(hooks: Iterable[tuple[nn.Module, Callable]]):
             handle.remove()
 
 
+@contextmanager
+def switched(model: nn.Module, value: bool, *flags: str):
+    """Set flags of the modules that have them for a while."""
+    changed = [(m, flag) for m in model.modules() for flag in flags if getattr(m, flag, None) is (not value)]
+    for module, flag in changed:
+        setattr(module, flag, value)
+    try:
+        yield
+    finally:
+        for module, flag in changed:
+            setattr(module, flag, not value)
+
+
 def contiguous_gradient(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
     """Work around torch 2.14: the gradient through a batch norm is wrong for one image and some strides, on a CPU."""
     if output.requires_grad:

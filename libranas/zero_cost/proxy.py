@@ -1,7 +1,8 @@
 """The record of a proxy: what it captures at each place of the network, and formulas. A proxy never calls the model.
 
-``reduce`` turns what is captured into a few numbers while it is alive: nothing large outlives its layer. ``combine``
-makes the value and the components from those numbers.
+``reduce`` turns what is captured into a few numbers while it is alive: nothing large outlives its layer, but for
+matrices that the option `tensor_cores` keeps (:mod:`libranas.zero_cost.spectra`). ``combine`` makes the value and the
+components from those numbers.
 """
 
 from collections.abc import Callable, Mapping

@@ -19,6 +19,7 @@ from libranas.core.meter import Meter
 from libranas.core.scorecard import Axis, PassCost, ProxyScore, ScoreCard
 from libranas.zero_cost import registry
 from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.hooks import switched
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.parameters import excluded
 from libranas.zero_cost.passes.context import Context
@@ -196,16 +197,14 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
     precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     devices = [device] if device.type == "cuda" else []
     fast = torch.backends.mha.get_fastpath_enabled()
-    wider = [m for m in model.modules() if tensor_cores and getattr(m, "one_hot_positions", None) is False]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_no_checkpointing())
         if tensor_cores:
             stack.enter_context(TensorCores())
+            stack.enter_context(switched(model, True, "one_hot_positions"))
         try:
-            for m in wider:
-                m.one_hot_positions = True
             torch.backends.mha.set_fastpath_enabled(False)
             torch.set_float32_matmul_precision("highest")
             torch.backends.cudnn.allow_tf32 = False
@@ -216,8 +215,6 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
             torch.backends.cudnn.allow_tf32 = tf32
             for m, mode in training.items():
                 m.training = mode
-            for m in wider:
-                m.one_hot_positions = False
 
 
 @contextmanager

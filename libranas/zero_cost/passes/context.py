@@ -17,7 +17,7 @@ from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
 from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
-from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm
+from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm, switched
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.parameters import parameters_of, unseen_layers, weight_of
 from libranas.zero_cost.proxy import DATA, EVALUATION, HESSIAN, JACOBIAN, Pass
@@ -266,18 +266,14 @@ class Context:
         and relative positions as wider heads, whose products are others.
         Modules of the types `identity` return their input.
         """
-        names = () if fused else ("fused_attn", "one_hot_positions")
-        off = [(m, name) for m in self.model.modules() for name in names if getattr(m, name, False) is True]
+        off = () if fused else ("fused_attn", "one_hot_positions")
         hooks = ((m, no_norm) for m in self.model.modules() if isinstance(m, identity))
-        with hooked(hooks), nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+        attention = nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
+        with hooked(hooks), attention, switched(self.model, False, *off):
             self._set_mode(train)
-            for m, name in off:
-                setattr(m, name, False)
             try:
                 yield
             finally:
-                for m, name in off:
-                    setattr(m, name, True)
                 self._set_mode(self.train)
 
     def _set_mode(self, train: bool) -> None:

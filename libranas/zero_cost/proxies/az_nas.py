@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
-from libranas.zero_cost.proxies.common import eigenvalues_of, numbers
+from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined
-from libranas.zero_cost.spectra import LARGEST
+from libranas.zero_cost.spectra import LARGEST, eigenvalues_of
 
 NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
 

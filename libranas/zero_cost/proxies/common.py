@@ -66,12 +66,6 @@ def log_ratio(gradient: Gradient, std_OI: torch.Tensor) -> torch.Tensor:
     return total(mean / std).log()
 
 
-def eigenvalues_of(symmetric_RR: torch.Tensor) -> torch.Tensor:
-    """Eigenvalues, rising; all NaN if an entry is not finite (found without waiting for the device)."""
-    finite = symmetric_RR.isfinite().all()
-    return torch.linalg.eigvalsh(symmetric_RR.nan_to_num(0.0, 0.0, 0.0)).masked_fill(~finite, float("nan"))
-
-
 def correlation(rows_RC: torch.Tensor) -> torch.Tensor:
     """Correlation coefficients between rows, (R, R) in float64; NaN in the row and column of a constant one."""
     rows_RC = rows_RC.double()

@@ -9,6 +9,7 @@ from libranas.zero_cost.spectra import SMALLEST
 def _meco(maps: Maps, options):
     correlations = (correlation(rows_CX).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0) for rows_CX in maps.maps.values())
     found = [SMALLEST.at(correlation_CC, options) for correlation_CC in correlations]
+    # Numbers that are there are added up where they are: to wait for each would leave a GPU idle.
     return {"value": sum(SMALLEST.numbers(found) if options.tensor_cores else found)}
 
 
