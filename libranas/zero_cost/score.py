@@ -25,7 +25,7 @@ from libranas.zero_cost.parameters import excluded
 from libranas.zero_cost.passes.context import Context
 from libranas.zero_cost.passes.runner import run_pass
 from libranas.zero_cost.proxy import DATA, EVALUATION, NEEDS, TRIAL, Proxy, Undefined
-from libranas.zero_cost.tensor_cores import TensorCores
+from libranas.zero_cost.tensor_cores import on_tensor_cores
 
 #: What depends on how gradients can be made, and on the rows of layers.
 TRIED = ("kernel", *(need for need, (pass_, _) in NEEDS.items() if pass_ in (DATA, EVALUATION)))
@@ -202,7 +202,7 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_no_checkpointing())
         if tensor_cores:
-            stack.enter_context(TensorCores())
+            stack.enter_context(on_tensor_cores(device))
             stack.enter_context(switched(model, True, "one_hot_positions"))
         try:
             torch.backends.mha.set_fastpath_enabled(False)

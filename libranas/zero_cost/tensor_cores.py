@@ -3,14 +3,15 @@
 A float32 number times a power of two is the sum of two float16 numbers, to 22 bits. A product of two matrices is then
 three products of float16 numbers, which tensor cores add up in float32, several times as fast as ordinary cores
 multiply float32 numbers (Ootomo and Yokota, 2022). They cut partial sums off where float32 rounds, so the small
-products come first and sums are at most `INNER` long; longer ones are added up outside. On a CPU the products are made
-in float32.
+products come first and sums are at most `INNER` long; longer ones are added up outside. On a CPU the three products
+are made in float64.
 """
 
-from typing import ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 #: The largest entry of a matrix becomes a number from 2**14 to 2**15; the largest float16 number is nearly 2**16.
 TOP = 2.0**14
@@ -24,12 +25,12 @@ def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
     Nothing leaves the device.
     """
-    largest = x.abs().amax((-2, -1), keepdim=True)
+    largest = torch.linalg.vector_norm(x, torch.inf, (-2, -1), keepdim=True)
     power = (largest.view(torch.int32) & _EXPONENT).view(torch.float32)
     scale = TOP / power.clamp(min=2.0**-100)
     scaled = x * scale
     high = scaled.half()
-    return high, (scaled - high.float()).half(), scale
+    return high, (scaled - high).half(), scale
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -47,35 +48,40 @@ def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the product of float16 matrices in float32."""
     if not a.is_cuda:
-        return a.float() @ b.float()
+        return (a.double() @ b.double()).float()
     return (torch.mm if a.dim() == 2 else torch.bmm)(a, b, out_dtype=torch.float32)
 
 
-class TensorCores(TorchDispatchMode):
-    """Compute products of two float32 matrices by :func:`product`.
+#: PyTorch's products of two matrices, and where these are among the arguments.
+PRODUCTS = {"mm": 0, "mm.out": 0, "bmm": 0, "bmm.out": 0, "addmm": 1, "baddbmm": 1}
 
-    Products with a vector, convolutions and fused attention stay as they are.
+
+@contextmanager
+def on_tensor_cores(device: torch.device) -> Iterator[None]:
+    """Compute all products of two float32 matrices on a kind of device by :func:`product` for a while.
+
+    Products with a vector, convolutions and fused attention stay as they are. PyTorch's kernels are replaced in the
+    whole process: a mode of PyTorch would cost ten times as long for every operation, whatever it is.
     """
+    key, library = device.type.upper(), torch.library.Library("aten", "IMPL")
+    try:
+        for name, place in PRODUCTS.items():
+            usual = torch.library.get_kernel(f"aten::{name}", key)
+            library.impl(name, partial(_replacing, usual, place), key, with_keyset=True, allow_override=True)
+        yield
+    finally:
+        library._destroy()
 
-    #: Operation -> where its two matrices are among the arguments.
-    products: ClassVar[dict] = {
-        torch.ops.aten.mm.default: 0,
-        torch.ops.aten.mm.out: 0,
-        torch.ops.aten.bmm.default: 0,
-        torch.ops.aten.bmm.out: 0,
-        torch.ops.aten.addmm.default: 1,
-        torch.ops.aten.baddbmm.default: 1,
-    }
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        place = self.products.get(function)
-        if place is None or not _fits(*args[place : place + 2]):
-            return function(*args, **kwargs)
-        found = product(*args[place : place + 2])
-        if place:
-            return kwargs.get("beta", 1) * args[0] + kwargs.get("alpha", 1) * found
-        return kwargs["out"].copy_(found) if "out" in kwargs else found
+def _replacing(usual, place: int, keys, *args, beta=1, alpha=1, out=None) -> torch.Tensor:
+    """Compute a product by :func:`product`, or as usual where its matrices are of another kind."""
+    if not _fits(*args[place : place + 2]):
+        options = {"beta": beta, "alpha": alpha} if place else {} if out is None else {"out": out}
+        return usual.call_boxed(keys, *args, **options)
+    found = product(*args[place : place + 2])
+    if place:
+        return beta * args[0] + alpha * found
+    return found if out is None else out.copy_(found)
 
 
 def _fits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -14,7 +14,7 @@ from libranas.zero_cost import spectra, tensor_cores
 from libranas.zero_cost.gradient_moments import Moments, Wanted
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.spectra import LARGEST, NUCLEAR, SMALLEST, Spectral
-from libranas.zero_cost.tensor_cores import TensorCores, halves, product
+from libranas.zero_cost.tensor_cores import halves, on_tensor_cores, product
 
 MODULE = "libranas.zero_cost.moments_kernel"
 
@@ -70,7 +70,7 @@ def test_two_halves_hold_22_bits():
 
 def test_products_of_a_network_and_its_gradients_go_through_it():
     layer, x = torch.nn.Linear(30, 20), random(50, 30)
-    with TensorCores():
+    with on_tensor_cores(torch.device("cpu")):
         y = layer(x)
         found = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
         queries = torch.baddbmm(random(2, 1, 6), random(2, 7, 8), random(2, 8, 6), beta=0.5, alpha=2.0)
