@@ -1,8 +1,30 @@
 """The device that a computation runs on."""
 
+import logging
+from functools import lru_cache
+from importlib import import_module
+
 import torch
+
+log = logging.getLogger("libranas")
 
 
 def pick_device(setting: str = "auto") -> str:
     """Return the device of a setting; ``auto``: a GPU if there is one, else the CPU."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
+
+
+@lru_cache
+def runs_kernel(module: str, device: torch.device) -> bool:
+    """Return whether a Triton kernel can be built and run on a device, by the function ``probe`` of its module.
+
+    It takes a GPU, Triton, a C compiler and Python's header files.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        import_module(module).probe(device)
+    except Exception as error:  # whatever it is, there is another way
+        log.warning("%s cannot be used on %s, the slower way is taken (%s)", module, device, error)
+        return False
+    return True

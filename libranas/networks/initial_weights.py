@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +17,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from libranas.core.random import random_words, stream_key
+from libranas.networks.device import runs_kernel
 
+#: Makes the numbers of all tensors at once.
+KERNEL = "libranas.networks.weights_kernel"
 _SEED: ContextVar[int | None] = ContextVar("seed", default=None)
 
 
@@ -78,17 +82,43 @@ def initialise(model: nn.Module, rule: Callable[[nn.Module, str], Draw | None] =
     seed = _SEED.get()
     if seed is None:
         seed = int(torch.randint(2**62, (), device="cpu"))
+    with torch._C.DisableTorchFunction():  # the modes around a constructor would look at every operation
+        _initialise(model, seed, rule)
+
+
+def _initialise(model: nn.Module, seed: int, rule: Callable[[nn.Module, str], Draw | None]) -> None:
+    drawn = []
     for name, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta or not (draw := rule(module, key)):
                 continue
             if draw.kind == "constant":
                 parameter.fill_(draw.scale)
-                continue
-            values = uniform(seed, f"{name}.{key}", parameter.numel(), parameter.device)
-            if draw.kind == "normal":
-                values = values.erfinv_().mul_(math.sqrt(2))
-            parameter.copy_(values.mul_(draw.scale).view(parameter.shape))
+            else:
+                drawn.append((f"{name}.{key}", parameter, draw))
+    drawn.sort(key=lambda one: one[2].kind)  # the normal ones first
+    if drawn and runs_kernel(KERNEL, drawn[0][1].device):
+        _draw(seed, drawn)
+        return
+    for one in drawn:  # on a CPU one tensor at a time stays in the cache
+        _draw(seed, [one])
+
+
+def _draw(seed: int, drawn: list[tuple[str, nn.Parameter, Draw]]) -> None:
+    """Draw the values of tensors that lie on one device, first those from normal distributions."""
+    device, counts = drawn[0][1].device, [(name, parameter.numel()) for name, parameter, _ in drawn]
+    if len(drawn) > 1:
+        values, places = import_module(KERNEL).uniform(seed, counts, device)
+    else:
+        values, places = uniform(seed, *counts[0], device), [0]
+    normal = sum(draw.kind == "normal" for *_, draw in drawn)
+    values[: [*places, len(values)][normal]].erfinv_().mul_(math.sqrt(2))
+    parts = [values[place : place + count] for place, (_, count) in zip(places, counts, strict=True)]
+    torch._foreach_mul_(parts, [draw.scale for *_, draw in drawn])
+    torch._foreach_copy_(
+        [parameter for _, parameter, _ in drawn],
+        [part.view(parameter.shape) for part, (_, parameter, _) in zip(parts, drawn, strict=True)],
+    )
 
 
 def uniform(seed: int, name: str, count: int, device: torch.device | None = None) -> torch.Tensor:

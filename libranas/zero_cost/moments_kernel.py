@@ -6,9 +6,6 @@ float16 numbers, see :mod:`libranas.zero_cost.tensor_cores`), and updates mean a
 Legend: U units, G groups, K positions of a unit, I in, O out.
 """
 
-import logging
-from functools import lru_cache
-
 import torch
 import triton
 import triton.language as tl
@@ -16,7 +13,6 @@ import triton.language as tl
 from libranas.zero_cost.gradient_moments import Moments
 from libranas.zero_cost.tensor_cores import halves
 
-log = logging.getLogger("libranas")
 #: Tile (rows O, columns I, positions K) and warps, alone and with mean and signs: what fits in the registers of sm_90
 #: where 16 divides the widths of the weight.
 SPREAD, ALL = (128, 128, 32, 8), (64, 64, 32, 4)
@@ -38,15 +34,9 @@ class FusedMoments(Moments):
         self._merge(len(a_UGKI), **{name: x.flatten(0, 1) for name, x in made.items()})
 
 
-@lru_cache
-def runs_on(device: torch.device) -> bool:
-    """Return whether the kernel can be built and run here; it takes a C compiler and Python's header files."""
-    try:
-        moments(*torch.ones(2, 2, 1, 4, 4, device=device), True, True)
-    except Exception as error:  # whatever it is, there is another way
-        log.warning("tensor_cores: without the kernel for moments on %s (%s)", device, error)
-        return False
-    return True
+def probe(device: torch.device) -> None:
+    """Run the kernel once."""
+    moments(*torch.ones(2, 2, 1, 4, 4, device=device), True, True)
 
 
 def moments(a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, mean: bool, signs: bool) -> dict[str, torch.Tensor]:

@@ -154,7 +154,7 @@ def import_all() -> None:
     snakemake.cli.get_argument_parser()
 
     for module in pkgutil.walk_packages(libranas.__path__, "libranas."):
-        if not module.name.endswith(("__main__", "moments_kernel")):  # the latter needs Triton, which only a GPU needs
+        if not module.name.endswith(("__main__", "_kernel")):  # a kernel needs Triton, which only a GPU needs
             importlib.import_module(module.name)
     gc.freeze()  # pages that no collection touches stay shared
 

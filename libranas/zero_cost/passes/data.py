@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 
 import torch
 
+from libranas.networks.device import runs_kernel
 from libranas.zero_cost.captures import Gradient, InputGradient, Signal
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
 from libranas.zero_cost.gradient_operands import as_matrix
@@ -106,12 +108,10 @@ class UnitRun(PassRun):
         return on_products
 
     def _kind_of_moments(self) -> type[Moments]:
-        device = self.context.inputs.device
-        if not (self.context.options.tensor_cores and device.type == "cuda"):
+        module = "libranas.zero_cost.moments_kernel"
+        if not (self.context.options.tensor_cores and runs_kernel(module, self.context.inputs.device)):
             return Moments
-        from libranas.zero_cost import moments_kernel  # imports Triton, which only a GPU needs
-
-        return moments_kernel.FusedMoments if moments_kernel.runs_on(device) else Moments
+        return import_module(module).FusedMoments
 
     def refuse_few(self, units: int, *needs: str) -> None:
         """Make statistics over too few units undefined."""
