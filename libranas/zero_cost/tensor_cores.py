@@ -80,7 +80,7 @@ def _replacing(usual, place: int, keys, *args, beta=1, alpha=1, out=None) -> tor
         return usual.call_boxed(keys, *args, **options)
     found = product(*args[place : place + 2])
     if place:
-        return beta * args[0] + alpha * found
+        return torch.add(found if alpha == 1 else alpha * found, args[0], alpha=beta)
     return found if out is None else out.copy_(found)
 
 

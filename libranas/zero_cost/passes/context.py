@@ -17,6 +17,7 @@ from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
 from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
+from libranas.zero_cost.executor import follows
 from libranas.zero_cost.hooks import Recorder, contiguous_gradient, hooked, no_norm, switched
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.parameters import parameters_of, unseen_layers, weight_of
@@ -45,6 +46,8 @@ class Context:
         Whether they do in the network's mode.
     by_rule : bool
         Whether the rules give the gradients of all layers. Otherwise autograd does, one unit at a time.
+    by_hand : bool
+        Whether :class:`~libranas.zero_cost.executor.Executor` computes what the network does.
     other_rows : axis -> a place whose rows are not as many for each image, in the order of the images
     rows : layer -> numbers of rows that an image has at its uses
     kernel_by_rule : bool
@@ -82,6 +85,7 @@ class Context:
         self.parts, self.copy_outputs = 1, False
         self.known = is_known(model) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = True
+        self.by_hand = self.known and options.window is None and follows(model)
         self.other_rows: dict[str, str] = {}
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}
@@ -146,11 +150,11 @@ class Context:
             return tensor.abs() if pass_.weights == "absolute" else tensor
 
         # A parameter that two modules share must stay one tensor.
-        own = {id(p): prepared(p) for p in self.model.parameters()}
-        tensors = {n: own[id(p)] for n, p in self.model.named_parameters(remove_duplicate=False)}
-        own = {id(b): prepared(b).clone() for b in self.model.buffers()}
-        buffers = {n: own[id(b)] for n, b in self.model.named_buffers(remove_duplicate=False)}
-        return tensors | buffers
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        own = {id(p): prepared(p) for p in named.values()}
+        buffers = dict(self.model.named_buffers(remove_duplicate=False))
+        own |= {id(b): prepared(b).clone() for b in buffers.values()}
+        return {name: own[id(tensor)] for name, tensor in (named | buffers).items()}
 
     def batch(self, pass_: Pass) -> torch.Tensor:
         """Return the images of a pass, shape (B, C, H, W)."""
@@ -223,15 +227,19 @@ class Context:
             return self._call(tensors, inputs)
         with Recorder(self.anatomy, **({} if self.known else self.tensors_of(tensors))) as recorder:
             logits = self._call(tensors, inputs)
-        self.axes = recorder.axes()
         if recorder.weight_uses is not None:
             self.unseen |= recorder.weight_uses.products
+        self.learn(recorder, logits)
+        return logits
+
+    def learn(self, recorder: Recorder, logits: torch.Tensor) -> None:
+        """Learn the order of the places from a run; LibranasError if it has fewer logits than classes."""
+        self.axes = self.axes or recorder.axes()
         if self.targets.max() >= logits.shape[1]:
             raise LibranasError(
                 f"A target is class {self.targets.max().item()}, but the network has {logits.shape[1]} outputs.",
                 "Number the classes from 0, and make the network for all of them.",
             )
-        return logits
 
     def _call(self, tensors: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         one = self.anatomy.batch_norms.values() if len(inputs) == 1 else ()
@@ -257,6 +265,10 @@ class Context:
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return this part's share of the mean cross-entropy of the whole batch."""
         return F.cross_entropy(logits, targets, reduction="sum") / len(self.inputs)
+
+    def loss_gradient(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of :meth:`loss` at the logits."""
+        return (logits.softmax(1) - F.one_hot(targets, logits.shape[1])) / len(self.inputs)
 
     @contextmanager
     def mode(self, train: bool, fused: bool = True, identity: tuple = ()):

@@ -1,6 +1,6 @@
 """The data and evaluation passes: the loss on the batch, its gradient over units, and signs of activations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -9,6 +9,7 @@ import torch
 
 from libranas.networks.device import runs_kernel
 from libranas.zero_cost.captures import Gradient, InputGradient, Signal
+from libranas.zero_cost.executor import Executor
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
 from libranas.zero_cost.gradient_operands import as_matrix
 from libranas.zero_cost.hooks import Recorder
@@ -61,8 +62,25 @@ class UnitRun(PassRun):
         for part in context.slices(units):
             images = slice(part.start * size, part.stop * size)
             recorder = watch(images.stop - images.start, on_products=on_products, units=part.stop - part.start)
-            with recorder, torch.set_grad_enabled(wanted.any or recorder.on_signal is not None):
+            backward = wanted.any or recorder.on_signal is not None
+            if context.by_hand:
+                self._run_by_hand(recorder, tensors, inputs[images], context.targets[images], backward)
+                continue
+            with recorder, torch.set_grad_enabled(backward):
                 self.run_watched(recorder, tensors, inputs[images], context.targets[images])
+
+    @torch.no_grad()
+    def _run_by_hand(self, recorder: Recorder, tensors, inputs, targets, backward: bool) -> None:
+        """Do what :meth:`run_watched` does, without autograd."""
+        run = Executor(self.context.model, tensors, recorder)
+        logits = run.forward(inputs)
+        self.context.learn(recorder, logits)
+        if backward:
+            self.see_images(lambda: run.at_images(torch.ones_like(logits)), logits)
+            run.backward(self.context.loss_gradient(logits, targets))
+
+    def see_images(self, gradient: Callable[[], torch.Tensor], logits: torch.Tensor) -> None:
+        """Take the gradient of the sum of the logits at the images, where it is needed."""
 
     def run_watched(self, recorder: Recorder, tensors, inputs, targets, leaves: Sequence[torch.Tensor] = ()) -> tuple:
         """Run images forward and backward; return the gradients of the loss at `leaves` and the recorder's anchors."""
@@ -152,9 +170,13 @@ class Data(UnitRun):
             return super().run_watched(recorder, tensors, inputs, targets, leaves)
         x = inputs.detach().requires_grad_()
         logits = self.context.logits(tensors, x)
-        self._classes = logits.shape[1]
-        self._at_images.append(recorder.at_inputs(logits.sum(), x).flatten(1))
+        self.see_images(lambda: recorder.at_inputs(logits.sum(), x), logits)
         return recorder.backward(self.context.loss(logits, targets), [*leaves, x, *recorder.anchors])
+
+    def see_images(self, gradient: Callable[[], torch.Tensor], logits: torch.Tensor) -> None:
+        if self.context.joins_jacobian:
+            self._classes = logits.shape[1]
+            self._at_images.append(gradient().flatten(1))
 
     def _run_batch(self) -> None:
         context, wants = self.context, self.collected.wants

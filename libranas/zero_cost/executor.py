@@ -1,0 +1,248 @@
+"""AutoFormer networks run forwards and backwards by hand: without autograd, without modules and their hooks.
+
+What a run costs a processor besides arithmetic is then a third (benchmarks/README.md): that is most of the time for
+narrow networks, and for wide ones on a GPU. The gradient of a loss is made at the output of every layer, as the
+statistics of gradients need it, and at the images; no gradient of a weight is. Runs by autograd are the reference.
+
+Legend: B images, N tokens, P patches, H heads, X images x heads, d head width, D embedding width, I in, O out of a
+layer, K classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from libranas.networks.autoformer import MLP, Attention, AutoFormerViT, Block, PatchEmbedding
+from libranas.networks.operations import DropPath
+from libranas.networks.relative_position import RelativePosition
+from libranas.zero_cost.hooks import Recorder
+
+_KINDS = (AutoFormerViT, PatchEmbedding, Block, Attention, MLP, RelativePosition, DropPath)
+_KINDS += (nn.Sequential, nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GELU)
+
+
+def follows(model: nn.Module) -> bool:
+    """Return whether :class:`Executor` computes what `model` does.
+
+    Not networks with a convolutional stem, gated MLPs, norms of queries or scales of branches, and none that its user
+    has changed or hooked.
+    """
+    if type(model) is not AutoFormerViT or model.grad_checkpointing:
+        return False
+    modules = list(model.modules())
+    stem = model.patch_embed
+    plain = stem.rest is None and (stem.proj.kernel_size, stem.proj.padding) == (stem.proj.stride, (0, 0))
+    return plain and all(map(_ordinary, modules)) and len(list(model.parameters())) == _parameters(modules)
+
+
+def _ordinary(module: nn.Module) -> bool:
+    """Return whether a module is of a known kind, with its own forward and no hooks."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    if type(module) not in _KINDS or any(hooks) or "forward" in vars(module):
+        return False
+    if isinstance(module, Block):
+        parts = module.norm1, module.attn, module.norm2, module.mlp
+        return tuple(map(type, parts)) == (nn.LayerNorm, Attention, nn.LayerNorm, MLP)
+    return getattr(module, "approximate", "none") == "none"
+
+
+def _parameters(modules: list[nn.Module]) -> int:
+    """Count the parameters of all modules, shared ones as often as they are shared."""
+    return sum(parameter is not None for module in modules for parameter in module._parameters.values())
+
+
+class Executor:
+    """One run of a network that :func:`follows`.
+
+    Parameters
+    ----------
+    tensors : its parameters and buffers by name
+    recorder : Recorder
+        Its callbacks are called and ``order`` is filled, as its hooks would do.
+    """
+
+    def __init__(self, model: AutoFormerViT, tensors: dict[str, torch.Tensor], recorder: Recorder):
+        self.tensors, self.recorder = tensors, recorder
+        self.patch, self.grid = model.patch_embed.patch_size, model.patch_embed.grid_size
+        self.token = model.global_pool == "token"
+        self.embed = Linear(self, "patch_embed.proj", tokens=False)
+        self.blocks = [BlockRun(self, f"blocks.{i}", block) for i, block in enumerate(model.blocks)]
+        self.norm = Norm(self, "norm", model.norm)
+        self.head = Linear(self, "head", tokens=False)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, K)."""
+        (rows, columns), (height, width) = self.grid, self.patch
+        self.size = x_BCHW.shape
+        x_BCHW = x_BCHW[:, :, : rows * height, : columns * width]
+        patches = x_BCHW.unflatten(3, (columns, width)).unflatten(2, (rows, height)).permute(0, 2, 4, 1, 3, 5)
+        x_BPD = self.embed.forward(patches.reshape(len(x_BCHW), rows * columns, -1))
+        x_BND = torch.cat([self.tensors["cls_token"].expand(len(x_BPD), -1, -1), x_BPD], 1)
+        if (positions := self.tensors.get("pos_embed")) is not None:
+            x_BND = x_BND + positions
+        for block in self.blocks:
+            x_BND = block.forward(x_BND)
+        x_BND = self.norm.forward(x_BND)
+        self.tokens = x_BND.shape[1]
+        return self.head.forward(x_BND[:, 0] if self.token else x_BND[:, 1:].mean(1))
+
+    def backward(self, g_BK: torch.Tensor) -> None:
+        """Send the gradient of a loss at the logits back, and call the recorder's callbacks."""
+        g_BND = self._through(g_BK, heard=True)
+        self.embed.hear(g_BND[:, 1:])
+
+    def at_images(self, g_BK: torch.Tensor) -> torch.Tensor:
+        """Return the gradient at the images, (B, C, H, W), without calling the recorder."""
+        (rows, columns), (height, width) = self.grid, self.patch
+        g_BPI = self.embed.backward(self._through(g_BK, heard=False)[:, 1:], heard=False)
+        g = g_BPI.reshape(len(g_BPI), rows, columns, -1, height, width).permute(0, 3, 1, 4, 2, 5)
+        g_BCHW = g.reshape(len(g), -1, rows * height, columns * width)
+        right, bottom = self.size[3] - columns * width, self.size[2] - rows * height
+        return F.pad(g_BCHW, (0, right, 0, bottom)) if right or bottom else g_BCHW
+
+    def _through(self, g_BK: torch.Tensor, heard: bool) -> torch.Tensor:
+        """Return the gradient at what the first block sees."""
+        g_BD = self.head.backward(g_BK, heard)
+        g_BND = g_BD.new_zeros(len(g_BD), self.tokens, g_BD.shape[1])
+        if self.token:
+            g_BND[:, 0] = g_BD
+        else:
+            g_BND[:, 1:] = g_BD[:, None] / (self.tokens - 1)
+        g_BND = self.norm.backward(g_BND)
+        for block in reversed(self.blocks):
+            g_BND = block.backward(g_BND, heard)
+        return g_BND
+
+
+class Linear:
+    """A linear layer; `tokens`: whether the positions of its output are tokens (as a recorder's `on_signal` asks)."""
+
+    def __init__(self, run: Executor, name: str, tokens: bool = True):
+        self.recorder, self.name, self.tokens = run.recorder, name, tokens
+        self.weight, self.bias = run.tensors[f"{name}.weight"], run.tensors.get(f"{name}.bias")
+        self.weight_OI = self.weight.flatten(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.recorder.order.append(("layer", self.name))
+        y = F.linear(x, self.weight_OI, self.bias)
+        if self.recorder.on_output is not None:
+            self.recorder.on_output(self.name, y)
+        self.x, self.y = x, y if self.recorder.on_signal is not None else None
+        return y
+
+    def backward(self, g: torch.Tensor, heard: bool) -> torch.Tensor:
+        if heard:
+            self.hear(g)
+        return g @ self.weight_OI
+
+    def hear(self, g: torch.Tensor) -> None:
+        """Call the recorder with the gradient at the output; then input and output are free."""
+        recorder = self.recorder
+        if recorder.on_signal is not None:
+            product = self.y * g
+            recorder.on_signal(
+                self.name,
+                product if product.dim() > 2 else product[:, None],
+                self.weight_OI.shape[1],
+                self.tokens,
+            )
+        if recorder.on_products is not None:
+            a_UGKI, d_UGKO = (x.reshape(recorder.units, 1, -1, x.shape[-1]) for x in (self.x, g))
+            recorder.on_products(self.name, self.weight, a_UGKI, d_UGKO)
+        self.x = self.y = None
+
+
+class Norm:
+    """A LayerNorm."""
+
+    def __init__(self, run: Executor, name: str, module: nn.LayerNorm):
+        self.weight, self.bias = run.tensors[f"{name}.weight"], run.tensors[f"{name}.bias"]
+        self.shape, self.eps = list(module.normalized_shape), module.eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, self.mean, self.rstd = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        self.x = x
+        return y
+
+    def backward(self, g: torch.Tensor) -> torch.Tensor:
+        backward: Callable = torch.ops.aten.native_layer_norm_backward
+        stored = self.x, self.shape, self.mean, self.rstd, self.weight, self.bias
+        return backward(g, *stored, [True, False, False])[0]
+
+
+class BlockRun:
+    """Attention and MLP, each after a LayerNorm and beside a residual connection."""
+
+    def __init__(self, run: Executor, name: str, block: Block):
+        self.recorder, self.name = run.recorder, name
+        self.norm1, self.norm2 = Norm(run, f"{name}.norm1", block.norm1), Norm(run, f"{name}.norm2", block.norm2)
+        self.attention = AttentionRun(run, f"{name}.attn", block.attn)
+        self.fc1, self.fc2 = Linear(run, f"{name}.mlp.fc1"), Linear(run, f"{name}.mlp.fc2")
+
+    def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        x_BND = x_BND + self.attention.forward(self.norm1.forward(x_BND))
+        self._show("feature", f"{self.name}.after_attn", self.recorder.on_feature, x_BND)
+        self.inner = self.fc1.forward(self.norm2.forward(x_BND))
+        self._show("activation", f"{self.name}.mlp.act", self.recorder.on_activation, self.inner)
+        x_BND = x_BND + self.fc2.forward(F.gelu(self.inner))
+        self._show("feature", f"{self.name}.after_mlp", self.recorder.on_feature, x_BND)
+        return x_BND
+
+    def _show(self, axis: str, place: str, callback: Callable | None, x: torch.Tensor) -> None:
+        self.recorder.order.append((axis, place))
+        if callback is not None:
+            callback(place, x)
+
+    def backward(self, g_BND: torch.Tensor, heard: bool) -> torch.Tensor:
+        g = torch.ops.aten.gelu_backward(self.fc2.backward(g_BND, heard), self.inner)
+        g_BND = g_BND + self.norm2.backward(self.fc1.backward(g, heard))
+        return g_BND + self.norm1.backward(self.attention.backward(g_BND, heard))
+
+
+class AttentionRun:
+    """Self-attention. Relative positions are vectors between all pairs of tokens, which queries and attention multiply:
+    more products than the network makes (:class:`RelativePosition`), in fewer and larger steps."""
+
+    def __init__(self, run: Executor, name: str, module: Attention):
+        self.heads, self.scale = module.num_heads, module.scale
+        self.qkv, self.proj = Linear(run, f"{name}.qkv"), Linear(run, f"{name}.proj")
+        self.pairs: list[torch.Tensor] = []  # vectors for keys and for values, (N, N, d)
+        if module.rel_pos_keys is not None:
+            vertical_NN, horizontal_NN = run.tensors[f"{name}.index_2NN"]
+            for table in ("rel_pos_keys", "rel_pos_values"):
+                vertical_Td, horizontal_Td = (
+                    run.tensors[f"{name}.{table}.{direction}_Td"] for direction in ("vertical", "horizontal")
+                )
+                self.pairs.append(vertical_Td[vertical_NN] + horizontal_Td[horizontal_NN])
+
+    def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        B, N, _ = x_BND.shape
+        qkv = self.qkv.forward(x_BND).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        self.q_XNd, self.k_XNd, self.v_XNd = qkv.contiguous().flatten(1, 2)
+        self.q_XNd *= self.scale
+        self.attn_XNN = _product(self.q_XNd, self.k_XNd.mT, self.pairs and self.pairs[0].mT).softmax(-1)
+        out_XNd = _product(self.attn_XNN, self.v_XNd, self.pairs and self.pairs[1])
+        return self.proj.forward(out_XNd.view(B, self.heads, N, -1).transpose(1, 2).reshape(B, N, -1))
+
+    def backward(self, g_BND: torch.Tensor, heard: bool) -> torch.Tensor:
+        B, N, _ = g_BND.shape
+        g = self.proj.backward(g_BND, heard).view(B, N, self.heads, -1)
+        g_XNd = g.transpose(1, 2).reshape(B * self.heads, N, -1)
+        g_XNN = _product(g_XNd, self.v_XNd.mT, self.pairs and self.pairs[1].mT)
+        g_XNN = torch.ops.aten._softmax_backward_data(g_XNN, self.attn_XNN, -1, g_XNN.dtype)
+        g_3XNd = torch.empty(3, *g_XNd.shape, dtype=g_XNd.dtype, device=g_XNd.device)
+        torch.mul(_product(g_XNN, self.k_XNd, self.pairs and self.pairs[0]), self.scale, out=g_3XNd[0])
+        torch.bmm(g_XNN.mT, self.q_XNd, out=g_3XNd[1])
+        torch.bmm(self.attn_XNN.mT, g_XNd, out=g_3XNd[2])
+        g_BNO = g_3XNd.view(3, B, self.heads, N, -1).permute(1, 3, 0, 2, 4).reshape(B, N, -1)
+        return self.qkv.backward(g_BNO, heard)
+
+
+def _product(a_XNd: torch.Tensor, b_XdM: torch.Tensor, pairs_NdM: torch.Tensor | list) -> torch.Tensor:
+    """Return ``a b``, plus the product of each token's rows with the matrix of its pairs if there are such."""
+    if not len(pairs_NdM):
+        return torch.bmm(a_XNd, b_XdM)
+    of_pairs_XNM = torch.bmm(a_XNd.transpose(0, 1), pairs_NdM).transpose(0, 1)
+    return torch.baddbmm(of_pairs_XNM, a_XNd, b_XdM)
