@@ -21,6 +21,7 @@ class Anatomy:
     ``layers`` are of a type with a rule; of those that are not in ``plain`` the rule does not give the gradient.
     """
 
+    modules: dict[str, nn.Module]
     layers: dict[str, nn.Module]
     plain: frozenset[str]
     norms: dict[str, nn.Module]
@@ -46,14 +47,14 @@ def examine(model: nn.Module, features: tuple[str, ...] = ()) -> Anatomy:
         for kinds in (tuple(LAYER_RULES), NORMS, ACTIVATIONS)
     )
     plain = frozenset(name for name, m in layers.items() if _ordinary(m))
-    return Anatomy(layers, plain, norms, activations, feature_points(model, features))
+    return Anatomy(modules, layers, plain, norms, activations, feature_points(model, features))
 
 
-def is_known(model: nn.Module) -> bool:
+def is_known(anatomy: Anatomy) -> bool:
     """Return whether it is a network of this package, of which tests know that the rules hold for it."""
-    modules = {type(m).__module__ for m in model.modules()}
+    kinds = [type(m).__module__ for m in anatomy.modules.values()]  # the network itself comes first
     own = ("libranas.networks.", "torch.nn.modules.", "timm.")
-    return type(model).__module__.startswith(own[0]) and all(name.startswith(own) for name in modules)
+    return kinds[0].startswith(own[0]) and all(kind.startswith(own) for kind in set(kinds))
 
 
 def _ordinary(module: nn.Module) -> bool:

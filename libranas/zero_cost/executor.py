@@ -8,7 +8,7 @@ Legend: B images, N tokens, P patches, H heads, X images x heads, d head width, 
 layer, K classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -23,18 +23,19 @@ _KINDS = (AutoFormerViT, PatchEmbedding, Block, Attention, MLP, RelativePosition
 _KINDS += (nn.Sequential, nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GELU)
 
 
-def follows(model: nn.Module) -> bool:
-    """Return whether :class:`Executor` computes what `model` does.
+def follows(model: nn.Module, modules: Iterable[nn.Module]) -> bool:
+    """Return whether :class:`Executor` computes what `model` does; `modules`: all of its modules.
 
     Not networks with a convolutional stem, gated MLPs, norms of queries or scales of branches, and none that its user
     has changed or hooked.
     """
     if type(model) is not AutoFormerViT or model.grad_checkpointing:
         return False
-    modules = list(model.modules())
-    stem = model.patch_embed
-    plain = stem.rest is None and (stem.proj.kernel_size, stem.proj.padding) == (stem.proj.stride, (0, 0))
-    return plain and all(map(_ordinary, modules)) and len(list(model.parameters())) == _parameters(modules)
+    modules, stem = list(modules), model.patch_embed
+    parameters = [id(p) for module in modules for p in module._parameters.values() if p is not None]
+    if stem.rest is not None or not all(map(_ordinary, modules)) or len(set(parameters)) < len(parameters):
+        return False
+    return (stem.proj.kernel_size, stem.proj.padding) == (stem.proj.stride, (0, 0))
 
 
 def _ordinary(module: nn.Module) -> bool:
@@ -46,11 +47,6 @@ def _ordinary(module: nn.Module) -> bool:
         parts = module.norm1, module.attn, module.norm2, module.mlp
         return tuple(map(type, parts)) == (nn.LayerNorm, Attention, nn.LayerNorm, MLP)
     return getattr(module, "approximate", "none") == "none"
-
-
-def _parameters(modules: list[nn.Module]) -> int:
-    """Count the parameters of all modules, shared ones as often as they are shared."""
-    return sum(parameter is not None for module in modules for parameter in module._parameters.values())
 
 
 class Executor:
@@ -89,7 +85,7 @@ class Executor:
         return self.head.forward(x_BND[:, 0] if self.token else x_BND[:, 1:].mean(1))
 
     def backward(self, g_BK: torch.Tensor) -> None:
-        """Send the gradient of a loss at the logits back, and call the recorder's callbacks."""
+        """Send the gradient of a loss at the logits back, and call the recorder's callbacks; the last use of a run."""
         g_BND = self._through(g_BK, heard=True)
         self.embed.hear(g_BND[:, 1:])
 
@@ -111,8 +107,10 @@ class Executor:
         else:
             g_BND[:, 1:] = g_BD[:, None] / (self.tokens - 1)
         g_BND = self.norm.backward(g_BND)
-        for block in reversed(self.blocks):
-            g_BND = block.backward(g_BND, heard)
+        for i in reversed(range(len(self.blocks))):
+            g_BND = self.blocks[i].backward(g_BND, heard)
+            if heard:
+                del self.blocks[i]  # what it holds is free
         return g_BND
 
 

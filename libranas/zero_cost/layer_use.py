@@ -38,7 +38,7 @@ class LayerUse:
     def __init__(self, recorder, place: str, module: nn.Module, inputs: torch.Tensor, output: torch.Tensor):
         self.recorder, self.place, self.module, self.rule = recorder, place, module, rule_of(module)
         #: The tensors of this run, which need not be the module's own.
-        self.parameters = dict(module.named_parameters(recurse=False))
+        self.parameters = dict(module._parameters)
         self._inputs, self._input_version = inputs.detach(), inputs._version
         self._output = output.detach() if recorder.on_signal is not None else None
         self._output_version = output._version

@@ -48,8 +48,8 @@ def moments(a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, mean: bool, signs: bool)
     """
     units, groups, positions, width = a_UGKI.shape
     height = d_UGKO.shape[-1]
-    a_high, a_low, a_scale_UG11 = halves(a_UGKI.contiguous())
-    d_high, d_low, d_scale_UG11 = halves(d_UGKO.contiguous())
+    a_high, a_low, a_power_UG11 = halves(a_UGKI.contiguous())
+    d_high, d_low, d_power_UG11 = halves(d_UGKO.contiguous())
     names = ["abs_mean", "abs_m2", *["mean"] * mean, *["signs"] * signs]
     made = {name: a_UGKI.new_empty(groups, height, width) for name in names}
     nothing = made["abs_mean"]  # stands for what is not wanted; the kernel does not touch it
@@ -60,8 +60,8 @@ def moments(a_UGKI: torch.Tensor, d_UGKO: torch.Tensor, mean: bool, signs: bool)
             a_low,
             d_high,
             d_low,
-            a_scale_UG11.reciprocal(),
-            d_scale_UG11.reciprocal(),
+            a_power_UG11,
+            d_power_UG11,
             made["abs_mean"],
             made["abs_m2"],
             made.get("mean", nothing),

@@ -67,7 +67,10 @@ def excluded(model: nn.Module, layers: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the parameters that are no layers."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     counted = {id(weight_of(parameters, name)) for name in layers}
-    return tuple(name for name, p in model.named_parameters() if id(p) not in counted)
+    names: dict[int, str] = {}
+    for name, p in parameters.items():
+        names.setdefault(id(p), name)
+    return tuple(name for key, name in names.items() if key not in counted)
 
 
 def _scales(module: nn.Module) -> bool:

@@ -214,7 +214,8 @@ def _isolated(model: nn.Module, device: torch.device, tensor_cores: bool):
             torch.set_float32_matmul_precision(precision)
             torch.backends.cudnn.allow_tf32 = tf32
             for m, mode in training.items():
-                m.training = mode
+                if m.training != mode:
+                    m.training = mode
 
 
 @contextmanager

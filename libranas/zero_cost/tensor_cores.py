@@ -10,39 +10,70 @@ are made in float64.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 
 import torch
 
+from libranas.networks.device import runs_kernel
+
 #: The largest entry of a matrix becomes a number from 2**14 to 2**15; the largest float16 number is nearly 2**16.
 TOP = 2.0**14
+#: Smaller largest entries are taken for this one, so that the product of two scales is a float32 number.
+LEAST = 2.0**-60
 #: Most entries of a row times a column that tensor cores add up.
 INNER = 512
-_EXPONENT = 0x7F800000
+EXPONENT = 0x7F800000
+#: Makes operands in one step.
+KERNEL = "libranas.zero_cost.operands_kernel"
 
 
 def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return two float16 tensors whose sum is each matrix of `x` times a power of two, and these powers (..., 1, 1).
-
-    Nothing leaves the device.
-    """
+    """Return two float16 tensors and a power of two for each matrix of `x` (..., 1, 1), whose product with the sum of
+    both is the matrix. Nothing leaves the device."""
+    if runs_kernel(KERNEL, x.device):
+        return import_module(KERNEL).halves(x)
     largest = torch.linalg.vector_norm(x, torch.inf, (-2, -1), keepdim=True)
-    power = (largest.view(torch.int32) & _EXPONENT).view(torch.float32)
-    scale = TOP / power.clamp(min=2.0**-100)
-    scaled = x * scale
+    power = (largest.view(torch.int32) & EXPONENT).view(torch.float32).clamp(min=LEAST)
+    scaled = x * (TOP / power)
     high = scaled.half()
-    return high, (scaled - high).half(), scale
+    return high, (scaled - high).half(), power / TOP
+
+
+def left(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what tensor cores multiply for a left matrix (..., M, K), and the powers of two of :func:`halves`.
+
+    It is (..., M, 3 K): halves of `INNER` entries at a time, in the order in which their products are added up.
+    """
+    if runs_kernel(KERNEL, x.device):
+        return import_module(KERNEL).left(x)
+    high, low, power = halves(x)
+    pairs = zip(high.split(INNER, -1), low.split(INNER, -1), strict=True)
+    return torch.cat([part for h, l in pairs for part in (h, l, h)], -1), power
+
+
+def right(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same for a right matrix (..., K, N): (..., 3 K, N)."""
+    if runs_kernel(KERNEL, x.device):
+        return import_module(KERNEL).right(x)
+    high, low, power = halves(x)
+    pairs = zip(high.split(INNER, -2), low.split(INNER, -2), strict=True)
+    return torch.cat([part for h, l in pairs for part in (l, h, h)], -2), power
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return ``a @ b`` for float32 matrices, or batches of them."""
-    (a_high, a_low, a_scale), (b_high, b_low, b_scale) = halves(a), halves(b)
-    found = None
-    for first in range(0, a.shape[-1], INNER):
-        part = slice(first, first + INNER)
-        left = torch.cat([a_high[..., part], a_low[..., part], a_high[..., part]], -1)
-        right = torch.cat([b_low[..., part, :], b_high[..., part, :], b_high[..., part, :]], -2)
-        found = multiply(left, right) if found is None else found + multiply(left, right)
-    return found / a_scale / b_scale
+    found, power = _unscaled(a, b)
+    return found.mul_(power)
+
+
+def _unscaled(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a product and the powers of two that it is to be multiplied by."""
+    (a_halves, a_power), (b_halves, b_power) = left(a), right(b)
+    parts = [slice(first, first + 3 * INNER) for first in range(0, a_halves.shape[-1], 3 * INNER)]
+    found = multiply(a_halves[..., parts[0]], b_halves[..., parts[0], :])
+    for part in parts[1:]:
+        found += multiply(a_halves[..., part], b_halves[..., part, :])
+    return found, a_power * b_power
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -78,10 +109,10 @@ def _replacing(usual, place: int, keys, *args, beta=1, alpha=1, out=None) -> tor
     if not _fits(*args[place : place + 2]):
         options = {"beta": beta, "alpha": alpha} if place else {} if out is None else {"out": out}
         return usual.call_boxed(keys, *args, **options)
-    found = product(*args[place : place + 2])
+    found, power = _unscaled(*args[place : place + 2])
     if place:
-        return torch.add(found if alpha == 1 else alpha * found, args[0], alpha=beta)
-    return found if out is None else out.copy_(found)
+        return torch.addcmul(args[0] if beta == 1 else beta * args[0], found, power, value=alpha)
+    return torch.mul(found, power, out=found if out is None else out)
 
 
 def _fits(a: torch.Tensor, b: torch.Tensor) -> bool:

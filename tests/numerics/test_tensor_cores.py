@@ -1,22 +1,12 @@
-"""Arithmetic for a GPU, without one: products by emulation, the kernel in Triton's interpreter and compiled."""
-
-import importlib
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""Products on tensor cores, by emulation, and what is made of products of them."""
 
 import pytest
 import torch
 
 from libranas.zero_cost import spectra, tensor_cores
-from libranas.zero_cost.gradient_moments import Moments, Wanted
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.spectra import LARGEST, NUCLEAR, SMALLEST, Spectral
 from libranas.zero_cost.tensor_cores import halves, on_tensor_cores, product
-
-MODULE = "libranas.zero_cost.moments_kernel"
 
 
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -62,9 +52,9 @@ def test_long_sums_stay_exact_where_tensor_cores_cut_off(monkeypatch):
 
 def test_two_halves_hold_22_bits():
     x = random(10, 100)
-    high, low, scale = halves(x)
+    high, low, power = halves(x)
     assert high.dtype == low.dtype == torch.float16
-    assert error((high.double() + low.double()) / scale.double(), x.double()) < 2.0**-22
+    assert error((high.double() + low.double()) * power.double(), x.double()) < 2.0**-22
     assert not any(part.any() for part in halves(torch.zeros(3, 2))[:2])
 
 
@@ -118,72 +108,3 @@ def test_eigenvalues_and_nuclear_norms_by_products_are_those_of_lapack(monkeypat
 
 def by_products(spectral: Spectral, matrices: list[torch.Tensor]) -> list[float]:
     return spectral.numbers([spectral.at(matrix, Options(tensor_cores=True)) for matrix in matrices])
-
-
-#: Run in a process of its own: Triton decides at its import whether it interprets.
-INTERPRETED = """
-import sys, torch
-from libranas.zero_cost.gradient_moments import Wanted
-from libranas.zero_cost.moments_kernel import FusedMoments
-wanted, batches = torch.load(sys.argv[1], weights_only=False)
-moments = FusedMoments(wanted)
-for a, d in batches:
-    moments.add_products(a, d)
-torch.save(moments, sys.argv[1])
-"""
-
-
-@pytest.mark.parametrize(
-    "wanted", [Wanted(spread=True), Wanted(mean=True, spread=True, signs=True), Wanted(mean=True, signs=True)]
-)
-def test_the_kernel_gives_the_moments(wanted, tmp_path):
-    """Over two batches of units, in groups, with edges of tiles in all directions."""
-    pytest.importorskip("triton", reason="Triton comes with PyTorch for NVIDIA GPUs")
-    batches = [(random(5, 2, 37, 70, seed=seed), random(5, 2, 37, 66, seed=seed + 2) * 1e-5) for seed in (0, 1)]
-    torch.save((wanted, batches), tmp_path / "moments.pt")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", INTERPRETED, tmp_path / "moments.pt"], env=environment, check=True)
-    fused = torch.load(tmp_path / "moments.pt", weights_only=False)
-    exact, plain = Moments(wanted), Moments(wanted)
-    for a, d in batches:
-        exact.add_products(a.double(), d.double())
-        plain.add_products(a, d)
-    for statistic in ("signed", "absolute"):
-        for part in ("mean", "m2"):
-            expected, found = (getattr(getattr(m, statistic), part) for m in (exact, fused))
-            assert (expected is None) == (found is None)
-            if expected is not None:
-                assert error(found, expected) < 3 * error(getattr(getattr(plain, statistic), part), expected)
-    if wanted.signs:
-        assert (fused.sign_sum != exact.sign_sum).float().mean() < 1e-3
-    assert fused.units == 10
-
-
-@pytest.mark.parametrize("everything", [False, True])
-def test_the_kernel_compiles_for_hopper(everything, tmp_path):
-    """Tensor cores of sm_90 are used, and what a program holds fits."""
-    triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for NVIDIA GPUs")
-    from triton.backends.compiler import GPUTarget
-
-    module = importlib.import_module(MODULE)
-    rows, columns, step, warps = module.ALL if everything else module.SPREAD
-    constants = {"MEAN": everything, "SIGNS": everything, "ROWS": rows, "COLUMNS": columns, "STEP": step}
-    names = module._moments.arg_names
-    kinds = {name: "*fp16" if name[2:] in ("high_ptr", "low_ptr") else "*fp32" for name in names if name[-4:] == "_ptr"}
-    signature = {name: kinds.get(name, "constexpr" if name in constants else "i32") for name in names}
-    # What Triton itself sees where 16 divides an address or a width.
-    even = [k for k, name in enumerate(names) if name in kinds or name in ("width", "height")]
-    source = triton.compiler.ASTSource(
-        fn=module._moments,
-        signature=signature,
-        constexprs=constants,
-        attrs={(k,): [["tt.divisibility", 16]] for k in even},
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
-    assert "wgmma" in compiled.asm["ptx"]
-    assert compiled.metadata.shared <= 227 * 1024
-    (path := tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    said = subprocess.run([tool, "-res-usage", path], capture_output=True, text=True, check=True)
-    usage = dict(re.findall(r"(STACK|LOCAL):(\d+)", said.stdout + said.stderr))
-    assert usage == {"STACK": "0", "LOCAL": "0"}  # nothing is moved out of the registers

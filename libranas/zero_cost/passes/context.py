@@ -83,9 +83,9 @@ class Context:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
-        self.known = is_known(model) and len(self.anatomy.plain) == len(self.anatomy.layers)
+        self.known = is_known(self.anatomy) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = True
-        self.by_hand = self.known and options.window is None and follows(model)
+        self.by_hand = self.known and options.window is None and follows(model, self.anatomy.modules.values())
         self.other_rows: dict[str, str] = {}
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}
@@ -290,7 +290,8 @@ class Context:
 
     def _set_mode(self, train: bool) -> None:
         """Training mode is for batch norms alone: dropout and stochastic depth are always off."""
-        self.model.eval()
+        if any(module.training for module in self.anatomy.modules.values()):
+            self.model.eval()
         for module in self.anatomy.batch_norms.values():
             module.training = train
 
