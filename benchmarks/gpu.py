@@ -143,10 +143,10 @@ def ceilings(bench: Bench) -> dict:
         torch.set_float32_matmul_precision("high")
         product("tf32", lambda: a @ b)
         torch.set_float32_matmul_precision("highest")
-        (a_high, a_low, a_scale), (b_high, b_low, b_scale) = tensor_cores.halves(a), tensor_cores.halves(b)
-        a3, b3, scale = torch.cat([a_high, a_low, a_high], 1), torch.cat([b_low, b_high, b_high], 0), a_scale * b_scale
-        product("one float16 product", lambda: torch.mm(a_high, b_high, out_dtype=torch.float32) / scale)
-        product("three float16 products, halves at hand", lambda: torch.mm(a3, b3, out_dtype=torch.float32) / scale)
+        (a_high, _, a_power), (b_high, _, b_power) = tensor_cores.halves(a), tensor_cores.halves(b)
+        a3, b3, power = tensor_cores.left(a)[0], tensor_cores.right(b)[0], a_power * b_power
+        product("one float16 product", lambda: tensor_cores.multiply(a_high, b_high) * power)
+        product("three float16 products, halves at hand", lambda: tensor_cores.multiply(a3, b3) * power)
         product("three float16 products", lambda: tensor_cores.product(a, b))
         a64, b64 = a.double(), b.double()
         product("float64", lambda: a64 @ b64)

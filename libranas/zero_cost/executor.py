@@ -35,7 +35,7 @@ def follows(model: nn.Module, modules: Iterable[nn.Module]) -> bool:
     parameters = [id(p) for module in modules for p in module._parameters.values() if p is not None]
     if stem.rest is not None or not all(map(_ordinary, modules)) or len(set(parameters)) < len(parameters):
         return False
-    return (stem.proj.kernel_size, stem.proj.padding) == (stem.proj.stride, (0, 0))
+    return (stem.proj.kernel_size, stem.proj.padding, stem.proj.groups) == (stem.proj.stride, (0, 0), 1)
 
 
 def _ordinary(module: nn.Module) -> bool:
@@ -46,7 +46,11 @@ def _ordinary(module: nn.Module) -> bool:
     if isinstance(module, Block):
         parts = module.norm1, module.attn, module.norm2, module.mlp
         return tuple(map(type, parts)) == (nn.LayerNorm, Attention, nn.LayerNorm, MLP)
-    return getattr(module, "approximate", "none") == "none"
+    if isinstance(module, Attention):
+        return module.q_norm is None
+    if isinstance(module, nn.LayerNorm):
+        return module.weight is not None and module.bias is not None
+    return getattr(module, "approximate", "none") == "none"  # a GELU
 
 
 class Executor:
