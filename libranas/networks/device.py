@@ -14,6 +14,11 @@ def pick_device(setting: str = "auto") -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
 
 
+def is_asynchronous(x: torch.Tensor) -> bool:
+    """Return whether the processor goes on while `x` is computed, and waits where it reads a number of it."""
+    return x.device.type != "cpu"
+
+
 @lru_cache
 def runs_kernel(module: str, device: torch.device) -> bool:
     """Return whether a Triton kernel can be built and run on a device, by the function ``probe`` of its module.

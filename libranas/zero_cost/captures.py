@@ -43,6 +43,8 @@ class Gradient:
     std_OI: torch.Tensor | None = None  # ddof 0
     abs_std_OI: torch.Tensor | None = None  # of |g|, ddof 0
     sign_sum_OI: torch.Tensor | None = None
+    #: On a GPU: takes, a layer, whether a weight may not vary, to be looked at after the pass. None: look at once.
+    doubts: list[torch.Tensor] | None = None
 
     @cached_property
     def saliency_OI(self) -> torch.Tensor:
@@ -93,10 +95,14 @@ class Activation:
         """
         samples = samples or len(self.bits_SV)
         if samples not in self._patterns:
-            words_VW = pack_bits(self.bits_SV[:samples])
-            one = words_VW.shape[1] == 1
-            self._patterns[samples] = torch.unique(words_VW[:, 0]) if one else torch.unique(words_VW, dim=0)
+            words = self.words(samples)
+            self._patterns[samples] = torch.unique(words) if words.dim() == 1 else torch.unique(words, dim=0)
         return self._patterns[samples]
+
+    def words(self, samples: int | None = None) -> torch.Tensor:
+        """The pattern of each unit, as :meth:`patterns`: shape (V,) or (V, ceil(S / 64))."""
+        words_VW = pack_bits(self.bits_SV[:samples])
+        return words_VW[:, 0] if words_VW.shape[1] == 1 else words_VW
 
     _patterns: dict = field(default_factory=dict)
 

@@ -30,11 +30,11 @@ class Spectral:
     Attributes
     ----------
     exact : callable (matrix) -> tensor without dimensions, by LAPACK
-    by_products : callable (matrices of one shape, first dimension N) -> (N,)
+    together : callable (matrices of one shape, first dimension N) -> (N,), by products
     """
 
     exact: Callable
-    by_products: Callable
+    together: Callable
 
     def at(self, matrix: torch.Tensor, options: Options) -> torch.Tensor:
         """What a place keeps: the number, or, for a GPU, the matrix."""
@@ -55,13 +55,8 @@ class Spectral:
         values, most = [], max(1, TOGETHER // matrices[0].numel())
         for first in range(0, len(matrices), most):
             stack = torch.stack(matrices[first : first + most])
-            values.append(_finite(self.by_products, stack, stack.isfinite().all(-1).all(-1)))
+            values.append(_finite(self.together, stack, stack.isfinite().all(-1).all(-1)))
         return torch.cat(values).tolist()
-
-
-def eigenvalues_of(symmetric_RR: torch.Tensor) -> torch.Tensor:
-    """Eigenvalues, rising; all NaN if an entry is not finite."""
-    return _of_one(torch.linalg.eigvalsh, symmetric_RR)
 
 
 def _of_one(function: Callable, matrix: torch.Tensor) -> torch.Tensor:
@@ -103,6 +98,13 @@ def _nuclear(x_NRC: torch.Tensor) -> torch.Tensor:
     return (x_NRC * factor_NRC).sum((-2, -1))
 
 
+def _entropy(x_NRR: torch.Tensor) -> torch.Tensor:
+    """Entropy (nats) of the normalised eigenvalues, negative ones taken for zero."""
+    eigenvalues = torch.linalg.eigvalsh(x_NRR).clamp(min=0)
+    p = eigenvalues / eigenvalues.sum(-1, keepdim=True)
+    return (-p * torch.log(p + 1e-8)).sum(-1)
+
+
 def _trace(x_NRR: torch.Tensor) -> torch.Tensor:
     return x_NRR.diagonal(dim1=-2, dim2=-1).sum(-1)
 
@@ -112,3 +114,5 @@ def _trace(x_NRR: torch.Tensor) -> torch.Tensor:
 LARGEST = Spectral(lambda x_RR: torch.linalg.eigvalsh(x_RR)[-1], _largest)
 SMALLEST = Spectral(lambda x_RR: torch.linalg.eigvalsh(x_RR)[0], _smallest)
 NUCLEAR = Spectral(lambda x_RC: torch.linalg.matrix_norm(x_RC.cpu(), "nuc"), _nuclear)
+#: All of a size in one call; of products there is no form.
+ENTROPY = Spectral(_entropy, _entropy)

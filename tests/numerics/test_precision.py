@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from libranas.networks import build
+from libranas.networks import build, device
 from libranas.spaces import make_space
+from libranas.zero_cost.passes import context
 from libranas.zero_cost.registry import list_proxies
 from libranas.zero_cost.score import score
 
@@ -67,23 +69,80 @@ def test_scores_are_as_equal_as_the_documents_say(family):
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations that wait for a GPU."""
+    """Counts the operations that wait for a GPU: they read a number, or how large a result is depends on numbers."""
 
     count = 0
+    operations = frozenset({"_local_scalar_dense", "equal", "_unique2", "unique_dim", "unique_consecutive", "nonzero"})
+    operations |= {"masked_select", "bincount"}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+        name = function.name().removeprefix("aten::").split(".")[0]
+        by_mask = name == "index" and any(x is not None and x.dtype == torch.bool for x in args[1])
+        self.count += name in self.operations or by_mask
         return function(*args, **(kwargs or {}))
 
 
+class Copies(TorchFunctionMode):
+    """Counts the copies from a GPU."""
+
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.Tensor.tolist, torch.Tensor.cpu)
+        return function(*args, **(kwargs or {}))
+
+
+def as_on_a_gpu(monkeypatch) -> None:
+    """Let nothing be read before the end of a pass."""
+    for module in (context, device):
+        monkeypatch.setattr(module, "is_asynchronous", lambda x: True)
+
+
+#: Without the option `tensor_cores` LAPACK takes a matrix at a time.
+SPECTRA = {"dss", "meco", "az_expressivity", "az_progressivity", "az_trainability"}
+
+
 @pytest.mark.parametrize("tensor_cores", [False, True])
-def test_a_gpu_is_not_waited_for_at_every_layer(tensor_cores):
+def test_a_gpu_is_not_waited_for_at_every_layer(tensor_cores, monkeypatch):
     """Single numbers are copied together at the end, so depth does not matter."""
+    as_on_a_gpu(monkeypatch)
+    names = [name for name in NAMES if tensor_cores or name not in SPECTRA]
     space, counts = make_space(NETWORKS["wide"][0], 8, 3, 4), []
     inputs, targets = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
     for depth in (1, 6):
         arch = next(a for a in map(space.sample, map(np.random.default_rng, range(99))) if a["depth"] == depth)
-        with Waits() as waits:
-            score(build(space, arch, 0), inputs, targets, NAMES, tensor_cores=tensor_cores)
-        counts.append(waits.count)
+        with Waits() as waits, Copies() as copies:
+            score(build(space, arch, 0), inputs, targets, names, tensor_cores=tensor_cores)
+        counts.append(waits.count + copies.count)
     assert counts[0] == counts[1] > 0
+
+
+class HalfDead(torch.nn.Module):
+    """The second layer's output is multiplied by zero at half of its units, whose weights then do not vary."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.second = torch.nn.Linear(192, 6), torch.nn.ReLU(), torch.nn.Linear(6, 8)
+        self.last, self.alive = torch.nn.Linear(8, 4), (torch.arange(8) < 4).float()
+
+    def forward(self, x):
+        return self.last(self.second(self.act(self.first(x.flatten(1)))) * self.alive)
+
+
+@pytest.mark.parametrize("images", [10, 70])  # patterns of one word and of two
+@pytest.mark.parametrize("kind", ["autoformer", "with weights that do not vary"])
+def test_scores_are_the_same_where_nothing_is_read_on_the_way(kind, images, monkeypatch):
+    space = make_space(NETWORKS["wide"][0], 8, 3, 4)
+    torch.manual_seed(0)
+    model = build(space, space.sample(np.random.default_rng(0)), 0) if kind == "autoformer" else HalfDead()
+    inputs, targets = torch.randn(images, 3, 8, 8), torch.arange(images) % 4
+    at_once = score(model, inputs, targets, NAMES)
+    as_on_a_gpu(monkeypatch)
+    later = score(model, inputs, targets, NAMES)
+    if kind != "autoformer":
+        assert sum(at_once.scores["lswag_lambda"].components["dropped"]) >= 24
+    for name, expected in at_once.scores.items():
+        found = later.scores[name]
+        assert (found.value, found.reason) == (pytest.approx(expected.value, rel=1e-12, nan_ok=True), expected.reason)
+        for key, numbers in expected.components.items():
+            np.testing.assert_allclose(found.components[key], numbers, rtol=1e-12, err_msg=f"{name} {key}")

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from libranas.core.errors import LibranasError
 from libranas.core.random import stream_seed
 from libranas.core.scorecard import Axis
+from libranas.networks.device import is_asynchronous
 from libranas.zero_cost.anatomy import Anatomy, examine, is_known, is_plain_norm
 from libranas.zero_cost.collected import Collected
 from libranas.zero_cost.executor import follows
@@ -65,6 +66,7 @@ class Context:
         Number of parts that the batch is run in, so that it fits in memory.
     copy_outputs : bool
         See :class:`~libranas.zero_cost.hooks.Recorder`.
+    doubts : see :class:`~libranas.zero_cost.captures.Gradient`
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Context:
         self.anatomy: Anatomy = examine(model, options.features)
         self.axes: dict[str, Axis] = {}
         self.parts, self.copy_outputs = 1, False
+        self.doubts: list[torch.Tensor] | None = [] if is_asynchronous(inputs) else None
         self.known = is_known(self.anatomy) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = True
         self.by_hand = self.known and options.window is None and follows(model, self.anatomy.modules.values())
@@ -234,7 +237,9 @@ class Context:
 
     def learn(self, recorder: Recorder, logits: torch.Tensor) -> None:
         """Learn the order of the places from a run; LibranasError if it has fewer logits than classes."""
-        self.axes = self.axes or recorder.axes()
+        if self.axes:
+            return
+        self.axes = recorder.axes()
         if self.targets.max() >= logits.shape[1]:
             raise LibranasError(
                 f"A target is class {self.targets.max().item()}, but the network has {logits.shape[1]} outputs.",

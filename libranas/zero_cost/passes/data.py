@@ -140,9 +140,11 @@ class UnitRun(PassRun):
     def give_moments(self, name: str, weight: torch.Tensor, moments: Moments, units: int, *needs: str) -> None:
         """Give a weight's gradient over units."""
         # The loss is a mean over the batch, so a unit's own mean loss has `units` times its gradient.
-        self.collected.give(name, moments.gradient(name, as_matrix(weight), units), *needs)
-        if moments.wanted.accumulated:
-            self.collected.give(name, moments.gradient(name, as_matrix(weight), units, sums=True), "accumulated")
+        sums = (False, True) if moments.wanted.accumulated else (False,)
+        for of_sums in sums:
+            gradient = moments.gradient(name, as_matrix(weight), units, of_sums)
+            gradient.doubts = self.context.doubts
+            self.collected.give(name, gradient, *(("accumulated",) if of_sums else needs))
 
     def give_signal(self, images: int, name: str, product_BPD: torch.Tensor, fan_in: int, tokens: bool) -> None:
         """Give a layer's output times its gradient for `images` images."""

@@ -38,6 +38,10 @@ def _attempt(context: Context, pass_: Pass) -> str | None:
     # A function of its own, so that the tensors in the traceback die before the next attempt.
     try:
         PASSES[pass_.name](context).run()
+        if context.doubts:
+            doubtful = bool(torch.stack(context.doubts).any())
+            context.doubts = None if doubtful else []  # None: look at every layer at once
+            return "" if doubtful else None
     except OutputLost:
         context.copy_outputs = True
         return ""

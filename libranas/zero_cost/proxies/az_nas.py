@@ -8,22 +8,19 @@ from itertools import pairwise
 
 from libranas.core.lazy import torch
 from libranas.zero_cost.captures import Feature, Vjp
-from libranas.zero_cost.proxies.common import numbers
 from libranas.zero_cost.proxy import NOISE, Proxy, Undefined
-from libranas.zero_cost.spectra import LARGEST, eigenvalues_of
+from libranas.zero_cost.spectra import ENTROPY, LARGEST
 
 NO_BLOCKS = "the primary blocks of this network are unknown; name them with the option `features`"
 
 
-def _entropy(feature: Feature, _):
+def _entropy(feature: Feature, options):
     """Entropy (nats) of the normalised eigenvalues of the channel covariance over images and positions."""
-    eigenvalues = eigenvalues_of(feature.covariance_DD).clamp(min=0)
-    p = eigenvalues / eigenvalues.sum()
-    return {"entropy": (-p * torch.log(p + 1e-8)).sum()}
+    return {"entropy": ENTROPY.at(feature.covariance_DD, options)}
 
 
 def _combine_expressivity(places, _):
-    entropies = numbers(places, "entropy")
+    entropies = ENTROPY.numbers([place["entropy"] for place in places])
     return sum(entropies), {"per_feature": entropies}
 
 

@@ -46,12 +46,17 @@ def total(values: torch.Tensor) -> torch.Tensor:
     return values.sum(dtype=torch.float64)
 
 
-def varying(std_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+def varying(std_OI: torch.Tensor, gradient: Gradient) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The standard deviations of the weights that vary, and the mask of those (None: all of them).
 
-    Where some are not finite none is left out, so that the sum shows it.
+    Where some are not finite none is left out, so that the sum shows it. On a GPU all are taken at first, and the pass
+    is repeated if that was wrong.
     """
-    low, high = torch.stack(torch.aminmax(std_OI)).tolist()
+    low, high = torch.aminmax(std_OI)
+    if gradient.doubts is not None:
+        gradient.doubts.append((low <= CONSTANT * high) & high.isfinite())
+        return std_OI, None
+    low, high = torch.stack([low, high]).tolist()
     # The median is at most the maximum. It takes far longer than all the rest here and is seldom needed.
     if low > CONSTANT * high or not math.isfinite(high):
         return std_OI, None
@@ -61,7 +66,7 @@ def varying(std_OI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 def log_ratio(gradient: Gradient, std_OI: torch.Tensor) -> torch.Tensor:
     """log of the sum over weights of E|g| / `std_OI`; -inf if no weight varies."""
-    std, kept_OI = varying(std_OI)
+    std, kept_OI = varying(std_OI, gradient)
     mean = gradient.abs_mean_OI if kept_OI is None else gradient.abs_mean_OI[kept_OI]
     return total(mean / std).log()
 

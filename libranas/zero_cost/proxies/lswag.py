@@ -11,7 +11,7 @@ from libranas.zero_cost import lswag
 from libranas.zero_cost.captures import Activation, Gradient
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.proxies.common import numbers, total, varying, without_empty
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, window_unions
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, patterns, window_unions
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
 
@@ -19,7 +19,7 @@ def _lambda(gradient: Gradient, options: Options):
     std_OI = gradient.std_OI if options.lambda_variance == "signed" else gradient.abs_std_OI
     if options.lambda_ddof:
         std_OI = std_OI * math.sqrt(gradient.units / max(1, gradient.units - options.lambda_ddof))
-    std, _ = varying(std_OI)
+    std, _ = varying(std_OI, gradient)
     return {
         "name": gradient.name,
         "log": total(std.reciprocal()).log(),  # -inf if no weight varies
@@ -56,15 +56,15 @@ LSWAG_LAMBDA = Proxy(
 
 
 def _psi(activation: Activation, options: Options):
-    return {"patterns": activation.patterns(options.psi_samples), "units": activation.bits_SV.shape[1]}
+    return {"patterns": patterns(activation, options.psi_samples), "units": activation.bits_SV.shape[1]}
 
 
 def _combine_psi(places, options: Options):
-    patterns = [place["patterns"] for place in places]
+    union_MM = window_unions([place["patterns"] for place in places])
     components = {
-        "words": np.array([float(len(p)) for p in patterns]),
+        "words": union_MM.diagonal(),
         "units": [place["units"] for place in places],
-        "union": window_unions(patterns),
+        "union": union_MM,
     }
     return float(lswag.psi_of(components, options)), components
 

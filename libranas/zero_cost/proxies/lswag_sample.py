@@ -10,7 +10,7 @@ import math
 from libranas.zero_cost.captures import Activation, Gradient
 from libranas.zero_cost.lswag import NOT_POSITIVE
 from libranas.zero_cost.proxies.common import log_ratio, numbers, without_empty
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct, patterns
 from libranas.zero_cost.proxy import EVALUATION, Proxy, Undefined
 
 #: Samples of a pattern beyond log2 of the units.
@@ -29,12 +29,12 @@ def _combine_lambda(places, _):
 def _psi(activation: Activation, _):
     samples, units = activation.bits_SV.shape
     bits = min(samples, math.ceil(math.log2(units)) + SPARE_BITS)
-    return {"words": len(activation.patterns(bits)), "units": units}
+    return {"patterns": patterns(activation, bits), "units": units}
 
 
 def _combine_psi(places, _):
-    words, units = ([place[key] for place in places] for key in ("words", "units"))
-    return float(sum(words)), {"words": words, "units": units}
+    _, words = distinct([place["patterns"] for place in places])
+    return float(sum(words)), {"words": words, "units": [place["units"] for place in places]}
 
 
 def _combine_product(parts, _):

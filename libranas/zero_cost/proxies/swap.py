@@ -2,15 +2,14 @@
 
 import math
 
-from libranas.core.lazy import torch
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct, patterns
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
 
 def _combine_swap(places, _):
-    patterns = [place["patterns"] for place in places]
-    return float(distinct(torch.cat(patterns))), {"words": [len(p) for p in patterns]}
+    value, words = distinct([place["patterns"] for place in places])
+    return value, {"words": words}
 
 
 SWAP = Proxy(
@@ -19,7 +18,7 @@ SWAP = Proxy(
     title="number of distinct sample-wise activation patterns over all layers",
     source="Peng et al., SWAP-NAS (ICLR 2024), Definition 3; GELU as in its transformer version",
     run=DATA,
-    captures={"activation": lambda activation, _: {"patterns": activation.patterns()}},
+    captures={"activation": lambda activation, _: {"patterns": patterns(activation)}},
     combine=_combine_swap,
     components={"words": ("activation",)},
     undefined_for=NO_ACTIVATION,
