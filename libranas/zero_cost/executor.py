@@ -1,8 +1,9 @@
 """AutoFormer networks run forwards and backwards by hand: without autograd, without modules and their hooks.
 
-What a run costs a processor besides arithmetic is then a third (benchmarks/README.md): that is most of the time for
-narrow networks, and for wide ones on a GPU. The gradient of a loss is made at the output of every layer, as the
-statistics of gradients need it, and at the images; no gradient of a weight is. Runs by autograd are the reference.
+A network of 13 thin blocks is scored in two thirds of the time (benchmarks/README.md): what a processor spends besides
+arithmetic is most of the time for narrow networks, and for wide ones on a GPU. The gradient of a loss is made at the
+output of every layer, as the statistics of gradients need it, and at the images; no gradient of a weight is. Runs by
+autograd are the reference.
 
 Legend: B images, N tokens, P patches, H heads, X images x heads, d head width, D embedding width, I in, O out of a
 layer, K classes.
@@ -184,18 +185,16 @@ class BlockRun:
         self.fc1, self.fc2 = Linear(run, f"{name}.mlp.fc1"), Linear(run, f"{name}.mlp.fc2")
 
     def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
+        recorder, activation = self.recorder, f"{self.name}.mlp.act"
         x_BND = x_BND + self.attention.forward(self.norm1.forward(x_BND))
-        self._show("feature", f"{self.name}.after_attn", self.recorder.on_feature, x_BND)
+        recorder.order.append(("feature", f"{self.name}.after_attn"))
         self.inner = self.fc1.forward(self.norm2.forward(x_BND))
-        self._show("activation", f"{self.name}.mlp.act", self.recorder.on_activation, self.inner)
+        recorder.order.append(("activation", activation))
+        if recorder.on_activation is not None:
+            recorder.on_activation(activation, self.inner)
         x_BND = x_BND + self.fc2.forward(F.gelu(self.inner))
-        self._show("feature", f"{self.name}.after_mlp", self.recorder.on_feature, x_BND)
+        recorder.order.append(("feature", f"{self.name}.after_mlp"))
         return x_BND
-
-    def _show(self, axis: str, place: str, callback: Callable | None, x: torch.Tensor) -> None:
-        self.recorder.order.append((axis, place))
-        if callback is not None:
-            callback(place, x)
 
     def backward(self, g_BND: torch.Tensor, heard: bool) -> torch.Tensor:
         g = torch.ops.aten.gelu_backward(self.fc2.backward(g_BND, heard), self.inner)
@@ -208,43 +207,50 @@ class AttentionRun:
     more products than the network makes (:class:`RelativePosition`), in fewer and larger steps."""
 
     def __init__(self, run: Executor, name: str, module: Attention):
+        self.tensors, self.name = run.tensors, name
         self.heads, self.scale = module.num_heads, module.scale
+        self.relative = module.rel_pos_keys is not None
         self.qkv, self.proj = Linear(run, f"{name}.qkv"), Linear(run, f"{name}.proj")
-        self.pairs: list[torch.Tensor] = []  # vectors for keys and for values, (N, N, d)
-        if module.rel_pos_keys is not None:
-            vertical_NN, horizontal_NN = run.tensors[f"{name}.index_2NN"]
-            for table in ("rel_pos_keys", "rel_pos_values"):
-                vertical_Td, horizontal_Td = (
-                    run.tensors[f"{name}.{table}.{direction}_Td"] for direction in ("vertical", "horizontal")
-                )
-                self.pairs.append(vertical_Td[vertical_NN] + horizontal_Td[horizontal_NN])
+
+    def _vectors(self, table: str) -> torch.Tensor | None:
+        """Return a table of relative positions for all pairs, (N, N, d).
+
+        Made anew at every use, since it may be as large as all else that a block holds.
+        """
+        if not self.relative:
+            return None
+        vertical_NN, horizontal_NN = self.tensors[f"{self.name}.index_2NN"]
+        vertical_Td = self.tensors[f"{self.name}.{table}.vertical_Td"]
+        horizontal_Td = self.tensors[f"{self.name}.{table}.horizontal_Td"]
+        return vertical_Td[vertical_NN] + horizontal_Td[horizontal_NN]
 
     def forward(self, x_BND: torch.Tensor) -> torch.Tensor:
         B, N, _ = x_BND.shape
         qkv = self.qkv.forward(x_BND).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         self.q_XNd, self.k_XNd, self.v_XNd = qkv.contiguous().flatten(1, 2)
         self.q_XNd *= self.scale
-        self.attn_XNN = _product(self.q_XNd, self.k_XNd.mT, self.pairs and self.pairs[0].mT).softmax(-1)
-        out_XNd = _product(self.attn_XNN, self.v_XNd, self.pairs and self.pairs[1])
+        self.attn_XNN = _product(self.q_XNd, self.k_XNd, self._vectors("rel_pos_keys"), turned=True).softmax(-1)
+        out_XNd = _product(self.attn_XNN, self.v_XNd, self._vectors("rel_pos_values"))
         return self.proj.forward(out_XNd.view(B, self.heads, N, -1).transpose(1, 2).reshape(B, N, -1))
 
     def backward(self, g_BND: torch.Tensor, heard: bool) -> torch.Tensor:
         B, N, _ = g_BND.shape
         g = self.proj.backward(g_BND, heard).view(B, N, self.heads, -1)
         g_XNd = g.transpose(1, 2).reshape(B * self.heads, N, -1)
-        g_XNN = _product(g_XNd, self.v_XNd.mT, self.pairs and self.pairs[1].mT)
+        g_XNN = _product(g_XNd, self.v_XNd, self._vectors("rel_pos_values"), turned=True)
         g_XNN = torch.ops.aten._softmax_backward_data(g_XNN, self.attn_XNN, -1, g_XNN.dtype)
         g_3XNd = torch.empty(3, *g_XNd.shape, dtype=g_XNd.dtype, device=g_XNd.device)
-        torch.mul(_product(g_XNN, self.k_XNd, self.pairs and self.pairs[0]), self.scale, out=g_3XNd[0])
+        torch.mul(_product(g_XNN, self.k_XNd, self._vectors("rel_pos_keys")), self.scale, out=g_3XNd[0])
         torch.bmm(g_XNN.mT, self.q_XNd, out=g_3XNd[1])
         torch.bmm(self.attn_XNN.mT, g_XNd, out=g_3XNd[2])
         g_BNO = g_3XNd.view(3, B, self.heads, N, -1).permute(1, 3, 0, 2, 4).reshape(B, N, -1)
         return self.qkv.backward(g_BNO, heard)
 
 
-def _product(a_XNd: torch.Tensor, b_XdM: torch.Tensor, pairs_NdM: torch.Tensor | list) -> torch.Tensor:
-    """Return ``a b``, plus the product of each token's rows with the matrix of its pairs if there are such."""
-    if not len(pairs_NdM):
-        return torch.bmm(a_XNd, b_XdM)
-    of_pairs_XNM = torch.bmm(a_XNd.transpose(0, 1), pairs_NdM).transpose(0, 1)
-    return torch.baddbmm(of_pairs_XNM, a_XNd, b_XdM)
+def _product(a_X: torch.Tensor, b_X: torch.Tensor, pairs_N: torch.Tensor | None, turned: bool = False) -> torch.Tensor:
+    """Return ``a b`` (`turned`: ``a b^T``), plus the product of each token's row with the matrix of its pairs."""
+    if turned:
+        b_X, pairs_N = b_X.mT, None if pairs_N is None else pairs_N.mT
+    if pairs_N is None:
+        return torch.bmm(a_X, b_X)
+    return torch.baddbmm(torch.bmm(a_X.transpose(0, 1), pairs_N).transpose(0, 1), a_X, b_X)

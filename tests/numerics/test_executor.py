@@ -83,9 +83,10 @@ def test_the_published_networks(monkeypatch):
     agree(*cards(monkeypatch, build(space, space.sample(np.random.default_rng(0)), 1)))
 
 
-def test_it_stays_off_with_a_window(monkeypatch):
+@pytest.mark.parametrize("options", [{"window": (0.2, 0.8)}, {"features": ("blocks.0", "norm")}], ids=str)
+def test_some_options_leave_it_to_autograd(options, monkeypatch):
     monkeypatch.setattr(Executor, "forward", None)
-    card = score(network(), torch.randn(4, 3, 16, 24), torch.arange(4), ["lswag"], window=(0.2, 0.8))
+    card = score(network(), torch.randn(4, 3, 16, 24), torch.arange(4), ["lswag"], **options)
     assert np.isfinite(card["lswag"])
 
 

@@ -88,7 +88,8 @@ class Context:
         self.doubts: list[torch.Tensor] | None = [] if is_asynchronous(inputs) else None
         self.known = is_known(self.anatomy) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = True
-        self.by_hand = self.known and options.window is None and follows(model, self.anatomy.modules.values())
+        whole = options.window is None and not options.features
+        self.by_hand = whole and self.known and follows(model, self.anatomy.modules.values())
         self.other_rows: dict[str, str] = {}
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}
