@@ -1,10 +1,12 @@
 """The device that a computation runs on."""
 
+from __future__ import annotations
+
 import logging
 from functools import lru_cache
 from importlib import import_module
 
-import torch
+from libranas.core.lazy import torch
 
 log = logging.getLogger("libranas")
 

@@ -18,6 +18,7 @@ from libranas.spaces import AutoFormerSpace
 from libranas.zero_cost import gradient_moments as moments
 from libranas.zero_cost import registry as proxies
 from libranas.zero_cost import score as engine
+from libranas.zero_cost.executor import Executor
 from libranas.zero_cost.options import Options
 from libranas.zero_cost.passes import context
 from libranas.zero_cost.proxy import NEEDS
@@ -434,7 +435,12 @@ def short_of_memory(monkeypatch, images: int) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
         return forward(model, tensors, args)
 
+    def failing_by_hand(run, inputs):
+        return failing(None, None, (inputs,)) if len(inputs) > images else run_by_hand(run, inputs)
+
+    run_by_hand = Executor.forward
     monkeypatch.setattr(context, "functional_call", failing)
+    monkeypatch.setattr(Executor, "forward", failing_by_hand)
 
 
 @each
