@@ -41,7 +41,19 @@ NETWORKS = {
     ),
 }
 VIEWS = ("view", "transpose", "permute", "expand", "slice", "select", "detach", "squeeze", "as_strided", "split")
-VIEWS += ("aten::t", "unbind", "alias", "empty", "chunk", "narrow", "flatten", "reshape", "lift")
+VIEWS += (
+    "aten::t",
+    "unbind",
+    "alias",
+    "empty",
+    "chunk",
+    "narrow",
+    "flatten",
+    "reshape",
+    "lift",
+    "resolve_",
+    "result_type",
+)
 
 
 def steps(call: Callable[[], object]) -> int:
