@@ -97,17 +97,15 @@ def _initialise(model: nn.Module, seed: int, rule: Callable[[nn.Module, str], Dr
             else:
                 drawn.append((f"{name}.{key}", parameter, draw))
     drawn.sort(key=lambda one: one[2].kind)  # the normal ones first
-    if drawn and runs_kernel(KERNEL, drawn[0][1].device):
-        _draw(seed, drawn)
-        return
-    for one in drawn:  # on a CPU one tensor at a time stays in the cache
-        _draw(seed, [one])
+    together = bool(drawn) and runs_kernel(KERNEL, drawn[0][1].device)
+    for some in [drawn] if together else [[one] for one in drawn]:  # one tensor stays in the cache of a CPU
+        _draw(seed, some)
 
 
 def _draw(seed: int, drawn: list[tuple[str, nn.Parameter, Draw]]) -> None:
-    """Draw the values of tensors that lie on one device, first those from normal distributions."""
+    """Draw the values of tensors on one device, first those from normal distributions; one tensor without a kernel."""
     device, counts = drawn[0][1].device, [(name, parameter.numel()) for name, parameter, _ in drawn]
-    if len(drawn) > 1:
+    if runs_kernel(KERNEL, device):
         values, places = import_module(KERNEL).uniform(seed, counts, device)
     else:
         values, places = uniform(seed, *counts[0], device), [0]

@@ -43,7 +43,7 @@ class Gradient:
     std_OI: torch.Tensor | None = None  # ddof 0
     abs_std_OI: torch.Tensor | None = None  # of |g|, ddof 0
     sign_sum_OI: torch.Tensor | None = None
-    #: On a GPU: takes, a layer, whether a weight may not vary, to be looked at after the pass. None: look at once.
+    #: On a GPU every layer adds whether some of its weights may not vary, which is read after the pass. None: at once.
     doubts: list[torch.Tensor] | None = None
 
     @cached_property
