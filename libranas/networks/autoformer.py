@@ -198,10 +198,13 @@ class PatchEmbedding(nn.Module):
         self.img_size = pair(img_size)
         self.grid_size = tuple(n // p for n, p in zip(self.img_size, self.patch_size, strict=True))
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def check(self, x_BCHW: torch.Tensor) -> None:
         height, width = self.img_size
         torch._assert(x_BCHW.shape[2] == height, f"the images must be {height} pixels high; see set_input_size")
         torch._assert(x_BCHW.shape[3] == width, f"the images must be {width} pixels wide; see set_input_size")
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        self.check(x_BCHW)
         x_BDHW = self.proj(x_BCHW)
         if self.rest is not None:
             x_BDHW = self.rest(x_BDHW)

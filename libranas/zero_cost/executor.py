@@ -1,7 +1,7 @@
 """AutoFormer networks run forwards and backwards by hand: without autograd, without modules and their hooks.
 
 A network of 13 thin blocks is scored in two thirds of the time (benchmarks/README.md): what a processor spends besides
-arithmetic is most of the time for narrow networks, and for wide ones on a GPU. The gradient of a loss is made at the
+arithmetic is most of the time for narrow networks. The gradient of a loss is made at the
 output of every layer, as the statistics of gradients need it, and at the images; no gradient of a weight is. Runs by
 autograd are the reference.
 
@@ -9,7 +9,7 @@ Legend: B images, N tokens, P patches, H heads, X images x heads, d head width, 
 layer, K classes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,38 +20,63 @@ from libranas.networks.operations import DropPath
 from libranas.networks.relative_position import RelativePosition
 from libranas.zero_cost.hooks import Recorder
 
-_KINDS = (AutoFormerViT, PatchEmbedding, Block, Attention, MLP, RelativePosition, DropPath)
-_KINDS += (nn.Sequential, nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GELU)
+#: The modules of a network by name, and of each block.
+_NETWORK = {"": AutoFormerViT, "patch_embed": PatchEmbedding, "patch_embed.proj": nn.Conv2d, "blocks": nn.Sequential}
+_NETWORK |= {"norm": nn.LayerNorm, "head": nn.Linear}
+_BLOCK = {"": Block, ".norm1": nn.LayerNorm, ".attn": Attention, ".attn.qkv": nn.Linear, ".attn.proj": nn.Linear}
+_BLOCK |= {".drop_path1": DropPath, ".norm2": nn.LayerNorm, ".mlp": MLP, ".mlp.fc1": nn.Linear, ".mlp.act": nn.GELU}
+_BLOCK |= {".mlp.fc2": nn.Linear, ".drop_path2": DropPath}
+_RELATIVE = {".attn.rel_pos_keys": RelativePosition, ".attn.rel_pos_values": RelativePosition}
+#: Their code, which somebody may replace.
+_CODE = [
+    (kind, name, code)
+    for kind in {*_NETWORK.values(), *_BLOCK.values(), *_RELATIVE.values()}
+    for name, code in vars(kind).items()
+    if name == "forward" or (callable(code) and kind.__module__.startswith("libranas."))
+]
+_HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
 
 
-def follows(model: nn.Module, modules: Iterable[nn.Module]) -> bool:
-    """Return whether :class:`Executor` computes what `model` does; `modules`: all of its modules.
+def follows(model: nn.Module) -> bool:
+    """Return whether :class:`Executor` computes what `model` does.
 
     Not networks with a convolutional stem, gated MLPs, norms of queries or scales of branches, and none that its user
     has changed or hooked.
     """
-    if type(model) is not AutoFormerViT or model.grad_checkpointing:
+    if type(model) is not AutoFormerViT or model.grad_checkpointing or hasattr(model, "features"):
         return False
-    modules, stem = list(modules), model.patch_embed
-    parameters = [id(p) for module in modules for p in module._parameters.values() if p is not None]
-    if stem.rest is not None or not all(map(_ordinary, modules)) or len(set(parameters)) < len(parameters):
-        return False
-    return (stem.proj.kernel_size, stem.proj.padding, stem.proj.groups) == (stem.proj.stride, (0, 0), 1)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    kinds = dict(_NETWORK)
+    for i in range(len(model.blocks)):
+        parts = _BLOCK | _RELATIVE if f"blocks.{i}.attn.rel_pos_keys" in modules else _BLOCK
+        kinds |= {f"blocks.{i}{name}": kind for name, kind in parts.items()}
+    tensors = [id(p) for module in modules.values() for p in module._parameters.values() if p is not None]
+    return (
+        {name: type(module) for name, module in modules.items()} == kinds
+        and len(set(map(id, modules.values()))) == len(modules)
+        and len(set(tensors)) == len(tensors)
+        and all(vars(kind).get(name) is code for kind, name, code in _CODE)
+        and not any(getattr(nn.modules.module, f"_global_{hooks}") for hooks in _HOOKS)
+        and all(map(_unchanged, modules.values()))
+        and _cuts_patches(model.patch_embed)
+    )
 
 
-def _ordinary(module: nn.Module) -> bool:
-    """Return whether a module is of a known kind, with its own forward and no hooks."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    if type(module) not in _KINDS or any(hooks) or "forward" in vars(module):
+def _unchanged(module: nn.Module) -> bool:
+    """Return whether a module has no hooks, no code of its own and the usual settings."""
+    if any(getattr(module, f"_{hooks}") for hooks in _HOOKS) or any(
+        hasattr(type(module), name) for name in vars(module)
+    ):
         return False
-    if isinstance(module, Block):
-        parts = module.norm1, module.attn, module.norm2, module.mlp
-        return tuple(map(type, parts)) == (nn.LayerNorm, Attention, nn.LayerNorm, MLP)
-    if isinstance(module, Attention):
-        return module.q_norm is None
     if isinstance(module, nn.LayerNorm):
         return module.weight is not None and module.bias is not None
     return getattr(module, "approximate", "none") == "none"  # a GELU
+
+
+def _cuts_patches(stem: PatchEmbedding) -> bool:
+    conv = stem.proj
+    cuts = conv.kernel_size == conv.stride == tuple(stem.patch_size)
+    return cuts and (conv.padding, conv.dilation, conv.groups) == ((0, 0), (1, 1), 1)
 
 
 class Executor:
@@ -66,15 +91,16 @@ class Executor:
 
     def __init__(self, model: AutoFormerViT, tensors: dict[str, torch.Tensor], recorder: Recorder):
         self.tensors, self.recorder = tensors, recorder
-        self.patch, self.grid = model.patch_embed.patch_size, model.patch_embed.grid_size
+        self.stem, self.patch, self.grid = model.patch_embed, model.patch_embed.patch_size, model.patch_embed.grid_size
         self.token = model.global_pool == "token"
         self.embed = Linear(self, "patch_embed.proj", tokens=False)
         self.blocks = [BlockRun(self, f"blocks.{i}", block) for i, block in enumerate(model.blocks)]
         self.norm = Norm(self, "norm", model.norm)
         self.head = Linear(self, "head", tokens=False)
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, K)."""
+    def forward(self, x_BCHW: torch.Tensor, keep: bool = True) -> torch.Tensor:
+        """Return the logits (B, K); `keep` what a run backwards needs."""
+        self.stem.check(x_BCHW)
         (rows, columns), (height, width) = self.grid, self.patch
         self.size = x_BCHW.shape
         x_BCHW = x_BCHW[:, :, : rows * height, : columns * width]
@@ -83,8 +109,10 @@ class Executor:
         x_BND = torch.cat([self.tensors["cls_token"].expand(len(x_BPD), -1, -1), x_BPD], 1)
         if (positions := self.tensors.get("pos_embed")) is not None:
             x_BND = x_BND + positions
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             x_BND = block.forward(x_BND)
+            if not keep:
+                self.blocks[i] = block = None
         x_BND = self.norm.forward(x_BND)
         self.tokens = x_BND.shape[1]
         return self.head.forward(x_BND[:, 0] if self.token else x_BND[:, 1:].mean(1))

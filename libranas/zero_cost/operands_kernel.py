@@ -1,4 +1,4 @@
-"""A Triton kernel for the operands of tensor cores: each number is read once, and its halves go where they are used.
+"""A Triton kernel for the operands of tensor cores: a number is read for its scale and for its halves, no more.
 
 This module imports Triton, which comes with PyTorch for NVIDIA GPUs.
 """
@@ -16,11 +16,12 @@ BLOCK = 1024
 
 def probe(device: torch.device) -> None:
     """Run the kernel once; RuntimeError if its halves are not the usual ones."""
-    x = torch.linspace(-1, 1, 24).view(2, 3, 4)
-    for what in (halves, left, right):
-        found, usual = what(x.to(device)), getattr(tensor_cores, what.__name__)(x)
-        if not all(torch.equal(one.cpu(), other) for one, other in zip(found, usual, strict=True)):
-            raise RuntimeError("its halves are wrong")
+    for size in (1.0, 3e-20, 1e30):
+        x = size * torch.linspace(-1, 1, 24).view(2, 3, 4)
+        for what in (halves, left, right):
+            found, usual = what(x.to(device)), getattr(tensor_cores, what.__name__)(x)
+            if not all(torch.equal(one.cpu(), other) for one, other in zip(found, usual, strict=True)):
+                raise RuntimeError("its halves are wrong")
 
 
 def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -60,7 +61,7 @@ def _run(x: torch.Tensor, rows: torch.Tensor, made: torch.Tensor, **how: bool) -
     power = torch.empty_like(largest)
     matrix = rows.stride(-3) if len(batch) == 1 else height * width
     with torch.cuda.device_of(x):  # Triton starts a kernel on the current device
-        _fill[(triton.cdiv(height * width, BLOCK), torch.Size(batch).numel())](
+        _fill[(triton.cdiv(height * width, BLOCK) * torch.Size(batch).numel(),)](
             *(rows, largest, made, power, height, width, matrix, rows.stride(-2)),
             **how,
             INNER=INNER,
@@ -91,23 +92,24 @@ def _fill(
     TOP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    matrix = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    blocks = tl.cdiv(height * width, BLOCK)  # of a matrix; one dimension of the grid, the others end at 65,535
+    matrix = (tl.program_id(0) // blocks).to(tl.int64)
+    at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     there = at < height * width
     row, column = (at // width).to(tl.int64), at % width
     x = tl.load(x_ptr + matrix * x_matrix + row * x_row + column, mask=there, other=0.0)
 
     largest = tl.load(largest_ptr + matrix)
     power = tl.maximum((largest.to(tl.int32, bitcast=True) & EXPONENT).to(tl.float32, bitcast=True), LEAST)
-    tl.store(power_ptr + matrix, power / TOP)
-    scaled = x * (TOP / power)
+    tl.store(power_ptr + matrix, power * (1 / TOP))
+    scaled = x * tl.div_rn(tl.full([], TOP, tl.float32), power)
     high = scaled.to(tl.float16)
     low = (scaled - high.to(tl.float32)).to(tl.float16)
 
     if PLANES:
         made = made_ptr + matrix * height * width + at
         tl.store(made, high, mask=there)
-        tl.store(made + tl.num_programs(1).to(tl.int64) * height * width, low, mask=there)
+        tl.store(made + (tl.num_programs(0) // blocks).to(tl.int64) * height * width, low, mask=there)
         return
     # Entry `inner` of a sum lies in the part that begins at `first`, which is `size` long.
     inner, total = (column, width) if ALONG else (row, height)

@@ -1,7 +1,7 @@
 """Extreme eigenvalues and nuclear norms of the matrices of many places.
 
 A matrix is reduced at once, by LAPACK. For a GPU, where that takes milliseconds each, the option `tensor_cores` keeps
-the matrices and reduces all of a size together at the end, by products.
+the matrices and reduces all of a size together at the end, by products (entropies of whole spectra in one call).
 Legend: N matrices, R rows, C columns.
 """
 
@@ -30,7 +30,7 @@ class Spectral:
     Attributes
     ----------
     exact : callable (matrix) -> tensor without dimensions, by LAPACK
-    together : callable (matrices of one shape, first dimension N) -> (N,), by products
+    together : callable (matrices of one shape, first dimension N) -> (N,)
     """
 
     exact: Callable

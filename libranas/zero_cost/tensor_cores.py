@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from threading import RLock
 
 import torch
 
@@ -87,21 +88,26 @@ def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 PRODUCTS = {"mm": 0, "mm.out": 0, "bmm": 0, "bmm.out": 0, "addmm": 1, "baddbmm": 1}
 
 
+_ONE_AT_A_TIME = RLock()
+
+
 @contextmanager
 def on_tensor_cores(device: torch.device) -> Iterator[None]:
     """Compute all products of two float32 matrices on a kind of device by :func:`product` for a while.
 
     Products with a vector, convolutions and fused attention stay as they are. PyTorch's kernels are replaced in the
-    whole process: a mode of PyTorch would cost ten times as long for every operation, whatever it is.
+    whole process: a mode of PyTorch would cost ten times as long for every operation, whatever it is. Other threads
+    wait for their turn.
     """
-    key, library = device.type.upper(), torch.library.Library("aten", "IMPL")
-    try:
-        for name, place in PRODUCTS.items():
-            usual = torch.library.get_kernel(f"aten::{name}", key)
-            library.impl(name, partial(_replacing, usual, place), key, with_keyset=True, allow_override=True)
-        yield
-    finally:
-        library._destroy()
+    with _ONE_AT_A_TIME:
+        key, library = device.type.upper(), torch.library.Library("aten", "IMPL")
+        try:
+            for name, place in PRODUCTS.items():
+                usual = torch.library.get_kernel(f"aten::{name}", key)
+                library.impl(name, partial(_replacing, usual, place), key, with_keyset=True, allow_override=True)
+            yield
+        finally:
+            library._destroy()
 
 
 def _replacing(usual, place: int, keys, *args, beta=1, alpha=1, out=None) -> torch.Tensor:
@@ -110,6 +116,8 @@ def _replacing(usual, place: int, keys, *args, beta=1, alpha=1, out=None) -> tor
         options = {"beta": beta, "alpha": alpha} if place else {} if out is None else {"out": out}
         return usual.call_boxed(keys, *args, **options)
     found, power = _unscaled(*args[place : place + 2])
+    if place and beta == 0:  # what is not added may be anything
+        return found.mul_(power).mul_(alpha)
     if place:
         return torch.addcmul(args[0] if beta == 1 else beta * args[0], found, power, value=alpha)
     return torch.mul(found, power, out=found if out is None else out)

@@ -435,8 +435,8 @@ def short_of_memory(monkeypatch, images: int) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
         return forward(model, tensors, args)
 
-    def failing_by_hand(run, inputs):
-        return failing(None, None, (inputs,)) if len(inputs) > images else run_by_hand(run, inputs)
+    def failing_by_hand(run, inputs, keep):
+        return failing(None, None, (inputs,)) if len(inputs) > images else run_by_hand(run, inputs, keep)
 
     run_by_hand = Executor.forward
     monkeypatch.setattr(context, "functional_call", failing)

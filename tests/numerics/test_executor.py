@@ -10,9 +10,11 @@ from torch.nn.utils import parametrizations
 
 from libranas.core.scorecard import ScoreCard
 from libranas.networks import build
-from libranas.networks.autoformer import AutoFormerViT
+from libranas.networks.autoformer import Attention, AutoFormerViT
 from libranas.spaces import make_space
+from libranas.zero_cost.anatomy import examine
 from libranas.zero_cost.executor import Executor, follows
+from libranas.zero_cost.hooks import Recorder
 from libranas.zero_cost.passes import context
 from libranas.zero_cost.passes.context import Context
 from libranas.zero_cost.registry import list_proxies
@@ -44,7 +46,7 @@ def cards(monkeypatch, model: AutoFormerViT, **options) -> list[ScoreCard]:
     images, targets = torch.randn(size, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 5
     names = [name for name in list_proxies() if name != "reg_swap"]
     runs, run = [], Executor.forward
-    monkeypatch.setattr(Executor, "forward", lambda self, x: runs.append(len(x)) or run(self, x))
+    monkeypatch.setattr(Executor, "forward", lambda self, x, **how: runs.append(len(x)) or run(self, x, **how))
     by_hand = score(model, images, targets, names, precision="float64", **options)
     count = len(runs)
     assert count
@@ -113,20 +115,55 @@ CHANGES = {
     "a computed weight": lambda model: parametrizations.weight_norm(model.head),
     "checkpoints": lambda model: model.set_grad_checkpointing(True),
     "a norm without weights": lambda model: setattr(model, "norm", nn.LayerNorm(24, elementwise_affine=False)),
+    "a shared block": lambda model: model.blocks.__setitem__(1, model.blocks[0]),
+    "a shared activation": lambda model: setattr(model.blocks[0].mlp, "act", model.blocks[1].mlp.act),
+    "a norm for an activation": lambda model: setattr(model.blocks[0].mlp, "act", nn.LayerNorm(48)),
+    "a norm in a branch": lambda model: setattr(model.blocks[0], "drop_path1", nn.LayerNorm(24)),
+    "a scale": lambda model: setattr(model.blocks[0], "ls1", nn.LayerNorm(24)),
+    "a head of two": lambda model: setattr(model, "head", nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 5))),
+    "nested blocks": lambda model: setattr(model, "blocks", nn.Sequential(nn.Sequential(*model.blocks))),
+    "no positions of values": lambda model: setattr(model.blocks[0].attn, "rel_pos_values", None),
+    "another pooling": lambda model: setattr(model, "forward_head", lambda x: model.head(x.amax(1))),
+    "named features": lambda model: setattr(model, "features", ("norm",)),
+    "another dilation": lambda model: setattr(model.patch_embed.proj, "dilation", (2, 2)),
     "another stride": lambda model: setattr(model.patch_embed.proj, "stride", (2, 2)),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_networks_are_run_by_autograd(change):
-    model = changed(CHANGES[change])
-    assert not follows(model, model.modules())
+    assert not follows(changed(CHANGES[change]))
+
+
+def test_changed_classes_and_global_hooks_are_seen(monkeypatch):
+    model = network()
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert not follows(model)
+    handle.remove()
+    assert follows(model)
+    monkeypatch.setattr(Attention, "forward", lambda self, x: x)
+    assert not follows(model)
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(AssertionError, match="the images must be 16 pixels high"):
+        score(network(), torch.randn(4, 3, 20, 30), torch.arange(4), ["lswag"])
+
+
+def test_nothing_is_kept_for_a_run_forwards():
+    model = network()
+    run = Executor(
+        model, dict(model.state_dict(keep_vars=True)) | dict(model.named_buffers()), Recorder(examine(model))
+    )
+    with torch.no_grad():
+        logits = run.forward(torch.ones(2, 3, 16, 24), keep=False)
+        torch.testing.assert_close(logits, model(torch.ones(2, 3, 16, 24)))
+    assert run.blocks == [None] * 3
 
 
 @pytest.mark.parametrize(
     "arguments", [{"stem": "conv"}, {"mlp": "swiglu"}, {"qk_norm": True}, {"layer_scale": True}], ids=str
 )
 def test_other_networks_are_run_by_autograd(arguments):
-    model = network(**arguments)
-    assert not follows(model, model.modules())
-    assert follows(network(), network().modules())
+    assert not follows(network(**arguments))
+    assert follows(network())

@@ -70,6 +70,9 @@ def test_products_of_a_network_and_its_gradients_go_through_it():
     torch.testing.assert_close(found, torch.autograd.grad(layer(x).square().sum(), list(layer.parameters())))
     expected = torch.baddbmm(random(2, 1, 6), random(2, 7, 8), random(2, 8, 6), beta=0.5, alpha=2.0)
     torch.testing.assert_close(queries, expected)
+    nothing, (a, b) = torch.full((2, 7, 6), torch.nan), (random(2, 7, 8), random(2, 8, 6))
+    with on_tensor_cores(torch.device("cpu")):
+        torch.testing.assert_close(torch.baddbmm(nothing, a, b, beta=0, alpha=0.5), 0.5 * a @ b)
 
 
 def symmetric(eigenvalues: list[float]) -> torch.Tensor:

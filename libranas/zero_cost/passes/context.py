@@ -89,7 +89,7 @@ class Context:
         self.known = is_known(self.anatomy) and len(self.anatomy.plain) == len(self.anatomy.layers)
         self.by_rule = True
         whole = options.window is None and not options.features
-        self.by_hand = whole and self.known and follows(model, self.anatomy.modules.values())
+        self.by_hand = whole and self.known and follows(model)
         self.other_rows: dict[str, str] = {}
         self.kernel_by_rule = all(m.weight is None or is_plain_norm(m) for m in self.anatomy.norms.values())
         self.rows: dict[str, set[int]] = {}

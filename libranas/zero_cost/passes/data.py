@@ -73,7 +73,7 @@ class UnitRun(PassRun):
     def _run_by_hand(self, recorder: Recorder, tensors, inputs, targets, backward: bool) -> None:
         """Do what :meth:`run_watched` does, without autograd."""
         run = Executor(self.context.model, tensors, recorder)
-        logits = run.forward(inputs)
+        logits = run.forward(inputs, keep=backward)
         self.context.learn(recorder, logits)
         if backward:
             self.see_images(lambda: run.at_images(torch.ones_like(logits)), logits)

@@ -36,6 +36,8 @@ def run_pass(context: Context, pass_: Pass) -> None:
 def _attempt(context: Context, pass_: Pass) -> str | None:
     """Run a pass once; return what the allocator said if it did not fit, "" if it is to be repeated otherwise."""
     # A function of its own, so that the tensors in the traceback die before the next attempt.
+    if context.doubts:
+        context.doubts.clear()  # of an attempt that failed
     try:
         PASSES[pass_.name](context).run()
         if context.doubts:

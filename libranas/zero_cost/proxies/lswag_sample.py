@@ -10,7 +10,7 @@ import math
 from libranas.zero_cost.captures import Activation, Gradient
 from libranas.zero_cost.lswag import NOT_POSITIVE
 from libranas.zero_cost.proxies.common import log_ratio, numbers, without_empty
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct, patterns
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, patterns, sizes
 from libranas.zero_cost.proxy import EVALUATION, Proxy, Undefined
 
 #: Samples of a pattern beyond log2 of the units.
@@ -33,7 +33,7 @@ def _psi(activation: Activation, _):
 
 
 def _combine_psi(places, _):
-    _, words = distinct([place["patterns"] for place in places])
+    words = sizes([place["patterns"] for place in places])
     return float(sum(words)), {"words": words, "units": [place["units"] for place in places]}
 
 

@@ -21,13 +21,19 @@ def patterns(activation: Activation, samples: int | None = None) -> torch.Tensor
     return activation.words(samples) if device.is_asynchronous(activation.bits_SV) else activation.patterns(samples)
 
 
-def distinct(patterns: list[torch.Tensor]) -> tuple[float, list[float]]:
-    """Numbers of distinct patterns: of all layers together, and of each layer."""
+def distinct(patterns: list[torch.Tensor]) -> float:
+    """Number of distinct patterns of all layers together."""
     if patterns[0].dim() > 1 or device.is_asynchronous(patterns[0]):
-        unions = window_unions(patterns)
-        return unions[0, -1], unions.diagonal().tolist()
+        return window_unions(patterns)[0, -1]
     ordered = np.sort(torch.cat(patterns).numpy())  # several times faster than torch.sort, which also returns the order
-    return 1.0 + np.count_nonzero(ordered[1:] != ordered[:-1]), [float(len(p)) for p in patterns]
+    return 1.0 + np.count_nonzero(ordered[1:] != ordered[:-1])
+
+
+def sizes(patterns: list[torch.Tensor]) -> list[float]:
+    """Numbers of distinct patterns of each layer."""
+    if device.is_asynchronous(patterns[0]):
+        return window_unions(patterns).diagonal().tolist()
+    return [float(len(p)) for p in patterns]
 
 
 def _numbered(patterns: torch.Tensor) -> tuple[torch.Tensor, int]:

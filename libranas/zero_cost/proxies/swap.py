@@ -3,13 +3,13 @@
 import math
 
 from libranas.zero_cost.options import Options
-from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct, patterns
+from libranas.zero_cost.proxies.patterns import NO_ACTIVATION, distinct, patterns, sizes
 from libranas.zero_cost.proxy import DATA, Proxy, Undefined
 
 
 def _combine_swap(places, _):
-    value, words = distinct([place["patterns"] for place in places])
-    return value, {"words": words}
+    patterns = [place["patterns"] for place in places]
+    return distinct(patterns), {"words": sizes(patterns)}
 
 
 SWAP = Proxy(
