@@ -1,11 +1,11 @@
 """What one network costs a processor besides arithmetic: the lower limit of a GPU's job, and most of a narrow network.
 
-    python benchmarks/host.py [--rounds 9] [--output benchmarks/engine/host.json]
+    python benchmarks/host.py [--rounds 5] [--output benchmarks/engine/host.json]
 
 Networks as deep as AutoFormer-Small but 16 wide, of the default run (digits), and 192 wide, one thread. Contenders run
-in turns, and a ratio is taken between two times of the same round: L-SWAG and the default suite, run by autograd, by
-hand (:mod:`libranas.zero_cost.executor`), and L-SWAG by hand with the option `tensor_cores`. Steps are the operations of
-PyTorch inside which no other one runs, but for views: on a GPU each starts a kernel.
+in turns, and a ratio is taken between two times of the same round: L-SWAG and the default suite, run by autograd and by
+hand (:mod:`libranas.zero_cost.executor`), and L-SWAG by hand with the option `tensor_cores`. Steps are the operations
+of PyTorch inside which no other one runs, but for views: on a GPU each starts a kernel.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def measured(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/engine/host.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
