@@ -1,9 +1,8 @@
 """AutoFormer networks run forwards and backwards by hand: without autograd, without modules and their hooks.
 
-L-SWAG of a network of 13 thin blocks takes seven tenths of the time (benchmarks/README.md): what a processor spends besides
-arithmetic is most of the time for narrow networks. The gradient of a loss is made at the
-output of every layer, as the statistics of gradients need it, and at the images; no gradient of a weight is. Runs by
-autograd are the reference.
+L-SWAG of a network of 13 thin blocks takes seven tenths of the time (benchmarks/README.md): what a processor spends
+besides arithmetic is most of the time for narrow networks. The gradient of a loss is made at the output of every layer,
+as the statistics of gradients need it, and at the images; no gradient of a weight is. Autograd is the reference.
 
 Legend: B images, N tokens, P patches, H heads, X images x heads, d head width, D embedding width, I in, O out of a
 layer, K classes.
