@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from importlib import import_module
+from types import ModuleType
 
 from libranas.core.lazy import torch
 
@@ -22,16 +23,17 @@ def is_asynchronous(x: torch.Tensor) -> bool:
 
 
 @lru_cache
-def runs_kernel(module: str, device: torch.device) -> bool:
-    """Return whether a Triton kernel can be built and run on a device, by the function ``probe`` of its module.
+def kernel_on(device: torch.device, name: str) -> ModuleType | None:
+    """Return the module of a Triton kernel if that can be built and run on a device, as its ``probe`` tries, or None.
 
     It takes a GPU, Triton, a C compiler and Python's header files.
     """
     if device.type != "cuda":
-        return False
+        return None
     try:
-        import_module(module).probe(device)
+        module = import_module(name)
+        module.probe(device)
     except Exception as error:  # whatever it is, there is another way
-        log.warning("%s cannot be used on %s, the slower way is taken (%s)", module, device, error)
-        return False
-    return True
+        log.warning("%s cannot be used on %s, the slower way is taken (%s)", name, device, error)
+        return None
+    return module

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from libranas.core.random import random_words, stream_key
-from libranas.networks.device import runs_kernel
+from libranas.networks.device import kernel_on
 
 #: Makes the numbers of all tensors at once.
 KERNEL = "libranas.networks.weights_kernel"
@@ -97,7 +96,7 @@ def _initialise(model: nn.Module, seed: int, rule: Callable[[nn.Module, str], Dr
             else:
                 drawn.append((f"{name}.{key}", parameter, draw))
     drawn.sort(key=lambda one: one[2].kind)  # the normal ones first
-    together = bool(drawn) and runs_kernel(KERNEL, drawn[0][1].device)
+    together = drawn and kernel_on(drawn[0][1].device, KERNEL)
     for some in [drawn] if together else [[one] for one in drawn]:  # one tensor stays in the cache of a CPU
         _draw(seed, some)
 
@@ -105,8 +104,8 @@ def _initialise(model: nn.Module, seed: int, rule: Callable[[nn.Module, str], Dr
 def _draw(seed: int, drawn: list[tuple[str, nn.Parameter, Draw]]) -> None:
     """Draw the values of tensors on one device, first those from normal distributions; one tensor without a kernel."""
     device, counts = drawn[0][1].device, [(name, parameter.numel()) for name, parameter, _ in drawn]
-    if runs_kernel(KERNEL, device):
-        values, places = import_module(KERNEL).uniform(seed, counts, device)
+    if kernel := kernel_on(device, KERNEL):
+        values, places = kernel.uniform(seed, counts, device)
     else:
         values, places = uniform(seed, *counts[0], device), [0]
     normal = sum(draw.kind == "normal" for *_, draw in drawn)

@@ -63,9 +63,8 @@ def follows(model: nn.Module) -> bool:
 
 def _unchanged(module: nn.Module) -> bool:
     """Return whether a module has no hooks, no code of its own and the usual settings."""
-    if any(getattr(module, f"_{hooks}") for hooks in _HOOKS) or any(
-        hasattr(type(module), name) for name in vars(module)
-    ):
+    hooked = any(getattr(module, f"_{hooks}") for hooks in _HOOKS)
+    if hooked or any(hasattr(type(module), name) for name in vars(module)):
         return False
     if isinstance(module, nn.LayerNorm):
         return module.weight is not None and module.bias is not None

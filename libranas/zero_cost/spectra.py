@@ -38,7 +38,7 @@ class Spectral:
 
     def at(self, matrix: torch.Tensor, options: Options) -> torch.Tensor:
         """What a place keeps: the number, or, for a GPU, the matrix."""
-        return matrix if options.tensor_cores else _of_one(self.exact, matrix)
+        return matrix if options.tensor_cores else _finite(self.exact, matrix, matrix.isfinite().all())
 
     def numbers(self, found: Sequence[torch.Tensor | float]) -> list[float]:
         """The numbers of all places, from what :meth:`at` returned."""
@@ -57,10 +57,6 @@ class Spectral:
             stack = torch.stack(matrices[first : first + most])
             values.append(_finite(self.together, stack, stack.isfinite().all(-1).all(-1)))
         return torch.cat(values).tolist()
-
-
-def _of_one(function: Callable, matrix: torch.Tensor) -> torch.Tensor:
-    return _finite(function, matrix, matrix.isfinite().all())
 
 
 def _finite(function: Callable, x: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:

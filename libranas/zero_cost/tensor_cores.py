@@ -10,12 +10,11 @@ are made in float64.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from threading import RLock
 
 import torch
 
-from libranas.networks.device import runs_kernel
+from libranas.networks.device import kernel_on
 
 #: The largest entry of a matrix becomes a number from 2**14 to 2**15; the largest float16 number is nearly 2**16.
 TOP = 2.0**14
@@ -31,8 +30,8 @@ KERNEL = "libranas.zero_cost.operands_kernel"
 def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return two float16 tensors and a power of two for each matrix of `x` (..., 1, 1), whose product with the sum of
     both is the matrix. Nothing leaves the device."""
-    if runs_kernel(KERNEL, x.device):
-        return import_module(KERNEL).halves(x)
+    if kernel := kernel_on(x.device, KERNEL):
+        return kernel.halves(x)
     largest = torch.linalg.vector_norm(x, torch.inf, (-2, -1), keepdim=True)
     power = (largest.view(torch.int32) & EXPONENT).view(torch.float32).clamp(min=LEAST)
     scaled = x * (TOP / power)
@@ -45,8 +44,8 @@ def left(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     It is (..., M, 3 K): halves of `INNER` entries at a time, in the order in which their products are added up.
     """
-    if runs_kernel(KERNEL, x.device):
-        return import_module(KERNEL).left(x)
+    if kernel := kernel_on(x.device, KERNEL):
+        return kernel.left(x)
     high, low, power = halves(x)
     pairs = zip(high.split(INNER, -1), low.split(INNER, -1), strict=True)
     return torch.cat([part for h, l in pairs for part in (h, l, h)], -1), power
@@ -54,8 +53,8 @@ def left(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def right(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the same for a right matrix (..., K, N): (..., 3 K, N)."""
-    if runs_kernel(KERNEL, x.device):
-        return import_module(KERNEL).right(x)
+    if kernel := kernel_on(x.device, KERNEL):
+        return kernel.right(x)
     high, low, power = halves(x)
     pairs = zip(high.split(INNER, -2), low.split(INNER, -2), strict=True)
     return torch.cat([part for h, l in pairs for part in (l, h, h)], -2), power
@@ -86,8 +85,6 @@ def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 #: PyTorch's products of two matrices, and where these are among the arguments.
 PRODUCTS = {"mm": 0, "mm.out": 0, "bmm": 0, "bmm.out": 0, "addmm": 1, "baddbmm": 1}
-
-
 _ONE_AT_A_TIME = RLock()
 
 

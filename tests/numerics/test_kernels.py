@@ -21,12 +21,12 @@ triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for NVI
 #: Run in a process of its own: Triton decides at its import whether it interprets.
 INTERPRETED = """
 import sys, torch
-from libranas.networks import build, initial_weights
+from libranas.networks import build, initial_weights, weights_kernel
 from libranas.zero_cost import operands_kernel
 from libranas.zero_cost.moments_kernel import FusedMoments
 
 space, arch, statistics, batches, matrices = torch.load(sys.argv[1], weights_only=False)
-initial_weights.runs_kernel = lambda *kernel: True
+initial_weights.kernel_on = lambda *where: weights_kernel
 found = {"weights": build(space, arch, 3).state_dict(), "moments": []}
 for wanted in statistics:
     moments = FusedMoments(wanted)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from importlib import import_module
 
 import torch
 
-from libranas.networks.device import runs_kernel
+from libranas.networks.device import kernel_on
 from libranas.zero_cost.captures import Gradient, InputGradient, Signal
 from libranas.zero_cost.executor import Executor
 from libranas.zero_cost.gradient_moments import Moments, Scratch, Wanted
@@ -126,10 +125,9 @@ class UnitRun(PassRun):
         return on_products
 
     def _kind_of_moments(self) -> type[Moments]:
-        module = "libranas.zero_cost.moments_kernel"
-        if not (self.context.options.tensor_cores and runs_kernel(module, self.context.inputs.device)):
-            return Moments
-        return import_module(module).FusedMoments
+        wanted, device = self.context.options.tensor_cores, self.context.inputs.device
+        kernel = kernel_on(device, "libranas.zero_cost.moments_kernel") if wanted else None
+        return kernel.FusedMoments if kernel else Moments
 
     def refuse_few(self, units: int, *needs: str) -> None:
         """Make statistics over too few units undefined."""
